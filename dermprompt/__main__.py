@@ -1,0 +1,70 @@
+"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dermprompt import config, schema
+
+
+CONF = str(Path(__file__).parents[1] / "conf")
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+def run(composed: DictConfig) -> None:
+    """One job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from dermprompt.job import run_job
+
+    settings = HydraConfig.get()
+    run_job(config.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
+
+
+def main() -> None:
+    """Run Hydra; a user's mistake ends in one line and exit code 1, with no stack of ours."""
+    # Hydra would print its own shortened stack and exit before a suggestion could be made.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    config.register()
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        if not isinstance(error.__cause__ or error, OmegaConfBaseException | hydra.errors.HydraException):
+            raise
+        sys.exit(f"error: {_explain(error)}")
+
+
+def _explain(error: BaseException) -> str:
+    """Hydra's words, and the nearest known key where one is unknown."""
+    text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
+    if unknown is None:
+        return text
+    key = next(group for group in unknown.groups() if group).rpartition(".")[2]
+    near = difflib.get_close_matches(key, sorted(_keys(schema.Config)), 3)
+    return f"{text}\ndid you mean {' or '.join(near)}?" if near else text
+
+
+def _keys(kind: Any) -> set[str]:
+    """Names of all keys of the schema."""
+    kinds = [kind, *(k for group in schema.KINDS.values() for k in group.values())]
+    nested = (schema.Paths, schema.Split, schema.Data, schema.Prompts, schema.Synthesis, schema.Curation)
+    known = [*kinds, *nested, schema.Segmenter, schema.Evaluation]
+    return {item.name for one in known if is_dataclass(one) for item in fields(one)}
+
+
+if __name__ == "__main__":
+    main()

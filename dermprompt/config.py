@@ -1,0 +1,187 @@
+"""Configuration: Hydra's schema, checks before any work, and the only place that builds from ``_target_``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from dermprompt import schema
+from dermprompt.schema import Config
+
+# What a configuration may build. A new network is a class, a yaml and a line here.
+ALLOWED_TARGETS = frozenset(
+    {
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.loggers.CSVLogger",
+        "lightning.pytorch.loggers.WandbLogger",
+        "monai.networks.nets.BasicUNet",
+        "dermprompt.segmenter.dcsaunet.DCSAUNet",
+    }
+)
+
+# These say where things are and how they run, not what comes out: two jobs that differ in them are one.
+_PLACE_KEYS = ("paths", "stage", "trainer", "logger", "name")
+
+
+def register() -> None:
+    """Put the schema into Hydra's ConfigStore, and the resolvers that name run folders."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, kinds in schema.KINDS.items():
+        for name, kind in kinds.items():
+            store.store(group=f"schema/{group}", name=name, node=kind)
+    OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
+    OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True)
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _job_hash(*, _root_: DictConfig) -> str:
+    """Hash of what a job computes, so that the same job finds its folder again."""
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
+    return _short_hash(plain)
+
+
+def _job_keys(root: DictConfig) -> list[str]:
+    return [str(key) for key in root if key not in (*_PLACE_KEYS, "hydra")]
+
+
+def _sweep_hash() -> str:
+    """Hash of the command line; a job's own configuration knows its overrides, not the sweep's."""
+    return _short_hash(sorted(sys.argv[1:]))
+
+
+def freeze(composed: DictConfig) -> Config:
+    """Turn a composed configuration into plain dataclasses, checked.
+
+    Raises:
+        ValueError: a key is unset or has a value that is not allowed.
+    """
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ValueError(f"not set: {', '.join(sorted(missing))}; give it on the command line as KEY=VALUE")
+    config = cast(Config, OmegaConf.to_object(composed))
+    check(config)
+    return config
+
+
+def thaw(path: Path) -> Config:
+    """Read back what :func:`dump` wrote."""
+    raw = OmegaConf.load(path)
+    node = OmegaConf.structured(Config)
+    for group, kinds in schema.KINDS.items():
+        parent, _, key = group.rpartition("/")
+        holder = OmegaConf.select(raw, parent) if parent else raw
+        if holder is not None and key in holder:
+            holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, raw)))
+
+
+def dump(config: Config, path: Path) -> None:
+    """Write the resolved configuration as yaml."""
+    path.write_text(OmegaConf.to_yaml(plain(config)))
+
+
+def plain(node: Any) -> Any:
+    """A dataclass of the schema as plain dicts and lists."""
+    return dataclasses.asdict(node)
+
+
+def instantiate(node: dict[str, Any], **values: Any) -> Any:
+    """Build ``_target_`` of a node with its settings and ``values``; the values win.
+
+    Raises:
+        ValueError: the target, or one inside the node, is not in the allow-list.
+    """
+    for target in _targets(node):
+        if target not in ALLOWED_TARGETS:
+            raise ValueError(f"_target_={target} is not allowed; allowed: {', '.join(sorted(ALLOWED_TARGETS))}")
+    from hydra.utils import instantiate as build
+
+    return build({**node, **values}, _convert_="all")
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for value in node.values() for target in _targets(value)]
+    if isinstance(node, list):
+        return [target for value in node for target in _targets(value)]
+    return []
+
+
+def check(config: Config) -> None:
+    """Check the values that the schema's types cannot.
+
+    Raises:
+        ValueError: names the key, its value and what is allowed.
+    """
+    _one_of("stage", config.stage, schema.STAGES)
+    _one_of("data.name", config.data.name, ("isic", "phantom"))
+    _one_of("prompts.sampler", config.prompts.sampler, ("empirical", "balanced", "fixed", "empty"))
+    _one_of("curation.name", config.curation.name, ("none", "filter"))
+    _at_least("synthesis.count", config.synthesis.count, 0)
+    _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
+    _at_least("data.split.sizes", min(config.data.split.sizes), 1)
+    if len(config.data.split.sizes) != 4:
+        raise ValueError(f"data.split.sizes={config.data.split.sizes}: four sizes, of G, S.train, S.val, S.test")
+    if not 0 <= config.prompts.dropout <= 1:
+        raise ValueError(f"prompts.dropout={config.prompts.dropout}: a share between 0 and 1")
+    _multiple_of_16("image_size", config.image_size)
+    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
+        _check_segmenter(key, segmenter)
+    _check_generator(config)
+
+
+def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
+    _multiple_of_16(f"{key}.image_size", segmenter.image_size)
+    _one_of(f"{key}.loss", segmenter.loss, ("dice_batch", "dice_sample"))
+    _one_of(f"{key}.augmentation", segmenter.augmentation, ("none", "flips", "affine"))
+    for name in ("batch_size", "max_epochs", "validate_every"):
+        _at_least(f"{key}.{name}", getattr(segmenter, name), 1)
+
+
+def _check_generator(config: Config) -> None:
+    if config.generator.name == "none":
+        if config.synthesis.count:
+            raise ValueError(
+                f"synthesis.count={config.synthesis.count} with generator=none: nothing was trained that could "
+                "draw samples; allowed: synthesis.count=0, or generator=controlnet|pix2pixhd"
+            )
+        if config.stage in ("train_base", "train_generator", "synthesize"):
+            raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
+        return
+    if config.generator.name == "pix2pixhd" and config.stage == "train_base":
+        raise ValueError("stage=train_base with generator=pix2pixhd: only controlnet stands on a base")
+    _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
+    for name in ("batch_size", "max_steps"):
+        _at_least(f"generator.{name}", getattr(config.generator, name), 1)
+    if config.generator.name == "controlnet" and 1000 % config.generator.num_steps:
+        raise ValueError(f"generator.num_steps={config.generator.num_steps}: a divisor of 1000")
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        near = difflib.get_close_matches(value, allowed, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{key}={value}: allowed are {', '.join(allowed)}{hint}")
+
+
+def _at_least(key: str, value: int, bound: int) -> None:
+    if value < bound:
+        raise ValueError(f"{key}={value}: a whole number of at least {bound}")
+
+
+def _multiple_of_16(key: str, value: int) -> None:
+    if value < 32 or value % 16:
+        raise ValueError(f"{key}={value}: a multiple of 16 pixels, at least 32")

@@ -1,0 +1,92 @@
+"""Rough durations, for a plan before anything has run here; later the store's own records correct them.
+
+FLOP counts are those of the networks at their usual sizes, scaled by area and by width squared.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dermprompt.schema import Config, Segmenter
+
+CPU_TFLOPS = 0.05
+GPU_TFLOPS = 60.0
+
+# TFLOP of a training step for one image, at a size in pixels.
+_CONTROLNET_SD = (2.265, 512)
+_CONTROLNET_SCRATCH = (0.001, 64)
+_PIX2PIXHD = (2.19, 512)
+_UNET = (0.289, 256)
+_DCSAUNET = (0.1, 256)
+# TFLOP of one denoising step for one image; Stable Diffusion's decoder adds a few more.
+_DENOISE_SD = (1.087, 512)
+_DENOISE_SCRATCH = (0.0004, 64)
+
+
+def _seconds(tflop: float, config: Config | None = None) -> float:
+    on_gpu = config is not None and config.trainer.get("accelerator") in ("gpu", "cuda")
+    return tflop / (GPU_TFLOPS if on_gpu else CPU_TFLOPS)
+
+
+def _at(flops: tuple[float, int], size: int) -> float:
+    return flops[0] * (size / flops[1]) ** 2
+
+
+def pictures(number: int) -> float:
+    """Seconds to decode and resize pictures."""
+    return number / 100
+
+
+def masks(number: int) -> float:
+    """Seconds to draw masks."""
+    return number / 40
+
+
+def base(config: Config) -> float:
+    """Seconds to train a scratch base."""
+    settings = config.generator.base
+    images = settings.max_steps * settings.batch_size
+    return _seconds(images * _at(_CONTROLNET_SCRATCH, config.image_size) * _width(settings.channels), config)
+
+
+def _width(channels: list[int]) -> float:
+    return (sum(channels) / len(channels) / 107) ** 2
+
+
+def generator(config: Config) -> float:
+    """Seconds to train a generator."""
+    settings = config.generator
+    images, size = settings.max_steps * settings.batch_size, config.image_size
+    if settings.name == "pix2pixhd":
+        return _seconds(images * _at(_PIX2PIXHD, size) * (settings.base_channels / 64) ** 2, config)
+    if settings.base.name == "scratch":
+        return _seconds(images * _at(_CONTROLNET_SCRATCH, size) * _width(settings.base.channels), config)
+    return _seconds(images * _at(_CONTROLNET_SD, size), config)
+
+
+def batch(config: Config) -> float:
+    """Seconds to draw one batch of samples."""
+    settings, number, size = config.generator, config.synthesis.batch_size, config.image_size
+    if settings.name == "pix2pixhd":
+        return _seconds(number * _at(_PIX2PIXHD, size) / 5 * (settings.base_channels / 64) ** 2, config)
+    passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
+    one = _DENOISE_SCRATCH if settings.base.name == "scratch" else _DENOISE_SD
+    return _seconds(number * passes * _at(one, size), config)
+
+
+def segmenter(settings: Segmenter, count: int, num_train: int = 700) -> float:
+    """Seconds to train a segmenter."""
+    images = settings.max_epochs * (num_train + count)
+    if settings.name == "dcsaunet":
+        return _seconds(images * _at(_DCSAUNET, settings.image_size))
+    width = settings.network.get("features", [64])[0] / 64
+    return _seconds(images * _at(_UNET, settings.image_size) * width**2)
+
+
+def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
+    """Sizes of the parts: of the split where it is made, else as configured."""
+    made = prepared / "coverage.json"
+    if made.exists():
+        return json.loads(made.read_text())["split"]
+    return dict(zip(("generator", "train", "val", "test"), config.data.split.sizes, strict=True))

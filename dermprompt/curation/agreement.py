@@ -1,0 +1,41 @@
+"""Keep, relabel or drop a synthetic image by how well a judge's mask agrees with the one it was made from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Masks = NDArray[np.bool_] | NDArray[np.uint8]
+Decision = Literal["keep", "relabel", "drop"]
+
+
+def agreement(predictions: Masks, masks: Masks) -> NDArray[np.float64]:
+    """Dice (1945) of the judge's masks with the conditioning masks, both NHW in {0, 1}, per sample.
+
+    Both empty: 1; one empty: 0.
+    """
+    assert predictions.shape == masks.shape, (predictions.shape, masks.shape)
+    both = np.count_nonzero(predictions.astype(bool) & masks.astype(bool), axis=(1, 2))
+    total = np.count_nonzero(predictions, axis=(1, 2)) + np.count_nonzero(masks, axis=(1, 2))
+    return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))
+
+
+def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Decision]:
+    """Choose among three ways, after stage IV of DiffuseExpand (Shao et al., 2023).
+
+    A score of at least ``keep`` keeps image and mask; of at least ``relabel`` keeps the image, with the
+    judge's mask as its label; any other drops the sample. DiffuseExpand has the equivalent of 0.8 and 0.6.
+    Raises ValueError unless 0 <= relabel <= keep <= 1.
+    """
+    if not 0 <= relabel <= keep <= 1:
+        raise ValueError(f"keep={keep}, relabel={relabel}: allowed is 0 <= relabel <= keep <= 1")
+    return [_decision(score, keep, relabel) for score in scores]
+
+
+def _decision(score: float, keep: float, relabel: float) -> Decision:
+    assert np.isfinite(score), score
+    if score >= keep:
+        return "keep"
+    return "relabel" if score >= relabel else "drop"

@@ -1,0 +1,56 @@
+"""Whether generated images show the mask and the diagnosis that they were asked to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermprompt.evaluation.overlap import Masks, dice
+from dermprompt.results import MaskObedience, TextObedience
+
+
+def mask_obedience(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int) -> MaskObedience:
+    """Mean Dice of a judge's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
+
+    ``real_pred`` and ``generated_pred`` are the judge's masks of the real and of the generated images.
+    Raises ValueError for fewer than two images, which leave no other mask to exchange with.
+    """
+    return MaskObedience(
+        real=float(dice(real_pred, masks).mean()),
+        generated=float(dice(generated_pred, masks).mean()),
+        exchanged=float(dice(generated_pred, masks[_derangement(len(masks), seed)]).mean()),
+        n=len(masks),
+    )
+
+
+def text_obedience(
+    read: Sequence[str], prompted: Sequence[str], seed: int, num_exchanges: int = 100
+) -> TextObedience:
+    """Balanced accuracy, Brodersen et al. (2010), of the classes ``read`` from N samples.
+
+    ``exchanged`` is its mean over ``num_exchanges`` random orders of the prompts. Raises ValueError where
+    fewer than two classes were prompted, as obedience to a single one cannot be told from a fixed habit.
+    """
+    said, asked = np.array(read), np.array(prompted)
+    if len(np.unique(asked)) < 2:
+        raise ValueError(f"prompted: {sorted(set(prompted))}; text obedience needs at least 2 classes")
+    orders = [np.random.default_rng([seed, k]).permutation(len(asked)) for k in range(num_exchanges)]
+    exchanged = [_balanced_accuracy(said, asked[order]) for order in orders]
+    return TextObedience(_balanced_accuracy(said, asked), float(np.mean(exchanged)), len(asked))
+
+
+def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float:
+    assert said.shape == asked.shape, (said.shape, asked.shape)
+    return float(np.mean([np.mean(said[asked == name] == name) for name in np.unique(asked)]))
+
+
+def _derangement(n: int, seed: int) -> NDArray[np.int64]:
+    """Send each index to another one: a random cycle through all of them."""
+    if n < 2:
+        raise ValueError(f"masks: {n} image; mask obedience needs at least 2")
+    cycle = np.random.default_rng(seed).permutation(n)
+    partner = np.empty_like(cycle)
+    partner[cycle] = np.roll(cycle, 1)
+    return partner

@@ -1,0 +1,122 @@
+"""The latent diffusion model under a ControlNet: U-Net, codec, text encoder, noise schedule.
+
+A base is a folder in diffusers' format (``unet``, ``vae``, ``text_encoder``, ``scheduler``), whether it is
+Stable Diffusion or was trained here; only the latent space differs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+
+from dermprompt.generator.codec import Codec, load_codec
+from dermprompt.generator.source import resolve_base
+from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
+
+
+class LatentDiffusion(nn.Module):
+    """A text-conditioned latent diffusion model (Rombach et al. 2021), as its four parts."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, codec: Codec, text_encoder: TextEncoder, scheduler: DDIMScheduler
+    ) -> None:
+        super().__init__()
+        self.unet, self.codec, self.text_encoder, self.scheduler = unet, codec, text_encoder, scheduler
+
+    def save(self, folder: Path) -> None:
+        """Write the four folders of a diffusers pipeline."""
+        self.unet.save_pretrained(folder / "unet")
+        self.codec.save(folder / "vae")
+        self.text_encoder.save(folder / "text_encoder")
+        self.scheduler.save_pretrained(folder / "scheduler")
+
+    def target(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """What the network is to predict: the noise, or the velocity (Salimans & Ho 2022, appendix D)."""
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return self.scheduler.get_velocity(latents, noise, steps)
+        return noise
+
+
+def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
+    """Open a base, given by folder or hub id, in evaluation mode and without gradients.
+
+    Raises:
+        ValueError: see :func:`~dermprompt.generator.source.resolve_base`.
+    """
+    folder = resolve_base(path)
+    base = LatentDiffusion(
+        UNet2DConditionModel.from_pretrained(folder / "unet"),
+        load_codec(folder / "vae"),
+        load_text_encoder(folder / "text_encoder", pad, text_layers),
+        DDIMScheduler.from_pretrained(folder / "scheduler"),
+    )
+    return base.eval().requires_grad_(False)
+
+
+def build_scratch(
+    codec: Codec,
+    size: int,
+    channels: tuple[int, ...],
+    text_width: int,
+    text_layers: int,
+    context_length: int,
+    prediction: str,
+) -> LatentDiffusion:
+    """A small untrained base for images of ``size`` pixels.
+
+    The first level has no attention; the others attend to the text.
+    """
+    deeper = len(channels) - 1
+    unet = UNet2DConditionModel(
+        sample_size=size // codec.downscale,
+        in_channels=codec.channels,
+        out_channels=codec.channels,
+        block_out_channels=channels,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
+        up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
+        cross_attention_dim=text_width,
+        attention_head_dim=8,
+    )
+    text_encoder = TextEncoder(text_width, text_width // 32, text_layers, context_length)
+    return LatentDiffusion(unet, codec, text_encoder, scratch_scheduler(prediction))
+
+
+def scratch_scheduler(prediction: str) -> DDIMScheduler:
+    """A schedule that ends in pure noise, so that brightness is not leaked (Lin et al. 2023, section 3)."""
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type=prediction,
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+
+
+def predict(
+    base: LatentDiffusion, noisy: Tensor, steps: Tensor, text: Tensor, residuals: dict[str, Any] | None = None
+) -> Tensor:
+    """The U-Net's prediction, with a ControlNet's residuals when there are any."""
+    return base.unet(noisy, steps, encoder_hidden_states=text, **(residuals or {})).sample
+
+
+def control(
+    controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor
+) -> dict[str, Any]:
+    """A ControlNet's residuals for :func:`predict`; masks N1HW enter as three equal channels."""
+    down, middle = controlnet(
+        noisy,
+        steps,
+        encoder_hidden_states=text,
+        controlnet_cond=masks.expand(-1, 3, -1, -1),
+        return_dict=False,
+    )
+    return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+
+
+def sample_noise(shape: tuple[int, ...], seeds: list[int]) -> Tensor:
+    """Standard normal noise, one generator a sample, so that a sample does not depend on its batch."""
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,0 +1,159 @@
+"""Training of the base and of the ControlNet: one step, two sets of trained weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict
+
+
+class DiffusionModule(LightningModule):
+    """Denoising (Ho et al. 2020, equation 14; the simple loss) with prompt dropout and averaged weights.
+
+    A batch is that of :class:`~dermprompt.generator.batches.LatentBatches`. All randomness of step k comes
+    from (seed, k, rank).
+
+    Args:
+        base: the latent diffusion model.
+        trained: the network whose weights are trained and averaged.
+        prompts: text of each prompt number; number 0 is empty.
+        learning_rate, warmup_steps, max_steps: AdamW with linear warm-up, then cosine decay to zero when
+            ``decay``.
+        prompt_dropout: share of the prompts that become empty.
+        ema: decay of the averaged weights.
+        name: prefix of the metrics.
+    """
+
+    def __init__(
+        self,
+        base: LatentDiffusion,
+        trained: nn.Module,
+        prompts: tuple[str, ...],
+        learning_rate: float,
+        warmup_steps: int,
+        max_steps: int,
+        prompt_dropout: float,
+        ema: float,
+        seed: int,
+        name: str,
+        decay: bool = True,
+    ) -> None:
+        super().__init__()
+        self.base, self.trained = base, trained
+        self.averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+        self.averaged.requires_grad_(False)
+        self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
+        self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
+        self.register_buffer("tokens", base.text_encoder.tokenize(list(prompts)), persistent=False)
+        self.strict_loading = False
+
+    def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
+        """The prediction that is trained."""
+        raise NotImplementedError
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step of the simple loss."""
+        generator = torch.Generator().manual_seed(hash((self.seed, self.global_step, self.global_rank)))
+        latents, noise = self._draw_latents(batch, generator)
+        steps = torch.randint(self._num_train_steps, (len(latents),), generator=generator).to(self.device)
+        dropped = torch.rand(len(latents), generator=generator).to(self.device) < self.prompt_dropout
+        prompts = batch["prompts"].masked_fill(dropped, 0)
+
+        noisy = self.base.scheduler.add_noise(latents, noise, steps)
+        prediction = self.denoise(noisy, steps, prompts, batch["masks"])
+        loss = F.mse_loss(prediction, self.base.target(latents, noise, steps))
+        self.log(f"{self.name}/train/loss", loss, prog_bar=True)
+        return loss
+
+    @property
+    def _num_train_steps(self) -> int:
+        return self.base.scheduler.config.num_train_timesteps
+
+    def _draw_latents(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A latent of each image's distribution, and the noise that is added to it."""
+        mean, deviation = batch["mean"], batch["deviation"]
+        draws = torch.randn(2, *mean.shape, generator=generator).to(mean)
+        return mean + deviation * draws[0], draws[1]
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Average the weights after each step."""
+        self.averaged.update_parameters(self.trained)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with a schedule by steps."""
+        weights = [p for p in self.trained.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _learning_rate_factor(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if not self.decay:
+            return warm
+        return warm * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / self.max_steps)))))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the base out when it is frozen: it has a folder of its own."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith("base.")}
+
+
+class BaseModule(DiffusionModule):
+    """Trains a scratch base: U-Net and text encoder together (Rombach et al. 2021, equation 3)."""
+
+    def __init__(self, base: LatentDiffusion, prompts: tuple[str, ...], **settings: Any) -> None:
+        trained = nn.ModuleDict({"unet": base.unet, "text_encoder": base.text_encoder})
+        super().__init__(base, trained, prompts, name="base", **settings)
+
+    def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
+        """See :class:`DiffusionModule`; the masks are not seen."""
+        text = self.trained["text_encoder"](self.tokens[prompts])
+        return predict(self.base, noisy, steps, text)
+
+    def finished(self) -> LatentDiffusion:
+        """The base with its averaged weights."""
+        averaged = self.averaged.module
+        return LatentDiffusion(
+            averaged["unet"], self.base.codec, averaged["text_encoder"], self.base.scheduler
+        )
+
+
+class ControlNetModule(DiffusionModule):
+    """Trains the control copy on a frozen base (Zhang & Agrawala 2023; paper, section 2.2).
+
+    The text is encoded once: ``states`` holds the states of every prompt.
+    """
+
+    def __init__(
+        self, base: LatentDiffusion, controlnet: ControlNetModel, prompts: tuple[str, ...], **settings: Any
+    ) -> None:
+        base.requires_grad_(False)
+        super().__init__(base, controlnet, prompts, name="generator", **settings)
+        self.register_buffer("states", base.text_encoder.encode(list(prompts)), persistent=False)
+
+    def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
+        """See :class:`DiffusionModule`."""
+        text = self.states[prompts]
+        residuals = control(self.trained, noisy, steps, text, masks)
+        return predict(self.base, noisy, steps, text, residuals)
+
+    def finished(self) -> ControlNetModel:
+        """The ControlNet with its averaged weights."""
+        return self.averaged.module
+
+
+def build_controlnet(base: LatentDiffusion) -> ControlNetModel:
+    """A control copy of the base's encoder, its zero convolutions at zero.
+
+    The hint network shrinks the mask to the latents' size: by 8 for Stable Diffusion, and as its channels
+    say, one stride of 2 for each after the first.
+    """
+    hints = {4: (16, 32, 64), 8: (16, 32, 96, 256)}[base.codec.downscale]
+    return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=hints)

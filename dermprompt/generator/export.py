@@ -1,0 +1,63 @@
+"""Trained generators on disk: safetensors, in diffusers' own format where there is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dermprompt.generator.controlnet.base import LatentDiffusion
+from dermprompt.generator.controlnet.sampler import ControlNetGenerator
+from dermprompt.generator.pix2pixhd.module import one_hot
+from dermprompt.generator.pix2pixhd.networks import GlobalGenerator
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a network's weights as safetensors."""
+    save_file({key: value.contiguous().cpu() for key, value in network.state_dict().items()}, path)
+
+
+def load_weights(network: nn.Module, path: Path) -> nn.Module:
+    """Fill a network with weights, in evaluation mode."""
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+def save_pix2pixhd(generator: GlobalGenerator, shape: dict[str, Any], folder: Path) -> None:
+    """Write ``config.json`` and ``generator.safetensors``."""
+    (folder / "config.json").write_text(json.dumps(shape, indent=1))
+    save_weights(generator, folder / "generator.safetensors")
+
+
+class Pix2PixHDGenerator(nn.Module):
+    """A trained Pix2PixHD behind the interface of all generators; it has neither text nor noise."""
+
+    def __init__(self, generator: GlobalGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    @torch.no_grad()
+    def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Images N3HW in [-1, 1] of masks N1HW; prompts and seeds change nothing."""
+        masks = masks.to(next(self.parameters()).device)
+        return self.generator(one_hot(masks))
+
+
+def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
+    """Open what :func:`save_pix2pixhd` wrote."""
+    shape = json.loads((folder / "config.json").read_text())
+    network = load_weights(GlobalGenerator(**shape), folder / "generator.safetensors")
+    return Pix2PixHDGenerator(network).eval()  # type: ignore[arg-type]
+
+
+def load_controlnet(
+    folder: Path, base: LatentDiffusion, num_steps: int, guidance: float, eta: float
+) -> ControlNetGenerator:
+    """Open an exported ControlNet on its base."""
+    controlnet = ControlNetModel.from_pretrained(folder / "controlnet")
+    return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), num_steps, guidance, eta)

@@ -1,0 +1,39 @@
+"""Where a pretrained base comes from: a folder in diffusers' format, or a hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARTS = ("unet", "vae", "text_encoder", "scheduler")
+
+
+def resolve_base(path: str) -> Path:
+    """The local folder of a base that is given as a folder or as a hub id (downloaded then).
+
+    Raises:
+        ValueError: it is neither, or a part is missing.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        folder = _download(path)
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise ValueError(
+            f"generator.base.path={path}: no {', '.join(missing)} in it; a base in diffusers' format has "
+            f"the folders {', '.join(PARTS)}"
+        )
+    return folder
+
+
+def _download(path: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = [f"{part}/*.{kind}" for part in PARTS for kind in ("json", "safetensors")]
+        return Path(snapshot_download(path, allow_patterns=patterns))
+    except Exception as error:
+        raise ValueError(
+            f"generator.base.path={path}: neither a folder nor a model that the hub gives "
+            f"({type(error).__name__}); download it elsewhere and set generator.base.path to its folder, or "
+            "train a small one here with generator/base=scratch"
+        ) from error

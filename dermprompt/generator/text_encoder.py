@@ -1,0 +1,179 @@
+"""Text for a diffusion model, through open_clip's transformer.
+
+Stable Diffusion takes the states of CLIP's text transformer without its final projection: all layers of
+ViT-L-14 in 1.x, all but the last of ViT-H-14 in 2.x, each followed by the final norm; 1.x was trained with
+the end token as padding, 2.x with token 0. Folders are in transformers' CLIPTextModel format.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.transformer import QuickGELU, TextTransformer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+END_OF_TEXT = 49407
+
+# open_clip's name of each weight of a block, and transformers' name of it.
+_BLOCK_NAMES = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+class TextEncoder(nn.Module):
+    """Prompts to states NLD: L tokens, D wide.
+
+    Args:
+        width, heads, layers: size of the transformer.
+        context_length: L; longer prompts are cut.
+        pad: the token that fills a prompt up to L.
+        quick_gelu: the activation of OpenAI's CLIP (Stable Diffusion 1.x).
+    """
+
+    def __init__(
+        self,
+        width: int = 768,
+        heads: int = 12,
+        layers: int = 12,
+        context_length: int = 77,
+        pad: int = END_OF_TEXT,
+        quick_gelu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "width": width,
+            "heads": heads,
+            "layers": layers,
+            "context_length": context_length,
+            "pad": pad,
+            "quick_gelu": quick_gelu,
+        }
+        self.context_length, self.pad = context_length, pad
+        self.transformer = TextTransformer(
+            context_length,
+            width=width,
+            heads=heads,
+            layers=layers,
+            act_layer=QuickGELU if quick_gelu else nn.GELU,
+            pool_type="none",
+            proj_type="none",
+        )
+
+    @cached_property
+    def _tokenizer(self) -> open_clip.SimpleTokenizer:
+        return open_clip.SimpleTokenizer(context_length=self.context_length)
+
+    def tokenize(self, prompts: list[str]) -> Tensor:
+        """Token ids NL (int64), padded as the weights were trained."""
+        ids = self._tokenizer(prompts)
+        ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
+        ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad
+        return ids
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """States NLD of token ids NL."""
+        embedded, mask = self.transformer._embeds(ids)
+        return self.transformer.ln_final(self.transformer.transformer(embedded, attn_mask=mask))
+
+    @torch.no_grad()
+    def encode(self, prompts: list[str]) -> Tensor:
+        """States NLD of prompts."""
+        device = next(self.parameters()).device
+        return self(self.tokenize(prompts).to(device))
+
+    def save(self, folder: Path) -> None:
+        """Write the folder in transformers' CLIPTextModel format."""
+        folder.mkdir(parents=True, exist_ok=True)
+        width = self.settings["width"]
+        config = {
+            "architectures": ["CLIPTextModel"],
+            "model_type": "clip_text_model",
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_attention_heads": self.settings["heads"],
+            "num_hidden_layers": self.settings["layers"],
+            "max_position_embeddings": self.context_length,
+            "projection_dim": width,
+            "vocab_size": 49408,
+            "hidden_act": "quick_gelu" if self.settings["quick_gelu"] else "gelu",
+            "bos_token_id": 49406,
+            "eos_token_id": END_OF_TEXT,
+            "pad_token_id": self.pad,
+        }
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        save_file(_to_transformers(self.transformer.state_dict()), folder / "model.safetensors")
+
+
+def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> TextEncoder:
+    """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
+
+    Raises:
+        ValueError: the folder has fewer layers than asked for.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    kept = layers or config["num_hidden_layers"]
+    if kept > config["num_hidden_layers"]:
+        raise ValueError(
+            f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers"
+        )
+    encoder = TextEncoder(
+        config["hidden_size"],
+        config["num_attention_heads"],
+        kept,
+        config["max_position_embeddings"],
+        pad,
+        config["hidden_act"] == "quick_gelu",
+    )
+    encoder.transformer.load_state_dict(_from_transformers(load_file(folder / "model.safetensors"), kept))
+    return encoder
+
+
+def _to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename open_clip's weights as transformers' CLIPTextModel; query, key and value apart."""
+    renamed = {
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+        "text_model.final_layer_norm.weight": state["ln_final.weight"],
+        "text_model.final_layer_norm.bias": state["ln_final.bias"],
+    }
+    for key, value in state.items():
+        block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", key)
+        if block is None:
+            continue
+        layer, name, kind = block.groups()
+        prefix = f"text_model.encoder.layers.{layer}"
+        if name == "attn.in_proj":
+            parts = zip("qkv", value.chunk(3), strict=True)
+            renamed |= {f"{prefix}.self_attn.{p}_proj.{kind}": v.contiguous() for p, v in parts}
+        else:
+            renamed[f"{prefix}.{_BLOCK_NAMES[name]}.{kind}"] = value
+    return renamed
+
+
+def _from_transformers(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Rename transformers' CLIPTextModel weights (with or without the ``text_model.`` prefix)."""
+    state = {key.removeprefix("text_model."): value.float() for key, value in state.items()}
+    renamed = {
+        "token_embedding.weight": state["embeddings.token_embedding.weight"],
+        "positional_embedding": state["embeddings.position_embedding.weight"],
+        "ln_final.weight": state["final_layer_norm.weight"],
+        "ln_final.bias": state["final_layer_norm.bias"],
+    }
+    for layer in range(layers):
+        theirs, ours = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
+        for kind in ("weight", "bias"):
+            parts = [state[f"{theirs}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
+            renamed[f"{ours}.attn.in_proj_{kind}"] = torch.cat(parts)
+            for name, their_name in _BLOCK_NAMES.items():
+                renamed[f"{ours}.{name}.{kind}"] = state[f"{theirs}.{their_name}.{kind}"]
+    return renamed

@@ -1,0 +1,87 @@
+"""One job: the asked stage and what it needs, then the run folder."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from dermprompt import config as configuration
+from dermprompt.generator.source import resolve_base
+from dermprompt.pipeline import Pipeline
+from dermprompt.schema import Config
+from dermprompt.store import Planned, PlanningStore, Store
+
+
+def run_job(config: Config, output: str, overrides: list[str]) -> None:
+    """Run ``config.stage`` and what it needs."""
+    root = Path(config.paths.store).expanduser().resolve()
+    if config.stage == "plan":
+        store = PlanningStore(root)
+        Pipeline(config, store).evaluate()
+        print(format_plan(store.plan))
+        return
+    _check_files(config)
+    folder = Path(output).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration.dump(config, folder / "config.yaml")
+    pipeline = Pipeline(config, Store(root))
+    _run_stage(pipeline)
+    if config.stage == "report":
+        _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
+
+
+def _check_files(config: Config) -> None:
+    """What would otherwise fail after hours of work."""
+    generator = config.generator
+    if generator.name == "controlnet" and generator.base.name != "scratch":
+        resolve_base(generator.base.path)
+    if generator.name == "pix2pixhd" and generator.perceptual_weights:
+        weights = Path(generator.perceptual_weights).expanduser()
+        if not weights.is_file():
+            raise ValueError(f"generator.perceptual_weights={weights}: no such file")
+
+
+def _run_stage(pipeline: Pipeline) -> None:
+    stages = {
+        "prepare": pipeline.prepare,
+        "train_base": lambda: pipeline.base,
+        "train_generator": lambda: pipeline.generator,
+        "draw_masks": lambda: pipeline.masks,
+        "synthesize": lambda: pipeline.samples,
+        "train_segmenter": lambda: [pipeline.segmenter(arm) for arm in pipeline.arms],
+        "evaluate": pipeline.evaluate,
+        "report": pipeline.evaluate,
+    }
+    stages[pipeline.config.stage]()
+
+
+def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
+    from dermprompt.report.page import write_page
+    from dermprompt.results import save_results
+    from dermprompt.stages.summary import summarize, write_sample_index
+
+    results = summarize(pipeline, folder, command)
+    if results.count:
+        write_sample_index(pipeline, folder / "samples.csv")
+    save_results(results, folder / "results.json")
+    page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
+    made = ", ".join(f"{number} {name}" for name, number in results.work.items())
+    print(f"made by this job: {made}\nreport: {page}")
+
+
+def format_plan(plan: list[Planned]) -> str:
+    """A table: what exists, what would run, how long."""
+    lines = dict.fromkeys(plan)
+    rows = [f"{'there' if one.exists else 'to do':6} {_duration(one):>10}  {one.stage}: {one.name}" for one in lines]
+    total = sum(one.seconds for one in lines if not one.exists)
+    return "\n".join([*rows, f"about {_minutes(total)} to do"])
+
+
+def _duration(one: Planned) -> str:
+    return "" if one.exists else f"~{_minutes(one.seconds)}"
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

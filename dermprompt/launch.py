@@ -1,0 +1,98 @@
+"""How a stage gets its processes: in this one, or in one for each device.
+
+A training on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
+dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
+this process's command line again, in a sweep the whole sweep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from dermprompt import config as configuration
+from dermprompt.schema import Config, Segmenter
+
+CALL = "call.json"
+CONFIG = "config.yaml"
+# Ranks that do not end within these seconds after another has died are killed.
+SHUTDOWN_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of :mod:`dermprompt.stages`, ``module:function``, with its arguments."""
+
+    work: str
+    config: Config
+    arguments: dict[str, Any]
+
+    def here(self, folder: Path, **more: Any) -> Any:
+        """Run it in this process."""
+        module, function = self.work.split(":")
+        work = getattr(importlib.import_module(f"dermprompt.stages.{module}"), function)
+        return work(self.config, **self.arguments, **more, folder=folder)
+
+    def on_all_devices(self, folder: Path) -> Any:
+        """Run it in as many processes as the trainer has devices."""
+        devices = num_processes(self.config.trainer)
+        if devices == 1:
+            return self.here(folder)
+        self._write(folder)
+        return _run_ranks(folder, devices)
+
+    def _write(self, folder: Path) -> None:
+        configuration.dump(self.config, folder / CONFIG)
+        (folder / CALL).write_text(
+            json.dumps({"work": self.work, "arguments": self.arguments}, default=_plain, indent=1)
+        )
+
+
+def num_processes(trainer: dict[str, Any]) -> int:
+    """Devices of the trainer on this machine."""
+    devices = trainer.get("devices", 1)
+    if devices in (-1, "auto"):
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return len(devices) if isinstance(devices, list) else int(devices)
+
+
+def _plain(value: Any) -> Any:
+    """Paths and settings as JSON, to be read back by :func:`_revive`."""
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    assert is_dataclass(value), value
+    return {"segmenter": asdict(value)}  # type: ignore[arg-type]
+
+
+def _revive(value: dict[str, Any]) -> Any:
+    if set(value) == {"path"}:
+        return Path(value["path"])
+    return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
+
+
+def _run_ranks(folder: Path, processes: int) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
+    command += ["-m", "dermprompt.launch", str(folder)]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    if ended.returncode:
+        raise RuntimeError(f"a training on {processes} devices ended with code {ended.returncode}: {folder}")
+
+
+def _rank(folder: Path) -> None:
+    """What each rank runs."""
+    configuration.register()
+    call = json.loads((folder / CALL).read_text(), object_hook=_revive)
+    Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(folder)
+
+
+if __name__ == "__main__":
+    _rank(Path(sys.argv[1]))

@@ -1,0 +1,45 @@
+"""What every room shares: one image with its mask and labels, and the conventions of tensors.
+
+- Images in networks are float32 N3HW in [-1, 1], RGB; on disk and in caches uint8 NHW3 in [0, 255].
+- Masks in networks are float32 N1HW in {0, 1}; in caches uint8 NHW in {0, 1}; in files 0 and 255.
+- Sizes are (height, width), in pixels.
+- Metric names are ``stage/split/metric``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One image, its mask, and what is known of it. ``None`` says unknown, never absent."""
+
+    id: str
+    image: Path
+    mask: Path
+    diagnosis: str | None = None
+    attributes: tuple[str, ...] | None = None
+    age: float | None = None
+    sex: str | None = None
+    site: str | None = None
+
+
+def images_to_float(images: Tensor) -> Tensor:
+    """Turn uint8 NHW3 in [0, 255] into float32 N3HW in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def images_to_uint8(images: Tensor) -> Tensor:
+    """Turn float N3HW in [-1, 1] (clipped) into uint8 NHW3 in [0, 255], rounded."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()
+
+
+def masks_to_float(masks: Tensor) -> Tensor:
+    """Turn uint8 NHW in {0, 1} into float32 N1HW in {0, 1}."""
+    return masks.unsqueeze(1).float()

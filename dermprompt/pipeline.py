@@ -1,0 +1,294 @@
+"""The story on one page: each stage, what it needs, what it makes.
+
+    data ─ index, split, cache ─┬─ base ─ generator ─┬─ samples of new masks ─ curation ─┐
+                                │                    └─ samples of S.test's masks         │
+                                ├─ S.train ─ judge ──────── Table 1, masks obeyed         │
+                                └─ S.train ─ segmenter, without and with the samples ◄────┘
+                                                            Table 2 ─ report
+
+A method asks for what it needs, states the recipe and hands the work to :mod:`dermprompt.launch`. Asked of a
+planning store, the same methods say what would run. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dermprompt import cost, launch
+from dermprompt.config import plain
+from dermprompt.data.isic import fingerprint
+from dermprompt.schema import Config, Segmenter
+from dermprompt.store import Artifact, Recipe, Store
+
+TEMPLATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A segmenter's training set: S.train, and ``count`` samples when there are any."""
+
+    settings: Segmenter
+    count: int
+
+
+class Pipeline:
+    """The artifacts of one configuration."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+
+    # Data.
+
+    @cached_property
+    def _data(self) -> tuple[Path, Path, str]:
+        """Root, labels, and a hash of the files."""
+        data = self.config.data
+        if data.name == "phantom":
+            painted = self._phantom()
+            return painted.path, painted.path, painted.digest
+        root = Path(str(data.root)).expanduser().resolve()
+        labels = Path(str(data.labels)).expanduser().resolve()
+        return root, labels, fingerprint(root, labels)
+
+    def _phantom(self) -> Artifact:
+        data = self.config.data
+        settings = {"num_images": data.num_images, "size": self.config.image_size, "seed": data.split.seed}
+        recipe = Recipe("prepare", "phantom", 1, settings)
+        return self._make(recipe, "prepare:paint_phantom", cost.pictures(data.num_images or 0))
+
+    @cached_property
+    def prepared(self) -> Artifact:
+        """Index, labels and split."""
+        root, labels, files = self._data
+        settings = {"split": plain(self.config.data.split), "root": str(root), "labels": str(labels)}
+        recipe = Recipe("prepare", self.config.data.name, 1, settings, (files,))
+        return self._make(recipe, "prepare:index_and_split", 1.0, root=root, labels=labels)
+
+    def cache(self, size: int) -> Artifact:
+        """All pictures, decoded and resized to ``size`` pixels."""
+        root, _, files = self._data
+        recipe = Recipe("prepare", f"pictures-{size}", 1, {"size": size, "root": str(root)}, (files,))
+        work = cost.pictures(2594)
+        return self._make(recipe, "prepare:cache_pictures", work, prepared=self.prepared.path, size=size)
+
+    def prepare(self) -> None:
+        """All that the data give."""
+        for size in sorted({self.config.image_size, *(arm.settings.image_size for arm in self.arms)}):
+            self.cache(size)
+
+    # Generators.
+
+    @cached_property
+    def base(self) -> Artifact | None:
+        """The frozen latent diffusion model; None where there is none under the generator."""
+        config = self.config
+        if config.generator.name != "controlnet":
+            return None
+        settings = config.generator.base
+        if settings.name != "scratch":
+            return self._pretrained_base()
+        content = {"base": plain(settings), **self._conditioning()}
+        recipe = Recipe("train_base", settings.name, 1, content, self._training_data())
+        return self._train(recipe, "train:train_base", cost.base(config), **self._training_paths())
+
+    def _pretrained_base(self) -> Artifact:
+        """Stable Diffusion is used where it is; its settings stand for its content."""
+        settings = self.config.generator.base
+        digest = hashlib.sha256(repr(sorted(plain(settings).items())).encode()).hexdigest()[:16]
+        return Artifact(Path(settings.path), digest)
+
+    @cached_property
+    def generator(self) -> Artifact:
+        """The trained generator."""
+        config, base = self.config, self.base
+        content = {"generator": self._training_settings(), "image_size": config.image_size, "seed": config.seed}
+        if base is None:
+            recipe = Recipe("train_generator", "pix2pixhd", 1, content, self._training_data())
+            work = "train:train_pix2pixhd"
+            return self._train(recipe, work, cost.generator(config), **self._training_paths())
+        content |= self._conditioning()
+        recipe = Recipe("train_generator", "controlnet", 1, content, (*self._training_data(), base.digest))
+        paths = {**self._training_paths(), "base": base.path}
+        return self._train(recipe, "train:train_controlnet", cost.generator(config), **paths)
+
+    def _training_settings(self) -> dict[str, Any]:
+        """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
+        sampling = ("num_steps", "guidance", "eta", "base")
+        return {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
+
+    def _conditioning(self) -> dict[str, Any]:
+        config = self.config
+        dropout, template = config.prompts.dropout, TEMPLATE_VERSION
+        return {
+            "prompt_dropout": dropout,
+            "template": template,
+            "image_size": config.image_size,
+            "seed": config.seed,
+        }
+
+    def _training_data(self) -> tuple[str, str]:
+        return self.prepared.digest, self.cache(self.config.image_size).digest
+
+    def _training_paths(self) -> dict[str, Path]:
+        return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
+
+    # Samples.
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches hold ``synthesis.count`` samples."""
+        return -(-self.config.synthesis.count // self.config.synthesis.batch_size)
+
+    @cached_property
+    def masks(self) -> Artifact:
+        """New masks; they depend on the data only where they come from real ones."""
+        config = self.config
+        inputs = self._training_data() if config.masks.name == "transform" else ()
+        settings = {"masks": plain(config.masks), **self._sampling()}
+        recipe = Recipe("draw_masks", config.masks.name, 1, settings, inputs)
+        work = cost.masks(config.synthesis.batch_size)
+        return self._grow(recipe, self.num_batches, "synthesize:draw_masks", work, **self._training_paths())
+
+    @cached_property
+    def samples(self) -> Artifact:
+        """Samples of new masks and prompts; the set has no count."""
+        prompts = {} if self.base is None else {"prompts": plain(self.config.prompts)}
+        recipe = self._drawing("synthesize", {**prompts, "template": TEMPLATE_VERSION}, self.masks.digest)
+        paths = {"prepared": self.prepared.path, "masks": self.masks.path, **self._generator_paths()}
+        return self._grow(recipe, self.num_batches, "synthesize:synthesize", cost.batch(self.config), **paths)
+
+    @cached_property
+    def reproduced(self) -> Artifact:
+        """Samples of S.test's masks with empty prompts (paper, section 3.3)."""
+        num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
+        recipe = self._drawing("reproduce", {}, "S.test")
+        paths = {**self._training_paths(), **self._generator_paths()}
+        batches = -(-num_test // self.config.synthesis.batch_size)
+        return self._grow(recipe, batches, "synthesize:reproduce", cost.batch(self.config), **paths)
+
+    def _drawing(self, stage: str, settings: dict[str, Any], masks: str) -> Recipe:
+        config = self.config
+        keys = ("num_steps", "guidance", "eta") if config.generator.name == "controlnet" else ()
+        settings |= {key: getattr(config.generator, key) for key in keys}
+        inputs = (self.prepared.digest, self.generator.digest, masks)
+        return Recipe(stage, config.generator.name, 1, settings | self._sampling(), inputs)
+
+    def _sampling(self) -> dict[str, Any]:
+        config = self.config
+        size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
+        return {**size, "seed": config.seed}
+
+    def _generator_paths(self) -> dict[str, Path | None]:
+        return {"trained": self.generator.path, "base": self.base.path if self.base else None}
+
+    # Segmenters.
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """S only, S + N when N > 0."""
+        settings, count = self.config.segmenter, self.config.synthesis.count
+        return (Arm(settings, 0), Arm(settings, count)) if count else (Arm(settings, 0),)
+
+    @property
+    def judge(self) -> Artifact:
+        """The fixed segmenter that says whether masks are obeyed: trained on S.train alone."""
+        return self.segmenter(Arm(self.config.evaluation.judge, 0))
+
+    def segmenter(self, arm: Arm) -> Artifact:
+        """A trained segmenter. S only is the same for all generators."""
+        cache = self.cache(arm.settings.image_size)
+        sources: dict[str, Any] = {"samples": None, "count": arm.count, "decisions": None}
+        inputs = (self.prepared.digest, cache.digest)
+        if arm.count:
+            curated = self.curated
+            sources |= {"samples": self.samples.path, "decisions": curated.path if curated else None}
+            inputs += (self.samples.digest, curated.digest if curated else "all")
+        settings = {"segmenter": plain(arm.settings), "count": arm.count, "seed": self.config.seed}
+        name = arm.settings.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
+        recipe = Recipe("train_segmenter", name, 1, settings, inputs)
+        paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
+        work = cost.segmenter(arm.settings, arm.count)
+        return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
+
+    @cached_property
+    def curated(self) -> Artifact | None:
+        """Which samples are used; None for all."""
+        config, size = self.config, self.config.segmenter.image_size
+        if config.curation.name == "none":
+            return None
+        judge, cache = self.judge, self.cache(size)
+        settings = {"curation": plain(config.curation), "count": config.synthesis.count, "size": size}
+        inputs = (self.samples.digest, judge.digest, cache.digest)
+        paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
+        recipe = Recipe("curate", config.generator.name, 1, settings, inputs)
+        return self._make(recipe, "evaluate:curate", 5.0, judge=judge.path, **paths)
+
+    # Evaluation.
+
+    def dice(self, arm: Arm) -> Artifact:
+        """Dice of every image of S.test."""
+        trained, cache = self.segmenter(arm), self.cache(arm.settings.image_size)
+        recipe = Recipe("evaluate", f"dice-{trained.path.name}", 1, {}, (trained.digest, cache.digest))
+        paths = {"prepared": self.prepared.path, "cache": cache.path, "trained": trained.path}
+        return self._make(recipe, "evaluate:evaluate_segmenter", 5.0, settings=arm.settings, **paths)
+
+    @cached_property
+    def trivial_quality(self) -> Artifact:
+        """Table 1's rows without a generator."""
+        settings = {"seed": self.config.data.split.seed}
+        recipe = Recipe("evaluate", "trivial", 1, settings, self._training_data())
+        return self._make(recipe, "evaluate:evaluate_trivial", 40.0, **self._training_paths())
+
+    @cached_property
+    def generator_quality(self) -> Artifact:
+        """Table 1's row of the generator, and whether masks are obeyed."""
+        judge, size = self.judge, self.config.evaluation.judge.image_size
+        inputs = (self.reproduced.digest, judge.digest, self.cache(size).digest)
+        recipe = Recipe("evaluate", self.config.generator.name, 1, {"seed": self.config.seed}, inputs)
+        paths = {
+            "prepared": self.prepared.path,
+            "caches": {s: self.cache(s).path for s in (size, self.config.image_size)},
+            "reproduced": self.reproduced.path,
+            "judge": judge.path,
+        }
+        return self._make(recipe, "evaluate:evaluate_generator", 15.0, **paths)
+
+    @cached_property
+    def text_quality(self) -> Artifact | None:
+        """Whether text is obeyed: only the phantom's colours can be read by a fixed rule."""
+        config = self.config
+        if config.data.name != "phantom" or self.base is None or not config.synthesis.count:
+            return None
+        settings = {"count": config.synthesis.count, "seed": config.seed}
+        recipe = Recipe("evaluate", "text", 1, settings, (self.samples.digest,))
+        paths = {"samples": self.samples.path, "count": config.synthesis.count}
+        return self._make(recipe, "evaluate:evaluate_text", 2.0, **paths)
+
+    def evaluate(self) -> None:
+        """Everything that the report shows."""
+        _ = self.trivial_quality
+        for arm in self.arms:
+            self.dice(arm)
+        if self.config.generator.name != "none":
+            _ = self.generator_quality, self.text_quality
+
+    # How work is done.
+
+    def _make(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
+        call = launch.Call(work, self.config, arguments)
+        return self.store.make(recipe, call.here, cost)
+
+    def _train(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
+        """As :meth:`_make`, on all the devices of the trainer."""
+        call = launch.Call(work, self.config, arguments)
+        return self.store.make(recipe, call.on_all_devices, cost)
+
+    def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
+        call = launch.Call(work, self.config, arguments)
+        return self.store.grow(
+            recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost
+        )

@@ -1,0 +1,55 @@
+"""Hydra's callback that keeps a sweep's page up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+ERROR = "error.txt"
+
+
+class SweepReport(Callback):
+    """Rewrites the sweep's page from the jobs' ``results.json`` whenever a job ends, also in failure.
+
+    Hydra's ``on_multirun_end`` would not run when a job fails.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write the page of the sweep that the job belongs to."""
+        hydra = config.hydra
+        if hydra.mode is None or hydra.mode.name != "MULTIRUN":
+            return
+        job = Path(hydra.runtime.output_dir)
+        _note_failure(job, job_return)
+        page = write_sweep_page(job.parent, config.name)
+        if page is not None:
+            print(f"report of the sweep: {page}", flush=True)
+
+
+def _note_failure(job: Path, job_return: JobReturn) -> None:
+    """Keep a failed job's error beside where its results would be."""
+    path = job / ERROR
+    path.unlink(missing_ok=True)
+    if job_return.status == JobStatus.FAILED:
+        error = job_return._return_value
+        path.write_text(f"{type(error).__name__}: {error}\n")
+
+
+def write_sweep_page(sweep: Path, name: str) -> Path | None:
+    """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
+    from dermprompt.report.page import write_page
+    from dermprompt.results import load_results
+
+    jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
+    failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
+    if not jobs:
+        return None
+    made: dict[str, int] = {}
+    for _, results in jobs:
+        made = {key: made.get(key, 0) + number for key, number in results.work.items()}
+    print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
+    return write_page(jobs, sweep, f"dermprompt · {name}", failed)

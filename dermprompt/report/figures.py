@@ -1,0 +1,197 @@
+"""The report's pictures as bytes: thumbnails, enlarged texture, outlined samples, charts. Deterministic."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dermprompt.report.tables import Job, Source, paper_order
+from dermprompt.results import Curve, Interval, Picture
+
+# The page colours text and rules with its own ink, so that a chart is legible on light and on dark.
+INK = "#010203"
+ACCENT = "#2b8f86"
+SEEDS = (ACCENT, "#c9772b", "#7a6fc4", "#b0568a", "#6b8e23")
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dermprompt",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.formatter.useoffset": False,
+}
+
+
+@dataclass(frozen=True)
+class GalleryRow:
+    """A test mask with its real image and what each source drew from it (paper, Figure 3)."""
+
+    id: str
+    prompt: str
+    mask: Path
+    real: Path | None
+    images: tuple[Path | None, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A synthetic image, the mask it was drawn from, and its prompt."""
+
+    id: str
+    source: Source | None
+    mask: Path
+    image: Path
+    prompt: str
+
+
+def gallery(jobs: Sequence[Job]) -> tuple[tuple[Source, ...], tuple[GalleryRow, ...]]:
+    """Lay out test masks against sources; each source is shown by the first job that has pictures of it."""
+    drawn: dict[Source, dict[str, Path]] = {}
+    first: dict[str, tuple[Path, Picture]] = {}
+    for path, results in jobs:
+        source = Source(results.generator, results.base) if results.generator else None
+        if source and results.gallery and source not in drawn:
+            drawn[source] = {picture.id: path / picture.image for picture in results.gallery}
+            for picture in results.gallery:
+                first.setdefault(picture.id, (path, picture))
+    sources = tuple(sorted(drawn, key=paper_order))
+    rows = tuple(
+        GalleryRow(
+            id=name,
+            prompt=picture.prompt,
+            mask=path / picture.mask,
+            real=path / picture.real if picture.real else None,
+            images=tuple(drawn[source].get(name) for source in sources),
+        )
+        for name, (path, picture) in first.items()
+    )
+    return sources, rows
+
+
+def samples(jobs: Sequence[Job]) -> tuple[Sample, ...]:
+    """List the synthetic samples of the first job of each source that has some."""
+    first: dict[Source | None, Job] = {}
+    for path, results in jobs:
+        if results.samples:
+            source = Source(results.generator, results.base) if results.generator else None
+            first.setdefault(source, (path, results))
+    return tuple(
+        Sample(picture.id, source, path / picture.mask, path / picture.image, picture.prompt)
+        for source, (path, results) in first.items()
+        for picture in results.samples
+    )
+
+
+def thumbnail_png(path: Path, side: int = 320) -> bytes:
+    """Shrink an image to at most ``side`` pixels; a smaller one stays as it is."""
+    image = Image.open(path).convert("RGB")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _png(image)
+
+
+def centre_crop_png(path: Path, zoom: int = 3) -> bytes:
+    """Cut out the middle 1/``zoom`` of an image, pixels untouched: texture (paper, Figure 4)."""
+    image = Image.open(path).convert("RGB")
+    width, height = (max(1, size // zoom) for size in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return _png(image.crop((left, top, left + width, top + height)))
+
+
+def outline_png(image: Path, mask: Path, side: int = 320) -> bytes:
+    """Draw the outline of a mask (0 and 255) over its image, the longer side scaled to ``side`` pixels."""
+    picture = Image.open(image).convert("RGB")
+    scale = side / max(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    canvas = np.array(picture.resize(size, Image.Resampling.BICUBIC))
+    lesion = np.array(Image.open(mask).convert("L").resize(size, Image.Resampling.NEAREST)) > 127
+    outline, _ = cv2.findContours(lesion.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outline, -1, (20, 30, 30), 4, cv2.LINE_AA)
+    cv2.drawContours(canvas, outline, -1, (120, 240, 225), 2, cv2.LINE_AA)
+    return _png(Image.fromarray(canvas))
+
+
+def curves_svg(curves: Sequence[Curve]) -> str:
+    """Draw learning curves: one small panel per training and metric, one line per different curve in it."""
+    panels: dict[tuple[str, str], dict[str, Curve]] = {}
+    for curve in curves:
+        panels.setdefault((curve.training, curve.metric), {}).setdefault(repr(curve), curve)
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 2.1 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, ((training, metric), lines) in zip(grid, panels.items(), strict=False):
+            _panel(axes, f"{training} · {metric}", tuple(lines.values()))
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        return _svg(figure)
+
+
+def gains_svg(gains: Sequence[tuple[str, Interval]]) -> str:
+    """Draw paired gains over S only with their 95 % intervals, one line each, and the line of no gain."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8, 0.7 + 0.3 * len(gains)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+        for row, (_, gain) in enumerate(gains):
+            axes.plot([gain.low, gain.high], [row, row], color=ACCENT, linewidth=2, solid_capstyle="round")
+            axes.plot(gain.mean, row, "o", color=ACCENT, markersize=6)
+        axes.set_ylim(len(gains) - 0.5, -0.5)
+        axes.set_yticks(range(len(gains)), [name for name, _ in gains], parse_math=False)
+        axes.set_xlabel("gain in DSC over S only, 95 % interval")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        return _svg(figure)
+
+
+def _panel(axes: Axes, name: str, lines: Sequence[Curve]) -> None:
+    for index, line in enumerate(lines):
+        marker = "o" if len(line.steps) < 3 else ""
+        color = SEEDS[index % len(SEEDS)]
+        axes.plot(line.steps, line.values, color=color, linewidth=1.3, marker=marker, markersize=3)
+    last = ", ".join(f"{line.values[-1]:.4g}" for line in lines if line.values)
+    title = "\n".join([*textwrap.wrap(name, 38), f"last {last}"])
+    axes.set_title(title, loc="left", fontsize=8, parse_math=False)
+    axes.locator_params(axis="x", nbins=4, integer=True)
+    axes.locator_params(axis="y", nbins=4)
+    axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.5)
+
+
+def _svg(figure: Figure) -> str:
+    """Return the bare ``<svg>`` element: no prologue, no metadata, no date; ink is ``currentColor``."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    # Two charts on one page would share the names of their groups, to which nothing refers.
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
+    return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S).replace(INK, "currentColor")
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,291 @@
+"""One page that answers: what was asked, what came out, how sure are we, what does it look like."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from dermprompt.report import figures, tables
+from dermprompt.report.tables import Job, Source
+from dermprompt.results import Interval, MaskObedience, Segmentation, TextObedience
+
+VERDICTS = {
+    "up": "the interval lies above 0, a gain is shown",
+    "down": "the interval lies below 0, a loss is shown",
+    "open": "the interval contains 0, no gain is shown",
+}
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One job's measured Dice, with everything that is known of it."""
+
+    job: str
+    setting: tables.Setting
+    seed: int
+    source: Source | None
+    cell: Segmentation
+
+
+@dataclass(frozen=True)
+class ObedienceRow:
+    """Whether the images of one job follow their masks and their prompts."""
+
+    source: Source
+    job: str
+    seed: int
+    mask: MaskObedience | None
+    text: TextObedience | None
+
+
+def write_page(jobs: Sequence[Job], folder: Path, title: str, failed: Sequence[tuple[str, str]] = ()) -> Path:
+    """Write ``index.html`` (self-contained) and ``report.md`` with its charts into ``folder``.
+
+    Each job is its run folder, to which its pictures' paths are relative, and its results.
+    ``failed`` holds names and errors of jobs without results. Returns the path of ``index.html``.
+    Raises FileNotFoundError for a picture that the results name and the run folder lacks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = _environment(folder)
+    context = {"title": title, "failed": failed, **build_context(jobs)}
+    for name in ("gains", "curves"):
+        if context[name]:
+            # A file of its own has no ink to inherit: mid grey reads on white and on black.
+            (folder / f"{name}.svg").write_text(
+                context[name].replace("currentColor", "#767676"), encoding="utf-8"
+            )
+    for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
+        text = environment.get_template(template).render(context)
+        (folder / target).write_text(text, encoding="utf-8")
+    return folder / "index.html"
+
+
+def build_context(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Gather everything that the templates show, in the page's order."""
+    runs, quality, obedience = run_rows(jobs), tables.quality_tables(jobs), obedience_rows(jobs)
+    curves = [curve for _, results in jobs for curve in results.curves]
+    gains = _gains(runs)
+    return {
+        "headlines": headlines(jobs),
+        "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
+        "asked": asked(jobs),
+        "commands": tables.distinct(results.command for _, results in jobs),
+        "dice": tables.dice_tables(jobs),
+        "runs": runs,
+        "gains": Markup(figures.gains_svg(gains)) if gains else "",
+        "quality": [(table, trivial_sentence(table)) for table in quality],
+        "obedience": obedience,
+        "warnings": [note for row in obedience for note in obedience_notes(row)],
+        "gallery": figures.gallery(jobs),
+        "samples": figures.samples(jobs),
+        "curves": Markup(figures.curves_svg(curves)) if curves else "",
+        "data": _data(jobs),
+        "work": work_table(jobs, "work"),
+        "seconds": work_table(jobs, "seconds"),
+        "jobs": jobs,
+        "paper": tables,
+    }
+
+
+def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """Say the result of each generator at its largest count, or of what else was measured."""
+    dice = tables.dice_tables(jobs)
+    several = len({(table.setting, table.segmenter) for table in dice}) > 1
+    found = [sentence for table in dice for sentence in _dice_sentences(table, several)]
+    if found or not jobs:
+        return tuple(found) or ("No job finished.",)
+    sentences = [
+        f"{row.source.generator}: MSE {row.values['standard', 'mse'].text(4)}, "
+        f"PSNR {row.values['standard', 'psnr'].text(2)} dB, SSIM {row.values['standard', 'ssim'].text(3)}"
+        for table in tables.quality_tables(jobs)
+        for row in table.rows
+        if row.kind == "generator"
+    ]
+    return tuple(sentences) or ("Nothing was measured.",)
+
+
+def _dice_sentences(table: tables.DiceTable, several: bool) -> list[str]:
+    who = f", {table.label}, {table.setting.label}" if several else ""
+    sentences = []
+    for row in table.rows:
+        count, cell = [pair for pair in zip(table.counts, row.cells, strict=True) if pair[1]][-1]
+        assert cell is not None
+        name = f"{tables.count_label(count)} ({row.source.generator}{who})"
+        sentences += [f"{name}: {_entry_sentence(entry, cell)}" for entry in cell.entries]
+    if not sentences and table.s_only:
+        name = f"S only ({table.label})" if not several else f"S only ({who[2:]})"
+        sentences = [f"{name}: {_entry_sentence(entry, table.s_only)}" for entry in table.s_only.entries]
+    return sentences
+
+
+def _entry_sentence(entry: tables.Entry, cell: tables.Cell) -> str:
+    note = f" {entry.note}" if entry.note else ""
+    if entry.gain is None:
+        return f"DSC {entry.dice}{note}"
+    if len(cell.groups) > 1 or len(cell.groups[0]) == 1:
+        return f"DSC {entry.dice}{note}; gain over S only {entry.gain}: {VERDICTS[entry.sign]}"
+    shown = sum(tables.gain_sign(run.value.gain) == "up" for run in cell.groups[0])
+    verdict = f"a gain is shown for {shown} of {len(cell.groups[0])} seeds"
+    return f"DSC {entry.dice}{note}; gain over S only {entry.gain}: {verdict}"
+
+
+def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
+    """List what the jobs were asked to do, each value once."""
+    fields: dict[str, Callable[[Any], Any]] = {
+        "Experiment": lambda r: r.experiment,
+        "Dataset": lambda r: r.dataset,
+        "Image size": lambda r: f"{r.image_size} × {r.image_size} px",
+        "Generator": lambda r: tables.GENERATORS.get(r.generator, r.generator) if r.generator else "none",
+        "Base": lambda r: r.base,
+        "Synthetic images": lambda r: str(r.count),
+        "Segmenter": lambda r: tables.SEGMENTERS.get(r.segmenter, r.segmenter),
+        "Seed": lambda r: str(r.seed),
+    }
+    rows = [
+        (name, ", ".join(dict.fromkeys(filter(None, (get(r) for _, r in jobs)))))
+        for name, get in fields.items()
+    ]
+    return [("Jobs", str(len(jobs))), *(row for row in rows if row[1])]
+
+
+def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
+    """List every measured Dice, one that several jobs share once."""
+    rows: dict[str, RunRow] = {}
+    for path, results in jobs:
+        for cell in results.segmentation:
+            source = tables.source_of(results, cell.generator) if cell.generator else None
+            row = RunRow(path.name, tables.setting_of(results), results.seed, source, cell)
+            rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
+    return tuple(rows.values())
+
+
+def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
+    """Name each gain by what sets its run apart from the others."""
+    parts = [
+        (
+            f"{tables.count_label(run.cell.count)} {run.source.label if run.source else ''}",
+            tables.SEGMENTERS.get(run.cell.segmenter, run.cell.segmenter),
+            f"seed {run.seed}",
+            f"job {run.job}",
+        )
+        for run in runs
+    ]
+    telling = [True, *(len(set(column)) > 1 for column in list(zip(*parts, strict=True))[1:])]
+    named = [
+        (tables.paper_order(run.source), " · ".join(compress(names, telling)), run.cell.gain)
+        for run, names in zip(runs, parts, strict=True)
+        if run.source and run.cell.gain
+    ]
+    return [(name, gain) for _, name, gain in sorted(named, key=lambda item: item[0])]
+
+
+def trivial_sentence(table: tables.QualityTable) -> str:
+    """Say in one sentence what follows from the rows that need no generator; empty without such rows."""
+    if {row.kind for row in table.rows} != {"generator", "trivial"}:
+        return ""
+    winners = [row for row in table.rows if row.beats]
+    if not winners:
+        return "No row that needs no generator beats the best generator here."
+    names = " and ".join(f"“{row.source.label}”" for row in winners)
+    beaten = {metric for row in winners for _, metric in row.beats}
+    metrics = ", ".join(metric.upper() for metric in tables.METRICS if metric in beaten)
+    needs = "needs no generator and is" if len(winners) == 1 else "need no generator and are"
+    return (
+        f"{names} {needs} better than the best generator in {metrics} (marked †): "
+        "a good place in this table is no evidence of good images; trust Table 2 and the obedience instead."
+    )
+
+
+def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
+    """List what each generator's jobs measured, the same measurement once."""
+    rows: dict[str, ObedienceRow] = {}
+    for path, results in jobs:
+        if results.generator is None:
+            continue
+        source = Source(results.generator, results.base)
+        row = ObedienceRow(source, path.name, results.seed, results.mask_obedience, results.text_obedience)
+        key = repr((source, tables.setting_of(results), row.seed, row.mask, row.text))
+        rows.setdefault(key, row)
+    return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))
+
+
+def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
+    """Say what the numbers of a row warn of."""
+    notes, who = [], f"{row.source.label}, job {row.job}"
+    if row.mask and row.mask.generated > row.mask.real:
+        notes.append(
+            f"{who}: the judge finds lesions better in generated images than in real ones. "
+            "This is a warning of cartoons: clean shapes without the difficulty of real skin."
+        )
+    if row.mask and row.mask.generated <= row.mask.exchanged:
+        notes.append(f"{who}: not above the level of chance, so the images do not follow their masks.")
+    if row.text and row.text.accuracy <= row.text.exchanged:
+        notes.append(f"{who}: not above the level of chance, so the images do not follow their prompts.")
+    return tuple(notes)
+
+
+def work_table(jobs: Sequence[Job], name: str) -> list[tuple[str, list[float | None]]]:
+    """Lay the jobs' ``work`` or ``seconds`` side by side; None where a job has no such number."""
+    columns = [getattr(results, name) for _, results in jobs]
+    keys = dict.fromkeys(key for column in columns for key in column)
+    return [(key, [column.get(key) for column in columns]) for key in keys]
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Write nested dictionaries as rows of ``outer / inner`` and a text."""
+    rows = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            rows += flatten(value, f"{prefix}{key} / ")
+        elif isinstance(value, list | tuple):
+            rows.append((f"{prefix}{key}", ", ".join(str(item) for item in value)))
+        else:
+            rows.append((f"{prefix}{key}", f"{value:.4g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def _data(jobs: Sequence[Job]) -> list[tuple[str, list[tuple[str, str]]]]:
+    seen = tables.distinct((results.dataset, results.data) for _, results in jobs if results.data)
+    return [(dataset, flatten(data)) for dataset, data in seen]
+
+
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "thumbnail": lambda path: _embedded(figures.thumbnail_png(path)),
+        "crop": lambda path: _embedded(figures.centre_crop_png(path)),
+        "outlined": lambda image, mask: _embedded(figures.outline_png(image, mask)),
+        "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
+        "md": _markdown,
+        "interval": tables.interval_text,
+        "count": tables.count_label,
+        "sign": tables.gain_sign,
+    }
+    return environment
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _markdown(text: object) -> str:
+    """Escape a user's text for a line or a table cell of markdown."""
+    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", " ".join(plain.split()))

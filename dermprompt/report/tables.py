@@ -1,0 +1,299 @@
+"""The rows of the report, built from the results of one job or of a sweep's jobs. No files, no drawing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from dermprompt.results import ImageQuality, Interval, Results, Segmentation
+
+Job = tuple[Path, Results]
+T = TypeVar("T")
+
+GENERATORS = {"pix2pixhd": "Pix2PixHD", "controlnet": "ours (ControlNet)"}
+SEGMENTERS = {"unet": "U-Net", "dcsaunet": "DCSAU-Net"}
+
+# Paper, Table 1. Its peak of 255 on images in [0, 1] adds 48.13 dB to the PSNR; its SSIM has a range of 2.
+PAPER_QUALITY = {
+    "pix2pixhd": {"mse": 0.09, "psnr": 58.80, "ssim": 0.71},
+    "controlnet": {"mse": 0.06, "psnr": 61.64, "ssim": 0.80},
+}
+# Paper, Table 2. The network behind the S+N numbers is not named there.
+PAPER_COUNTS = (1000, 3000, 5000)
+PAPER_DICE = {"pix2pixhd": (0.871, 0.903, 0.912), "controlnet": (0.912, 0.913, 0.914)}
+PAPER_S_ONLY = {"unet": 0.861, "dcsaunet": 0.903}
+
+METRICS = ("mse", "psnr", "ssim")
+CONVENTIONS = ("paper", "standard")
+DIGITS = {"mse": 4, "psnr": 2, "ssim": 3}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What drew an image: a generator and, for ControlNet, its base."""
+
+    generator: str
+    base: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The generator's name as the paper writes it."""
+        return GENERATORS.get(self.generator, self.generator)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What two jobs must share for their numbers to stand in one table."""
+
+    dataset: str
+    image_size: int
+
+    @property
+    def label(self) -> str:
+        """For captions."""
+        return f"{self.dataset}, {self.image_size} px"
+
+
+@dataclass(frozen=True)
+class Run(Generic[T]):
+    """One job's value of something."""
+
+    job: str
+    seed: int
+    value: T
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of one number over ``n`` seeds and its range."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def text(self, digits: int, sign: str = "") -> str:
+        """``mean``, and for several seeds ``mean (low to high)``."""
+        low, mean, high = (f"{x:{sign}.{digits}f}" for x in (self.low, self.mean, self.high))
+        return mean if self.n == 1 else f"{mean} ({low} to {high})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One measured number of Table 2 in words. ``sign`` is that of the gain: up, down or open."""
+
+    dice: str
+    gain: str | None
+    sign: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of Table 2: what was measured, one entry per setting, and the paper's number if it has one."""
+
+    groups: tuple[tuple[Run[Segmentation], ...], ...]
+    paper: float | None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """One entry per group of seeds."""
+        return tuple(_entry(group, alone=len(self.groups) == 1) for group in self.groups)
+
+
+@dataclass(frozen=True)
+class DiceRow:
+    """A generator's row of Table 2, one cell per count."""
+
+    source: Source
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class DiceTable:
+    """Table 2 of one segmenter in one setting (paper, section 3.4)."""
+
+    setting: Setting
+    segmenter: str
+    counts: tuple[int, ...]
+    s_only: Cell | None
+    rows: tuple[DiceRow, ...]
+
+    @property
+    def label(self) -> str:
+        """The segmenter's name as the paper writes it."""
+        return SEGMENTERS.get(self.segmenter, self.segmenter)
+
+
+@dataclass(frozen=True)
+class QualityRow:
+    """A row of Table 1. ``beats`` lists where a trivial row is better than the best generator."""
+
+    source: Source
+    kind: str
+    n: int
+    note: str
+    values: dict[tuple[str, str], Spread]
+    beats: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class QualityTable:
+    """Table 1 in one setting (paper, section 3.3), generators first."""
+
+    setting: Setting
+    rows: tuple[QualityRow, ...]
+
+
+def count_label(count: int) -> str:
+    """Return ``S only``, ``S + 64``, ``S + 3K``."""
+    if count == 0:
+        return "S only"
+    return f"S + {count // 1000}K" if count % 1000 == 0 else f"S + {count}"
+
+
+def interval_text(interval: Interval, sign: str = "") -> str:
+    """Return ``mean [low, high]`` with three decimals; ``sign="+"`` writes the plus too."""
+    mean, low, high = (f"{x:{sign}.3f}" for x in (interval.mean, interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def gain_sign(gain: Interval | None) -> str:
+    """Say ``up`` or ``down`` where the interval leaves out 0, else ``open``."""
+    if gain is None or not (gain.low > 0 or gain.high < 0):
+        return "open"
+    return "up" if gain.low > 0 else "down"
+
+
+def distinct(values: Iterable[T]) -> tuple[T, ...]:
+    """Drop repetitions, in order. By repr: NaN equals itself, and dictionaries count too."""
+    return tuple({repr(value): value for value in values}.values())
+
+
+def setting_of(results: Results) -> Setting:
+    """Return the setting of a job."""
+    return Setting(results.dataset, results.image_size)
+
+
+def source_of(results: Results, generator: str) -> Source:
+    """Return the source that a job means by a generator's name: the base belongs to the job's own one."""
+    return Source(generator, results.base if generator == results.generator else None)
+
+
+def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
+    """Build Table 2, one table per setting and segmenter, in the order in which they appear."""
+    found: dict[tuple[Setting, str], dict[tuple[Source | None, int], list[Run[Segmentation]]]] = {}
+    for path, results in jobs:
+        for cell in results.segmentation:
+            source = source_of(results, cell.generator) if cell.generator else None
+            table = found.setdefault((setting_of(results), cell.segmenter), {})
+            table.setdefault((source, cell.count), []).append(Run(path.name, results.seed, cell))
+    return tuple(_dice_table(setting, segmenter, runs) for (setting, segmenter), runs in found.items())
+
+
+def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
+    """Build Table 1, one table per setting: generators first, then the rows that need none."""
+    found: dict[Setting, dict[tuple[str, Source], list[Run[ImageQuality]]]] = {}
+    for path, results in jobs:
+        for row in results.image_quality:
+            key = (row.kind, source_of(results, row.name))
+            runs = found.setdefault(setting_of(results), {}).setdefault(key, [])
+            runs.append(Run(path.name, results.seed, row))
+    return tuple(QualityTable(setting, _quality_rows(rows)) for setting, rows in found.items())
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the mean and the range."""
+    return Spread(math.fsum(values) / len(values), min(values), max(values), len(values))
+
+
+def _fold(runs: Iterable[Run[T]]) -> tuple[tuple[Run[T], ...], ...]:
+    """Group the runs of several seeds; two results of one seed come from two settings, and stay apart."""
+    once: dict[str, Run[T]] = {}
+    for run in runs:
+        once.setdefault(repr((run.seed, run.value)), run)
+    group = tuple(once.values())
+    return (group,) if len({run.seed for run in group}) == len(group) else tuple((run,) for run in group)
+
+
+def _note(group: Sequence[Run[T]], alone: bool) -> str:
+    if len(group) > 1:
+        return f"mean of {len(group)} seeds (range)"
+    return "" if alone else f"job {group[0].job}"
+
+
+def _entry(group: Sequence[Run[Segmentation]], alone: bool) -> Entry:
+    note = _note(group, alone)
+    if len(group) == 1:
+        cell = group[0].value
+        gain = interval_text(cell.gain, "+") if cell.gain else None
+        return Entry(interval_text(cell.dice), gain, gain_sign(cell.gain), note)
+    gains = [run.value.gain for run in group if run.value.gain]
+    signs = {gain_sign(gain) for gain in gains}
+    return Entry(
+        spread([run.value.dice.mean for run in group]).text(3),
+        spread([gain.mean for gain in gains]).text(3, "+") if gains else None,
+        signs.pop() if len(signs) == 1 else "open",
+        note,
+    )
+
+
+def paper_order(source: Source) -> int:
+    """Sort Pix2PixHD first, as in the paper's tables and figures."""
+    return 0 if source.generator == "pix2pixhd" else 1
+
+
+def _dice_table(
+    setting: Setting, segmenter: str, runs: dict[tuple[Source | None, int], list[Run[Segmentation]]]
+) -> DiceTable:
+    sources = sorted(dict.fromkeys(source for source, _ in runs if source), key=paper_order)
+    counts = tuple(sorted({count for source, count in runs if source}))
+
+    def cell(source: Source | None, count: int) -> Cell | None:
+        if (source, count) not in runs:
+            return None
+        return Cell(_fold(runs[source, count]), _paper_dice(segmenter, source, count))
+
+    rows = tuple(DiceRow(source, tuple(cell(source, count) for count in counts)) for source in sources)
+    return DiceTable(setting, segmenter, counts, cell(None, 0), rows)
+
+
+def _paper_dice(segmenter: str, source: Source | None, count: int) -> float | None:
+    if source is None:
+        return PAPER_S_ONLY.get(segmenter)
+    return dict(zip(PAPER_COUNTS, PAPER_DICE.get(source.generator, ()), strict=False)).get(count)
+
+
+def _quality_rows(found: dict[tuple[str, Source], list[Run[ImageQuality]]]) -> tuple[QualityRow, ...]:
+    rows = []
+    for (kind, source), runs in found.items():
+        groups = _fold(runs)
+        rows += [_quality_row(kind, source, group, len(groups) == 1) for group in groups]
+    rows.sort(key=lambda row: (row.kind != "generator", paper_order(row.source)))
+    generators = [row for row in rows if row.kind == "generator"]
+    return tuple(row if row.kind == "generator" else _marked(row, generators) for row in rows)
+
+
+def _quality_row(kind: str, source: Source, group: Sequence[Run[ImageQuality]], alone: bool) -> QualityRow:
+    values = {
+        (convention, metric): spread([getattr(run.value, convention)[metric] for run in group])
+        for convention in CONVENTIONS
+        for metric in METRICS
+    }
+    return QualityRow(source, kind, group[0].value.n, _note(group, alone), values)
+
+
+def _marked(row: QualityRow, generators: Sequence[QualityRow]) -> QualityRow:
+    beats = frozenset(
+        key
+        for key, value in row.values.items()
+        if generators and all(_better(key[1], value.mean, other.values[key].mean) for other in generators)
+    )
+    return QualityRow(row.source, row.kind, row.n, row.note, row.values, beats)
+
+
+def _better(metric: str, ours: float, theirs: float) -> bool:
+    return ours < theirs if metric == "mse" else ours > theirs

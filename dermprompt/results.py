@@ -1,0 +1,157 @@
+"""What a job found out, as plain frozen dataclasses, and their ``results.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``n`` images and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ImageQuality:
+    """A row of Table 1: generated against real images of the same masks (paper, section 3.3).
+
+    ``paper`` and ``standard`` hold mse, psnr and ssim in the two conventions.
+    ``kind`` is ``generator``, or ``trivial`` for a row that needs no generator at all.
+    """
+
+    name: str
+    kind: str
+    n: int
+    paper: dict[str, float]
+    standard: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A cell of Table 2: the Dice of a segmenter on S.test (paper, section 3.4).
+
+    ``generator`` is None and ``count`` 0 for S only. ``gain`` is the paired difference to S only.
+    ``failures`` is the share of test images with a Dice under 0.5.
+    """
+
+    segmenter: str
+    generator: str | None
+    count: int
+    dice: Interval
+    gain: Interval | None
+    pooled_dice: float
+    failures: float
+
+
+@dataclass(frozen=True)
+class MaskObedience:
+    """Mean Dice of one fixed judge, trained on S.train alone, on S.test's masks.
+
+    ``real``: the judge on the real images. ``generated``: on images generated from the same masks.
+    ``exchanged``: those images against the masks of other images, the level of chance.
+    """
+
+    real: float
+    generated: float
+    exchanged: float
+    n: int
+
+
+@dataclass(frozen=True)
+class TextObedience:
+    """Balanced accuracy with which a fixed rule reads the prompted diagnosis from the samples.
+
+    ``exchanged``: the same against the prompts of other samples, the level of chance.
+    """
+
+    accuracy: float
+    exchanged: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A learning curve: ``values[k]`` of ``metric`` at ``steps[k]`` of the named training."""
+
+    training: str
+    metric: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One column of the gallery or one synthetic sample; the paths are relative to the run folder."""
+
+    id: str
+    mask: str
+    image: str
+    real: str | None = None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a job found out. What was asked stands first."""
+
+    experiment: str
+    command: str
+    generator: str | None
+    base: str | None
+    count: int
+    segmenter: str
+    seed: int
+    image_size: int
+    dataset: str
+    caution: str | None
+    data: dict[str, Any]
+    image_quality: tuple[ImageQuality, ...] = ()
+    segmentation: tuple[Segmentation, ...] = ()
+    mask_obedience: MaskObedience | None = None
+    text_obedience: TextObedience | None = None
+    curves: tuple[Curve, ...] = ()
+    gallery: tuple[Picture, ...] = ()
+    samples: tuple[Picture, ...] = ()
+    work: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def save_results(results: Results, path: Path) -> None:
+    """Write ``results.json`` atomically."""
+    staged = path.with_suffix(".tmp")
+    staged.write_text(json.dumps(dataclasses.asdict(results), indent=2) + "\n")
+    os.replace(staged, path)
+
+
+def load_results(path: Path) -> Results:
+    """Read ``results.json``; the inverse of :func:`save_results`."""
+    raw = json.loads(path.read_text())
+    obedience, text = raw.pop("mask_obedience"), raw.pop("text_obedience")
+    return Results(
+        image_quality=tuple(ImageQuality(**row) for row in raw.pop("image_quality")),
+        segmentation=tuple(_segmentation(row) for row in raw.pop("segmentation")),
+        mask_obedience=MaskObedience(**obedience) if obedience else None,
+        text_obedience=TextObedience(**text) if text else None,
+        curves=tuple(_curve(row) for row in raw.pop("curves")),
+        gallery=tuple(Picture(**row) for row in raw.pop("gallery")),
+        samples=tuple(Picture(**row) for row in raw.pop("samples")),
+        **raw,
+    )
+
+
+def _segmentation(row: dict[str, Any]) -> Segmentation:
+    gain = row.pop("gain")
+    return Segmentation(dice=Interval(**row.pop("dice")), gain=Interval(**gain) if gain else None, **row)
+
+
+def _curve(row: dict[str, Any]) -> Curve:
+    return Curve(row["training"], row["metric"], tuple(row["steps"]), tuple(row["values"]))

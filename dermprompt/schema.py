@@ -1,0 +1,231 @@
+"""Every key that a user may set, with its type; the values stand in ``conf/``.
+
+A group with several kinds (``generator``, ``generator.base``, ``data``) has a class for each, found by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+STAGES = (
+    "plan",
+    "prepare",
+    "train_base",
+    "train_generator",
+    "draw_masks",
+    "synthesize",
+    "train_segmenter",
+    "evaluate",
+    "report",
+)
+
+
+@dataclass
+class Paths:
+    """Where finished work and the runs' folders go."""
+
+    store: str = MISSING
+    runs: str = MISSING
+
+
+@dataclass
+class Split:
+    """Sizes of G, S.train, S.val, S.test; with fewer images the same proportions."""
+
+    sizes: list[int] = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Data:
+    """ISIC's layout on disk, or a phantom that is painted into the store."""
+
+    name: str = MISSING
+    root: str | None = MISSING
+    labels: str | None = MISSING
+    num_images: int | None = MISSING
+    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class AutomaticMasks:
+    """Masks from circles (paper, section 2.3); lengths are fractions of the image's side."""
+
+    name: str = MISSING
+    min_radius: float = MISSING
+    centre_spread: float = MISSING
+    blur_sigma: float = MISSING
+    elastic_sigma: list[float] = MISSING
+    elastic_points: list[int] = MISSING
+    kernel: float = MISSING
+
+
+@dataclass
+class TransformedMasks:
+    """Masks from G's masks (paper, section 2.3)."""
+
+    name: str = MISSING
+    max_rotation: float = MISSING
+    scale_range: list[float] = MISSING
+    elastic_sigma: list[float] = MISSING
+    elastic_points: list[int] = MISSING
+
+
+@dataclass
+class Prompts:
+    """Text of the synthetic images (``sampler``), and the share of prompts dropped in training."""
+
+    sampler: str = MISSING
+    diagnosis: str | None = MISSING
+    attributes: list[str] = MISSING
+    dropout: float = MISSING
+
+
+@dataclass
+class PretrainedBase:
+    """Stable Diffusion in diffusers' format, by hub id or folder."""
+
+    name: str = MISSING
+    path: str = MISSING
+    pad: int = MISSING
+    text_layers: int = MISSING
+
+
+@dataclass
+class ScratchBase:
+    """A small latent diffusion model trained on G."""
+
+    name: str = MISSING
+    channels: list[int] = MISSING
+    text_width: int = MISSING
+    text_layers: int = MISSING
+    context_length: int = MISSING
+    latent_channels: int = MISSING
+    prediction: str = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class ControlNet:
+    """Diffusion with a control copy; training, then sampling."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    decay: bool = MISSING
+    augmentation: str = MISSING
+    num_steps: int = MISSING
+    guidance: float = MISSING
+    eta: float = MISSING
+
+
+@dataclass
+class Pix2PixHD:
+    """The rival: one pass from mask to image; a base stands idle under it."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    base_channels: int = MISSING
+    num_downsamplings: int = MISSING
+    num_blocks: int = MISSING
+    discriminator_channels: int = MISSING
+    num_scales: int = MISSING
+    feature_weight: float = MISSING
+    perceptual_weights: str | None = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    decay_from_step: int = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class NoGenerator:
+    """S only; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+
+
+@dataclass
+class Synthesis:
+    """How many samples, in batches of one size."""
+
+    count: int = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class Curation:
+    """Which samples are used: all of them (``none``), or by the judge's Dice and distance to G (``filter``)."""
+
+    name: str = MISSING
+    keep: float | None = MISSING
+    relabel: float | None = MISSING
+    memorisation_quantile: float | None = MISSING
+
+
+@dataclass
+class Segmenter:
+    """A network (``_target_``) and its training."""
+
+    name: str = MISSING
+    network: dict[str, Any] = MISSING
+    image_size: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int = MISSING
+    validate_every: int = MISSING
+    loss: str = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class Evaluation:
+    """The fixed judge, and how much is shown."""
+
+    judge: Segmenter = field(default_factory=Segmenter)
+    bootstraps: int = MISSING
+    gallery: int = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    name: str = MISSING
+    stage: str = MISSING
+    seed: int = MISSING
+    image_size: int = MISSING
+    caution: str | None = MISSING
+    paths: Paths = field(default_factory=Paths)
+    data: Data = field(default_factory=Data)
+    masks: Any = MISSING
+    prompts: Prompts = field(default_factory=Prompts)
+    generator: Any = MISSING
+    synthesis: Synthesis = field(default_factory=Synthesis)
+    curation: Curation = field(default_factory=Curation)
+    segmenter: Segmenter = field(default_factory=Segmenter)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    trainer: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+
+
+# The kinds of the groups that have several, by the name that the group's file gives.
+KINDS: dict[str, dict[str, type]] = {
+    "masks": {"automatic": AutomaticMasks, "transform": TransformedMasks},
+    "generator": {"controlnet": ControlNet, "pix2pixhd": Pix2PixHD, "none": NoGenerator},
+    "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
+}

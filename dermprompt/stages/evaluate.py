@@ -1,0 +1,151 @@
+"""What came out: Table 1, Table 2, whether masks and text are obeyed. Each a small artifact of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from dermprompt.curation.agreement import agreement, decide
+from dermprompt.curation.memorisation import calibrate, nearest
+from dermprompt.data.phantom import read_diagnosis
+from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
+from dermprompt.evaluation.obedience import mask_obedience, text_obedience
+from dermprompt.evaluation.overlap import dice, pooled_dice
+from dermprompt.generator.export import load_weights
+from dermprompt.lesion import images_to_float
+from dermprompt.results import ImageQuality, TextObedience
+from dermprompt.schema import Config, Segmenter
+from dermprompt.stages.parts import load_part
+from dermprompt.stages.synthesize import load_samples
+from dermprompt.stages.train import build_network
+from dermprompt.store import write_json
+from dermprompt.training import choose_device
+
+BATCH = 32
+
+
+def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:
+    """A trained segmenter, on the device of the trainer."""
+    network = load_weights(build_network(settings), trained / "network.safetensors")
+    return network.to(choose_device(config.trainer["accelerator"]))
+
+
+@torch.no_grad()
+def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Predicted masks uint8 NSS in {0, 1} of images uint8 NSS3."""
+    device = next(network.parameters()).device
+    predictions = []
+    for start in range(0, len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+        predictions.append((network(batch)[:, 0] > 0).byte().cpu().numpy())
+    return np.concatenate(predictions)
+
+
+def evaluate_segmenter(
+    config: Config, settings: Segmenter, prepared: Path, cache: Path, trained: Path, folder: Path
+) -> None:
+    """Dice of every image of S.test (Table 2), as ``dice.json``."""
+    test = load_part(prepared, cache, "test")
+    predictions = predict_masks(open_segmenter(config, settings, trained), test.images)
+    per_image = dice(predictions, test.masks)
+    rows = {one.id: value for one, value in zip(test.lesions, per_image.tolist(), strict=True)}
+    write_json(folder / "dice.json", {"dice": rows, "pooled": pooled_dice(predictions, test.masks)})
+
+
+def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:
+    paper, standard = paper_protocol(real, generated), standard_protocol(real, generated)
+    return dataclasses.asdict(ImageQuality(name, kind, len(real), paper, standard))
+
+
+def evaluate_trivial(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
+    """Table 1's rows that need no generator, as ``quality.json``."""
+    test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
+    rows = trivial_rows(test.images, test.masks, known.images, known.masks, config.data.split.seed)
+    write_json(folder / "quality.json", [_quality(n, "trivial", test.images, x) for n, x in rows.items()])
+
+
+def evaluate_generator(
+    config: Config,
+    prepared: Path,
+    caches: dict[int, Path],
+    reproduced: Path,
+    judge: Path,
+    folder: Path,
+) -> None:
+    """Table 1's row and mask obedience, from samples of S.test's masks, as ``generator.json``."""
+    judge_size = config.evaluation.judge.image_size
+    test = load_part(prepared, caches[config.image_size], "test")
+    samples = load_samples(reproduced, len(test.lesions), config.image_size)
+    quality = _quality(config.generator.name, "generator", test.images, samples.images)
+
+    judged = load_part(prepared, caches[judge_size], "test")
+    network = open_segmenter(config, config.evaluation.judge, judge)
+    generated = load_samples(reproduced, len(test.lesions), judge_size).images
+    masks = mask_obedience(
+        predict_masks(network, judged.images), predict_masks(network, generated), judged.masks, config.seed
+    )
+    write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
+
+
+def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> None:
+    """Text obedience on the phantom, whose colours a fixed rule can read, as ``text.json``."""
+    drawn = load_samples(samples, count, config.image_size)
+    prompted = [row.diagnosis for row in drawn.rows]
+    measured: TextObedience | None = None
+    if None not in prompted and len(set(prompted)) > 1:
+        read = [read_diagnosis(i, m) for i, m in zip(drawn.images, drawn.masks, strict=True)]
+        measured = text_obedience(read, prompted, config.seed)  # type: ignore[arg-type]
+    write_json(folder / "text.json", dataclasses.asdict(measured) if measured else None)
+
+
+def curate(
+    config: Config,
+    prepared: Path,
+    cache: Path,
+    samples: Path,
+    judge: Path,
+    folder: Path,
+) -> None:
+    """Decide on every sample: ``decisions.json``, with scores, and the judge's masks."""
+    settings, size = config.curation, config.segmenter.image_size
+    drawn = load_samples(samples, config.synthesis.count, size)
+    predictions = predict_masks(open_segmenter(config, config.evaluation.judge, judge), drawn.images)
+    scores = agreement(predictions, drawn.masks)
+    known, held_out = (load_part(prepared, cache, part).images for part in ("generator", "train"))
+    distances, copies = nearest(drawn.images, known)
+    threshold = calibrate(held_out, known, settings.memorisation_quantile)  # type: ignore[arg-type]
+    decisions = decide(scores, settings.keep, settings.relabel)  # type: ignore[arg-type]
+    rows = [
+        {
+            "id": row.id,
+            "decision": "drop" if distance < threshold else decision,
+            "agreement": float(score),
+            "distance": float(distance),
+            "nearest": int(copy),
+        }
+        for row, decision, score, distance, copy in zip(
+            drawn.rows, decisions, scores, distances, copies, strict=True
+        )
+    ]
+    np.save(folder / "predictions.npy", predictions)
+    write_json(folder / "decisions.json", rows)
+
+
+def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:
+    """Write an image uint8 SS3 or a mask uint8 SS in {0, 1} as PNG; the name is relative to ``folder``."""
+    pixels = image * 255 if image.ndim == 2 else image[..., ::-1]
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "pictures" / f"{name}.png"), pixels)
+    return f"pictures/{name}.png"
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())

@@ -1,0 +1,156 @@
+"""From the artifacts of a job to its run folder: results, pictures, index of the samples, page."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.results import Curve, ImageQuality, MaskObedience, Picture, Results, Segmentation, TextObedience
+from dermprompt.stages.evaluate import read_json, save_pictures
+from dermprompt.stages.parts import load_part
+from dermprompt.stages.synthesize import load_samples
+from dermprompt.synthesis.samples import image_path, mask_path, read_records
+from dermprompt.training import read_curves
+
+if TYPE_CHECKING:
+    from dermprompt.pipeline import Arm, Pipeline
+
+
+def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
+    """Gather what a finished job found out; writes its pictures into the run folder."""
+    config, generator = pipeline.config, _name(pipeline)
+    shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
+    quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
+    masks = text = None
+    if generator is not None:
+        found = read_json(pipeline.generator_quality.path / "generator.json")
+        quality.insert(0, ImageQuality(**found["quality"]))
+        masks = MaskObedience(**found["masks"])
+    if pipeline.text_quality is not None:
+        read = read_json(pipeline.text_quality.path / "text.json")
+        text = TextObedience(**read) if read else None
+    return Results(
+        experiment=config.name,
+        command=command,
+        generator=generator,
+        base=config.generator.base.name if generator == "controlnet" else None,
+        count=config.synthesis.count,
+        segmenter=config.segmenter.name,
+        seed=config.seed,
+        image_size=config.image_size,
+        dataset=config.data.name,
+        caution=config.caution,
+        data=read_json(pipeline.prepared.path / "coverage.json"),
+        image_quality=tuple(quality),
+        segmentation=tuple(_segmentation(pipeline, arm) for arm in pipeline.arms),
+        mask_obedience=masks,
+        text_obedience=text,
+        curves=_curves(pipeline),
+        **shown,
+        work=_work(pipeline),
+        seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
+    )
+
+
+def _name(pipeline: Pipeline) -> str | None:
+    name = pipeline.config.generator.name
+    return None if name == "none" else name
+
+
+def _work(pipeline: Pipeline) -> dict[str, int]:
+    """What this run made itself; what it found in the store is not counted."""
+    made = dict(pipeline.store.made)
+    batches = made.pop("synthesize", 0)
+    names = {"train_base": "bases trained", "train_generator": "generators trained"}
+    counted = {name: made.get(stage, 0) for stage, name in names.items()}
+    counted["samples drawn"] = batches * pipeline.config.synthesis.batch_size
+    return counted | {"segmenters trained": made.get("train_segmenter", 0)}
+
+
+def _per_image(pipeline: Pipeline, arm: Arm) -> tuple[np.ndarray, float]:
+    found = read_json(pipeline.dice(arm).path / "dice.json")
+    return np.array(list(found["dice"].values())), found["pooled"]
+
+
+def _segmentation(pipeline: Pipeline, arm: Arm) -> Segmentation:
+    config = pipeline.config
+    values, pooled = _per_image(pipeline, arm)
+    gain = None
+    if arm.count:
+        baseline, _ = _per_image(pipeline, pipeline.arms[0])
+        gain = paired_gain(values, baseline, config.seed)
+    return Segmentation(
+        segmenter=arm.settings.name,
+        generator=_name(pipeline) if arm.count else None,
+        count=arm.count,
+        dice=bootstrap_mean(values, config.seed, config.evaluation.bootstraps),
+        gain=gain,
+        pooled_dice=pooled,
+        failures=float((values < 0.5).mean()),
+    )
+
+
+def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
+    trained = {}
+    if pipeline.base is not None:
+        trained["base"] = pipeline.base.path
+    if _name(pipeline):
+        trained[str(_name(pipeline))] = pipeline.generator.path
+    for arm in pipeline.arms:
+        path = pipeline.segmenter(arm).path
+        trained[path.name.rpartition("-")[0]] = path
+    return tuple(
+        Curve(name, metric, *points)
+        for name, path in trained.items()
+        if (path / "curves.csv").exists()
+        for metric, points in read_curves(path / "curves.csv").items()
+    )
+
+
+def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
+    """The gallery (paper, Figures 3 and 4), and samples with their prompts."""
+    config, size = pipeline.config, pipeline.config.image_size
+    test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
+    number = min(config.evaluation.gallery, len(test.lesions))
+    reproduced = load_samples(pipeline.reproduced.path, number, size)
+    gallery = []
+    for i, lesion in enumerate(test.lesions[:number]):
+        names = {"mask": test.masks[i], "real": test.images[i], "image": reproduced.images[i]}
+        saved = {kind: save_pictures(folder, f"{lesion.id}-{kind}", one) for kind, one in names.items()}
+        gallery.append(Picture(lesion.id, **saved))
+    return {"gallery": tuple(gallery), "samples": _samples(pipeline, folder)}
+
+
+def _samples(pipeline: Pipeline, folder: Path) -> tuple[Picture, ...]:
+    config = pipeline.config
+    number = min(2 * config.evaluation.gallery, config.synthesis.count)
+    if not number:
+        return ()
+    drawn = load_samples(pipeline.samples.path, number, config.image_size)
+    return tuple(
+        Picture(
+            row.id,
+            save_pictures(folder, f"{row.id}-mask", mask),
+            save_pictures(folder, f"{row.id}-image", image),
+            prompt=row.prompt,
+        )
+        for row, image, mask in zip(drawn.rows, drawn.images, drawn.masks, strict=True)
+    )
+
+
+def write_sample_index(pipeline: Pipeline, path: Path) -> None:
+    """The first N samples with their files and provenance, as csv."""
+    root = pipeline.samples.path
+    with open(path, "w", newline="") as file:
+        rows = read_records(root, pipeline.config.synthesis.count)
+        writer = csv.DictWriter(file, ["image", "mask", *asdict(rows[0])])
+        writer.writeheader()
+        for row in rows:
+            files = {"image": image_path(root, row.id), "mask": mask_path(root, row.id)}
+            attributes = None if row.attributes is None else " ".join(row.attributes)
+            writer.writerow({**files, **asdict(row), "attributes": attributes})

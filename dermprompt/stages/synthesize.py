@@ -1,0 +1,160 @@
+"""Masks, prompts and a generator to labelled images; and those images back as arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from dermprompt.config import plain
+from dermprompt.generator.export import load_controlnet, load_pix2pixhd
+from dermprompt.masks.automatic import AutomaticMasks
+from dermprompt.masks.shape import measure
+from dermprompt.masks.transform import TransformedMasks
+from dermprompt.prompts.sampler import BalancedPrompts, EmpiricalPrompts, EmptyPrompts, FixedPrompts, Prompts
+from dermprompt.schema import Config
+from dermprompt.stages.parts import load_part
+from dermprompt.stages.prepare import load_index
+from dermprompt.store import batch_record, write_json
+from dermprompt.synthesis.draw import Generator, draw_batches
+from dermprompt.synthesis.samples import Condition, Sample, image_path, mask_path, read_records
+from dermprompt.training import choose_device
+
+
+def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
+    """Draw batches of masks: an array each, and a record with the shapes."""
+    source = _mask_source(config, prepared, cache)
+    size = config.synthesis.batch_size
+    for number in tqdm(numbers, desc="   masks", unit=" batches", mininterval=2):
+        masks = np.stack([source.draw(i) for i in range(number * size, (number + 1) * size)])
+        np.save(folder / f"{number:05d}.npy", masks)
+        write_json(batch_record(folder, number), [vars(measure(mask)) for mask in masks])
+
+
+def _mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | TransformedMasks:
+    settings = plain(config.masks)
+    if settings.pop("name") == "automatic":
+        return AutomaticMasks(size=config.image_size, seed=config.seed, **settings)
+    return TransformedMasks(load_part(prepared, cache, "generator").masks, config.seed, **settings)
+
+
+def prompt_source(config: Config, prepared: Path) -> Prompts:
+    """The sampler of prompts; a generator without text gets none."""
+    if config.generator.name == "pix2pixhd" or config.prompts.sampler == "empty":
+        return EmptyPrompts()
+    if config.prompts.sampler == "fixed":
+        return FixedPrompts(config.prompts.diagnosis, config.prompts.attributes)
+    lesions, split = load_index(prepared)
+    known = [lesions[id] for id in split.generator]
+    kinds = {"empirical": EmpiricalPrompts, "balanced": BalancedPrompts}
+    return kinds[config.prompts.sampler](known, config.seed)
+
+
+def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
+    """The trained generator, on the device of the trainer."""
+    device = choose_device(config.trainer["accelerator"])
+    if base is None:
+        return load_pix2pixhd(trained).to(device)
+    from dermprompt.stages.train import open_base
+
+    settings = config.generator
+    frozen = open_base(config, base)
+    return load_controlnet(trained, frozen, settings.num_steps, settings.guidance, settings.eta).to(device)
+
+
+def synthesize(
+    config: Config,
+    prepared: Path,
+    masks: Path,
+    trained: Path,
+    base: Path | None,
+    folder: Path,
+    numbers: list[int],
+) -> None:
+    """Draw batches of new samples: drawn masks, drawn prompts."""
+    prompts, size = prompt_source(config, prepared), config.synthesis.batch_size
+
+    def condition(index: int) -> Condition:
+        mask = np.load(masks / f"{index // size:05d}.npy")[index % size]
+        label, mask_id = prompts.draw(index), f"{masks.name}/{index}"
+        if label is None:
+            return Condition(mask, mask_id)
+        return Condition(mask, mask_id, prompts.text(index), label.diagnosis, label.attributes)
+
+    _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
+
+
+def reproduce(
+    config: Config,
+    prepared: Path,
+    cache: Path,
+    trained: Path,
+    base: Path | None,
+    folder: Path,
+    numbers: list[int],
+) -> None:
+    """Draw S.test's masks with empty prompts (paper, section 3.3)."""
+    test = load_part(prepared, cache, "test")
+
+    def condition(index: int) -> Condition:
+        return Condition(test.masks[index], test.lesions[index].id)
+
+    generator = open_generator(config, trained, base)
+    _draw(config, generator, condition, trained.name, folder, numbers, len(test.lesions))
+
+
+def _draw(
+    config: Config,
+    generator: Generator,
+    condition: Callable[[int], Condition],
+    name: str,
+    folder: Path,
+    numbers: list[int],
+    total: int | None = None,
+) -> None:
+    bar = tqdm(numbers, desc="   samples", unit=" batches", mininterval=2)
+    record = partial(batch_record, folder)
+    draw_batches(
+        generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total
+    )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Synthetic samples in memory: rows of the index, images uint8 NSS3, masks uint8 NSS in {0, 1}."""
+
+    rows: tuple[Sample, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
+    """The first ``count`` samples at ``size`` pixels, as a curation left them."""
+    rows = read_records(folder, count)
+    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
+    masks = np.stack([_mask(mask_path(folder, row.id), size) for row in rows])
+    if decisions is None:
+        return Samples(tuple(rows), images, masks)
+    verdicts = [row["decision"] for row in json.loads((decisions / "decisions.json").read_text())]
+    relabelled = np.load(decisions / "predictions.npy")
+    masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
+    kept = np.array([verdict != "drop" for verdict in verdicts])
+    return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
+
+
+def _image(path: Path, size: int) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _mask(path: Path, size: int) -> np.ndarray:
+    mask = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    if len(mask) != size:
+        mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return (mask > 127).astype(np.uint8)

@@ -1,0 +1,169 @@
+"""Training of the base, the generators and the segmenters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dermprompt import config as configuration
+from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
+from dermprompt.generator.codec import PCACodec
+from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, load_base
+from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet
+from dermprompt.generator.export import save_pix2pixhd, save_weights
+from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
+from dermprompt.generator.pix2pixhd.module import Pix2PixHD
+from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.lesion import images_to_float
+from dermprompt.schema import Config, Segmenter
+from dermprompt.segmenter.batches import SegmentationBatches
+from dermprompt.segmenter.module import SegmenterModule
+from dermprompt.stages.parts import Part, load_part
+from dermprompt.stages.synthesize import load_samples
+from dermprompt.stages.trainer import trainer_factory
+from dermprompt.training import choose_device, fit
+
+
+def training_images(prepared: Path, cache: Path) -> TrainingImages:
+    """G, with its prompts."""
+    part = load_part(prepared, cache, "generator")
+    images, masks = part.tensors()
+    return TrainingImages(images, masks, part.prompts())
+
+
+def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
+    """Train the scratch base on G and save it in diffusers' format."""
+    settings, data = config.generator.base, training_images(prepared, cache)
+    torch.manual_seed(config.seed)
+    codec = PCACodec.fit(images_to_float(data.images), channels=settings.latent_channels)
+    base = build_scratch(
+        codec,
+        config.image_size,
+        tuple(settings.channels),
+        settings.text_width,
+        settings.text_layers,
+        settings.context_length,
+        settings.prediction,
+    )
+    latents = encode_latents(codec, data, settings.augmentation)
+    module = BaseModule(
+        base,
+        latents.prompts,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        max_steps=settings.max_steps,
+        prompt_dropout=config.prompts.dropout,
+        ema=settings.ema,
+        seed=config.seed,
+    )
+    loader = make_loader(latents, settings.batch_size, config.seed)
+    trainer = trainer_factory(config, folder, "base")
+    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    module.finished().save(folder)
+
+
+def open_base(config: Config, folder: Path) -> LatentDiffusion:
+    """The frozen base, on the device of the trainer."""
+    settings = config.generator.base
+    pretrained = settings.name != "scratch"
+    path = str(folder)
+    base = load_base(path, settings.pad, settings.text_layers) if pretrained else load_base(path)
+    return base.to(choose_device(config.trainer["accelerator"]))
+
+
+def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, folder: Path) -> None:
+    """Train the control copy on G and export it in diffusers' format."""
+    settings, data = config.generator, training_images(prepared, cache)
+    torch.manual_seed(config.seed)
+    frozen = open_base(config, base)
+    latents = encode_latents(frozen.codec, data, settings.augmentation)
+    module = ControlNetModule(
+        frozen,
+        build_controlnet(frozen),
+        latents.prompts,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        max_steps=settings.max_steps,
+        prompt_dropout=config.prompts.dropout,
+        ema=settings.ema,
+        decay=settings.decay,
+        seed=config.seed,
+    )
+    loader = make_loader(latents, settings.batch_size, config.seed)
+    trainer = trainer_factory(config, folder, "generator")
+    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    module.finished().save_pretrained(folder / "controlnet")
+
+
+def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
+    """Train the rival on G."""
+    settings, data = config.generator, training_images(prepared, cache)
+    torch.manual_seed(config.seed)
+    shape = {
+        "base_channels": settings.base_channels,
+        "num_downsamplings": settings.num_downsamplings,
+        "num_blocks": settings.num_blocks,
+    }
+    perceptual = VGGPerceptual(Path(settings.perceptual_weights)) if settings.perceptual_weights else None
+    generator = GlobalGenerator(**shape)
+    module = Pix2PixHD(
+        generator,
+        MultiscaleDiscriminator(
+            base_channels=settings.discriminator_channels, num_scales=settings.num_scales
+        ),
+        learning_rate=settings.learning_rate,
+        decay_from_step=settings.decay_from_step,
+        max_steps=settings.max_steps,
+        feature_weight=settings.feature_weight,
+        perceptual=perceptual,
+    )
+    loader = make_loader(ImageBatches(data, settings.augmentation), settings.batch_size, config.seed)
+    trainer = trainer_factory(config, folder, "generator")
+    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    save_pix2pixhd(generator, shape, folder)
+
+
+def build_network(settings: Segmenter) -> torch.nn.Module:
+    """The segmenter's untrained network."""
+    return configuration.instantiate(settings.network)
+
+
+def train_segmenter(
+    config: Config, settings: Segmenter, prepared: Path, cache: Path, sources: dict[str, Any], folder: Path
+) -> None:
+    """Train on S.train and, when ``sources`` names a synthetic set, its samples; S.val is real alone.
+
+    ``sources``: ``samples`` (folder or None), ``count``, ``decisions`` (a curation's folder or None).
+    """
+    train, val = (load_part(prepared, cache, name) for name in ("train", "val"))
+    images, masks = _with_samples(train, settings.image_size, sources)
+    torch.manual_seed(config.seed)
+    network = build_network(settings)
+    module = SegmenterModule(
+        network, settings.learning_rate, config.seed, settings.loss, settings.augmentation
+    )
+    batches = SegmentationBatches(torch.from_numpy(images), torch.from_numpy(masks))
+    loader = make_loader(batches, settings.batch_size, config.seed)
+    validation = DataLoader(SegmentationBatches(*val.tensors()), batch_size=settings.batch_size)
+    fit(
+        module,
+        loader,
+        trainer_factory(config, folder, "segmenter"),
+        folder,
+        config.seed,
+        max_epochs=settings.max_epochs,
+        validation=validation,
+        validate_every=settings.validate_every,
+    )
+    save_weights(network, folder / "network.safetensors")
+
+
+def _with_samples(train: Part, size: int, sources: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    if sources["samples"] is None:
+        return train.images, train.masks
+    samples = load_samples(sources["samples"], sources["count"], size, sources["decisions"])
+    return np.concatenate([train.images, samples.images]), np.concatenate([train.masks, samples.masks])

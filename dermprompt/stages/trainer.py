@@ -1,0 +1,46 @@
+"""Lightning's Trainer and logger from the configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from dermprompt import config as configuration
+from dermprompt.schema import Config
+from dermprompt.training import MakeTrainer
+
+
+def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
+    """What builds the Trainer of one training; ``training`` names its run in the logger."""
+
+    def make(**settings: Any) -> lightning.Trainer:
+        node = {**config.trainer, "logger": _logger(config, folder, training), "default_root_dir": str(folder)}
+        bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
+        return configuration.instantiate(node, **settings, enable_progress_bar=bar)
+
+    return make
+
+
+def _progress_bar_class() -> type:
+    from lightning.pytorch.callbacks import ProgressBar
+
+    return ProgressBar
+
+
+def _logger(config: Config, folder: Path, training: str) -> Any:
+    """A csv file in the training's folder, or a W&B run grouped by the experiment."""
+    node = config.logger
+    if node["_target_"].endswith("CSVLogger"):
+        return configuration.instantiate(node, save_dir=str(folder), name="", version="log")
+    # The run's id comes from its folder, so a training that goes on continues its W&B run.
+    identity = folder.name.removesuffix(".partial").replace(".", "-")
+    return configuration.instantiate(
+        node,
+        save_dir=str(folder),
+        id=identity,
+        name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}",
+        group=config.name,
+        job_type=training,
+    )

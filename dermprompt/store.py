@@ -1,0 +1,243 @@
+"""Finished work by content: an artifact is a folder that is complete or absent.
+
+An artifact's name holds a hash of its stage's settings and version and of what it was made from. While it is
+made it is called ``*.partial``: what a training saved in there is where the same command goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+RECORD = "artifact.json"
+RECIPE = "recipe.json"
+RATE = "rate.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines an artifact.
+
+    Args:
+        stage: which stage makes it.
+        name: a word for people.
+        version: of the stage's code; raised when its results change.
+        settings: the stage's own configuration, plain values.
+        inputs: digests of the artifacts that it is made from.
+    """
+
+    stage: str
+    name: str
+    version: int
+    settings: dict[str, Any]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of all but the name."""
+        parts = {"stage": self.stage, "version": self.version, "settings": self.settings, "inputs": self.inputs}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """Where in a store it is."""
+        return f"{self.stage}/{self.name}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder, and the digest that stands for its content in the recipes made from it."""
+
+    path: Path
+    digest: str
+
+
+class Store:
+    """Artifacts under one folder; several processes may share it.
+
+    ``made`` counts what this process built, by stage, ``seconds`` how long that took.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None] = print) -> None:
+        self.root, self.say = root, say
+        self.made: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
+        """Return the artifact, building it first when it is absent.
+
+        ``build`` fills the folder that it is given, and may return a digest of the content that stands for
+        the artifact from then on (otherwise its key does). Of two processes one builds, the other waits.
+
+        Args:
+            recipe: what determines the artifact.
+            build: makes it; called again with the same folder when an earlier call did not finish.
+            cost: roughly how many seconds that takes, for a plan.
+
+        Raises:
+            OSError: the disk is full; names the folder. What was finished before is untouched.
+        """
+        target = self.root / recipe.folder
+        if (target / RECORD).exists():
+            return read_artifact(target)
+        with self.lock(recipe.folder):
+            if not (target / RECORD).exists():
+                self._build(recipe, build, target, cost)
+        return read_artifact(target)
+
+    def grow(
+        self, recipe: Recipe, num_batches: int, build: Callable[[Path, list[int]], None], cost: float = 0.0
+    ) -> Artifact:
+        """Return a set of at least ``num_batches`` aligned batches, building those that are missing.
+
+        The set has no number in its name, so sets of different counts share their batches. ``build`` commits
+        batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
+
+        Args:
+            recipe: what determines a batch.
+            num_batches: how many are needed.
+            build: makes the batches of the given numbers.
+            cost: roughly how many seconds a batch takes.
+        """
+        folder = self.root / recipe.folder
+        if missing_batches(folder, num_batches):
+            with self.lock(recipe.folder):
+                self._grow(recipe, missing_batches(folder, num_batches), build, folder, cost)
+        return Artifact(folder, recipe.key)
+
+    def _grow(
+        self,
+        recipe: Recipe,
+        missing: list[int],
+        build: Callable[[Path, list[int]], None],
+        folder: Path,
+        cost: float,
+    ) -> None:
+        if not missing:
+            return
+        (folder / "batches").mkdir(parents=True, exist_ok=True)
+        self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
+        start = time.monotonic()
+        try:
+            write_json(folder / RECIPE, asdict(recipe))
+            build(folder, missing)
+        except OSError as error:
+            raise full_disk(error, folder) from error
+        seconds = time.monotonic() - start
+        write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
+        self.count(recipe.stage, len(missing), seconds)
+
+    def lock(self, name: str) -> FileLock:
+        """A lock between processes for one artifact."""
+        path = self.root / ".locks" / (name.replace("/", "-") + ".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path)
+
+    def _build(self, recipe: Recipe, build: Callable[[Path], str | None], target: Path, cost: float) -> None:
+        partial = target.with_name(target.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        self.say(f"── {recipe.stage}: {recipe.name}  →  {target}")
+        start = time.monotonic()
+        try:
+            digest = build(partial)
+            seconds = time.monotonic() - start
+            record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
+            write_json(partial / RECORD, record)
+        except OSError as error:
+            raise full_disk(error, partial) from error
+        os.replace(partial, target)
+        self.count(recipe.stage, 1, seconds)
+
+    def count(self, stage: str, number: int, seconds: float) -> None:
+        """Note work that was done."""
+        self.made[stage] = self.made.get(stage, 0) + number
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A line of a plan: what is there, what would run, how long at the rate of earlier runs."""
+
+    stage: str
+    name: str
+    exists: bool
+    seconds: float
+
+
+class PlanningStore(Store):
+    """A store that builds nothing and notes what it was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.plan: list[Planned] = []
+
+    def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
+        """Note the artifact; see :meth:`Store.make`."""
+        target = self.root / recipe.folder
+        exists = (target / RECORD).exists()
+        self.plan.append(Planned(recipe.stage, recipe.name, exists, self.estimate(recipe.stage, cost)))
+        return read_artifact(target) if exists else Artifact(target, recipe.key)
+
+    def grow(
+        self, recipe: Recipe, num_batches: int, build: Callable[[Path, list[int]], None], cost: float = 0.0
+    ) -> Artifact:
+        """Note the batches that are missing; see :meth:`Store.grow`."""
+        folder = self.root / recipe.folder
+        missing = len(missing_batches(folder, num_batches))
+        name = f"{recipe.name}, {missing or num_batches} batches"
+        seconds = self.estimate(recipe.stage, cost * missing)
+        self.plan.append(Planned(recipe.stage, name, not missing, seconds))
+        return Artifact(folder, recipe.key)
+
+    def estimate(self, stage: str, cost: float) -> float:
+        """``cost`` seconds, corrected by how such estimates fared so far in this store (the median)."""
+        paths = [path for file in (RECORD, RATE) for path in self.root.glob(f"{stage}/*/{file}")]
+        records = [json.loads(path.read_text()) for path in paths]
+        rates = sorted(r["seconds"] / r["cost"] for r in records if r.get("cost"))
+        return cost * rates[len(rates) // 2] if rates else cost
+
+
+def batch_record(folder: Path, number: int) -> Path:
+    """The file whose presence says that a batch of a growing set is complete."""
+    return folder / "batches" / f"{number:05d}.json"
+
+
+def missing_batches(folder: Path, num_batches: int) -> list[int]:
+    """Numbers below ``num_batches`` of the batches that a growing set lacks."""
+    return [number for number in range(num_batches) if not batch_record(folder, number).exists()]
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Open a finished artifact."""
+    return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: beside its target, flushed to the disk, then put in its place."""
+    staged = path.with_name(path.name + ".tmp")
+    with open(staged, "w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)
+
+
+def full_disk(error: OSError, folder: Path) -> OSError:
+    """Say which folder filled the disk, and what is left on it; other errors stay as they are."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    free = shutil.disk_usage(folder).free / 2**20
+    return OSError(
+        f"the disk is full: {free:.0f} MiB are free under {folder}; make room or set paths.store to another "
+        "disk, then give the same command again: what is finished is kept"
+    )

@@ -1,0 +1,119 @@
+"""A synthetic set on disk: ISIC's own folders, and a record of each batch with every sample's provenance.
+
+A batch counts when its record is there; the record is written last. Samples are JPEG like the real images,
+and say in their comment that they are synthetic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+IMAGES = "ISIC2018_Task1-2_Training_Input"
+MASKS = "ISIC2018_Task1_Training_GroundTruth"
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a sample is drawn from: mask uint8 SS in {0, 1} with its id, and the text."""
+
+    mask: np.ndarray
+    mask_id: str
+    prompt: str = ""
+    diagnosis: str | None = None
+    attributes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row of the index: where a sample came from, and the hashes of its files."""
+
+    id: str
+    prompt: str
+    diagnosis: str | None
+    attributes: list[str] | None
+    seed: int
+    mask_id: str
+    generator: str
+    image_sha256: str
+    mask_sha256: str
+
+
+def sample_id(index: int) -> str:
+    """The name of sample ``index``."""
+    return f"SYN_{index:07d}"
+
+
+def image_path(folder: Path, id: str) -> Path:
+    """Where a sample's image is."""
+    return folder / IMAGES / f"{id}.jpg"
+
+
+def mask_path(folder: Path, id: str) -> Path:
+    """Where a sample's mask is."""
+    return folder / MASKS / f"{id}_segmentation.png"
+
+
+def write_batch(
+    folder: Path, record: Path, samples: Sequence[tuple[int, int, Condition, np.ndarray]], generator: str
+) -> None:
+    """Write images, masks and at last the record of a batch of (index, seed, condition, image uint8 SS3)."""
+    for name in (IMAGES, MASKS):
+        (folder / name).mkdir(exist_ok=True)
+    rows = [_write_sample(folder, *sample, generator) for sample in samples]
+    staged = record.with_suffix(".tmp")
+    staged.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    os.replace(staged, record)
+
+
+def read_records(folder: Path, count: int) -> list[Sample]:
+    """The first ``count`` samples of a set."""
+    rows: list[Sample] = []
+    for record in sorted((folder / "batches").glob("*.json")):
+        if len(rows) >= count:
+            break
+        rows += [Sample(**row) for row in json.loads(record.read_text())]
+    assert len(rows) >= count, (folder, count, len(rows))
+    return rows[:count]
+
+
+def _write_sample(
+    folder: Path, index: int, seed: int, condition: Condition, image: np.ndarray, generator: str
+) -> Sample:
+    id = sample_id(index)
+    jpeg = _jpeg(image, f"synthetic image by dermprompt, generator {generator}, sample {index}")
+    png = cv2.imencode(".png", condition.mask * 255)[1].tobytes()
+    _write(image_path(folder, id), jpeg)
+    _write(mask_path(folder, id), png)
+    attributes = None if condition.attributes is None else list(condition.attributes)
+    hashes = [hashlib.sha256(data).hexdigest() for data in (jpeg, png)]
+    return Sample(
+        id, condition.prompt, condition.diagnosis, attributes, seed, condition.mask_id, generator, *hashes
+    )
+
+
+def _jpeg(image: np.ndarray, comment: str) -> bytes:
+    buffer = io.BytesIO()
+    settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": comment}
+    Image.fromarray(image).save(buffer, "JPEG", **settings)
+    return buffer.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file is whole or absent, also after a power cut before its batch's record."""
+    staged = path.with_name(path.name + ".tmp")
+    with open(staged, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(staged, path)

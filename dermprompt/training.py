@@ -1,0 +1,122 @@
+"""One way to train: Lightning's loop, checkpoints to go on from, progress, and the curve of every metric."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from torch.utils.data import DataLoader
+
+# What builds a Trainer from the settings of this training.
+MakeTrainer = Callable[..., lightning.Trainer]
+
+
+def fit(
+    module: lightning.LightningModule,
+    loader: DataLoader,
+    make_trainer: MakeTrainer,
+    folder: Path,
+    seed: int,
+    max_epochs: int | None = None,
+    max_steps: int = -1,
+    validation: DataLoader | None = None,
+    validate_every: int = 1,
+    callbacks: tuple[Callback, ...] = (),
+) -> None:
+    """Train ``module`` in place, from the last checkpoint in ``folder`` when there is one.
+
+    Writes ``last.ckpt`` about twenty times in a training, at ends of epochs, and ``curves.csv``
+    (step, metric, value).
+    """
+    epochs = max_epochs or -(-max_steps // len(loader))
+    checkpoint = ModelCheckpoint(
+        folder, filename="last", every_n_epochs=max(1, epochs // 20), save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )  # fmt: skip
+    # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
+    lightning.seed_everything(seed, verbose=False)
+    trainer = make_trainer(
+        max_epochs=epochs,
+        max_steps=max_steps,
+        callbacks=[checkpoint, progress_bar(), Curves(folder / "curves.csv"), *callbacks],
+        check_val_every_n_epoch=validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=max(1, min(50, len(loader))),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
+
+
+class Curves(Callback):
+    """Appends logged metrics to a csv file: step, metric, value. A resumed training goes on in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Write the metrics of the epoch."""
+        if not trainer.is_global_zero:
+            return
+        names = sorted(name for name in trainer.callback_metrics if name.count("/") == 2)
+        with open(self.path, "a", newline="") as file:
+            rows = [(trainer.global_step, name, float(trainer.callback_metrics[name])) for name in names]
+            csv.writer(file).writerows(rows)
+
+
+def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Steps and values of each metric; where an interrupted training wrote a step twice, the later one."""
+    points: dict[str, dict[int, float]] = {}
+    with open(path, newline="") as file:
+        for step, name, value in csv.reader(file):
+            points.setdefault(name, {})[int(step)] = float(value)
+    return {name: (tuple(sorted(at)), tuple(at[k] for k in sorted(at))) for name, at in points.items()}
+
+
+def progress_bar() -> Callback:
+    """A bar in a terminal, a line now and then in a log file."""
+    return TQDMProgressBar(refresh_rate=10) if sys.stderr.isatty() else ProgressLines()
+
+
+class ProgressLines(Callback):
+    """Prints step, rate, time left and metrics at most every ``interval`` seconds."""
+
+    def __init__(self, interval: float = 20.0) -> None:
+        self.interval, self.start, self.first, self.last = interval, 0.0, 0, 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self.start = self.last = time.monotonic()
+        self.first = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any
+    ) -> None:
+        """Print a line when it is time."""
+        now = time.monotonic()
+        if now - self.last < self.interval or not trainer.is_global_zero:
+            return
+        self.last = now
+        total = int(min(trainer.estimated_stepping_batches, 10**9))
+        rate = (trainer.global_step - self.first) / (now - self.start)
+        left = (total - trainer.global_step) / max(rate, 1e-9)
+        values = "  ".join(f"{k.split('/')[-1]} {float(v):.4g}" for k, v in trainer.callback_metrics.items())
+        print(
+            f"   step {trainer.global_step}/{total}  {rate:.2f} steps/s  {left / 60:.1f} min left  {values}",
+            flush=True,
+        )
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The device of Lightning's accelerator setting, for work without a Trainer."""
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice
+
+from dermprompt.curation.agreement import agreement, decide
+
+
+def test_agreement_equals_monai() -> None:
+    rng = np.random.default_rng(0)
+    predictions, masks = (rng.random((2, 20, 16, 16)) < rng.random((2, 20, 1, 1))).astype(np.uint8)
+    predictions[0] = masks[0] = masks[1] = predictions[2] = 0
+    want = compute_dice(
+        torch.from_numpy(predictions)[:, None], torch.from_numpy(masks)[:, None], ignore_empty=False
+    )
+    got = agreement(predictions, masks)
+    np.testing.assert_allclose(got, want[:, 0], atol=1e-6)
+    np.testing.assert_array_equal(got[:3], [1, 0, 0])
+
+
+def test_three_ways_with_their_borders() -> None:
+    scores = np.array([1.0, 0.8, 0.7999, 0.6, 0.5999, 0.0])
+    assert decide(scores, keep=0.8, relabel=0.6) == ["keep", "keep", "relabel", "relabel", "drop", "drop"]
+
+
+def test_equal_thresholds_never_relabel() -> None:
+    assert decide(np.array([0.9, 0.7, 0.1]), keep=0.7, relabel=0.7) == ["keep", "keep", "drop"]
+
+
+def test_thresholds_of_zero_keep_all() -> None:
+    assert decide(np.array([0.0, 1.0]), keep=0.0, relabel=0.0) == ["keep", "keep"]
+
+
+@pytest.mark.parametrize(("keep", "relabel"), [(0.6, 0.8), (1.1, 0.5), (0.5, -0.1), (float("nan"), 0.1)])
+def test_wrong_thresholds_are_refused(keep: float, relabel: float) -> None:
+    with pytest.raises(ValueError, match="0 <= relabel <= keep <= 1"):
+        decide(np.array([0.5]), keep, relabel)
