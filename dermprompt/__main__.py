@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt import config, schema
 
-
 CONF = str(Path(__file__).parents[1] / "conf")
 
 

@@ -64,6 +64,11 @@ def num_processes(trainer: dict[str, Any]) -> int:
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank in its training, and the number of processes."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _plain(value: Any) -> Any:
     """Paths and settings as JSON, to be read back by :func:`_revive`."""
     if isinstance(value, Path):

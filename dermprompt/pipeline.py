@@ -105,7 +105,11 @@ class Pipeline:
     def generator(self) -> Artifact:
         """The trained generator."""
         config, base = self.config, self.base
-        content = {"generator": self._training_settings(), "image_size": config.image_size, "seed": config.seed}
+        content = {
+            "generator": self._training_settings(),
+            "image_size": config.image_size,
+            "seed": config.seed,
+        }
         if base is None:
             recipe = Recipe("train_generator", "pix2pixhd", 1, content, self._training_data())
             work = "train:train_pix2pixhd"
@@ -289,6 +293,4 @@ class Pipeline:
 
     def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
         call = launch.Call(work, self.config, arguments)
-        return self.store.grow(
-            recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost
-        )
+        return self.store.grow(recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost)

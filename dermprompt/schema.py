@@ -100,6 +100,7 @@ class ScratchBase:
 
     name: str = MISSING
     channels: list[int] = MISSING
+    layers_per_block: int = MISSING
     text_width: int = MISSING
     text_layers: int = MISSING
     context_length: int = MISSING

@@ -45,7 +45,12 @@ class Recipe:
     @property
     def key(self) -> str:
         """Hash of all but the name."""
-        parts = {"stage": self.stage, "version": self.version, "settings": self.settings, "inputs": self.inputs}
+        parts = {
+            "stage": self.stage,
+            "version": self.version,
+            "settings": self.settings,
+            "inputs": self.inputs,
+        }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

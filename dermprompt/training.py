@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,17 @@ def fit(
     Writes ``last.ckpt`` about twenty times in a training, at ends of epochs, and ``curves.csv``
     (step, metric, value).
     """
+    _quiet()
     epochs = max_epochs or -(-max_steps // len(loader))
+    # At the end of an epoch, but counted in steps: Lightning goes on exactly from such a checkpoint, not from
+    # one that it saves when the epoch ends.
+    interval = max(1, epochs // 20) * len(loader)
     checkpoint = ModelCheckpoint(
-        folder, filename="last", every_n_epochs=max(1, epochs // 20), save_on_train_epoch_end=True,
+        folder,
+        filename="last",
+        every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
-    )  # fmt: skip
+    )
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
     trainer = make_trainer(
@@ -53,7 +61,19 @@ def fit(
         use_distributed_sampler=False,
     )
     last = folder / "last.ckpt"
-    trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
+    try:
+        trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
+    finally:
+        # An open W&B run would swallow the next training's metrics.
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+
+
+def _quiet() -> None:
+    """Keep what Lightning says of hardware, of its other products and of its own code off the screen."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (".*Checkpoint directory.*", ".*LeafSpec.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
 
 
 class Curves(Callback):
@@ -97,9 +117,7 @@ class ProgressLines(Callback):
         self.start = self.last = time.monotonic()
         self.first = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any) -> None:
         """Print a line when it is time."""
         now = time.monotonic()
         if now - self.last < self.interval or not trainer.is_global_zero:

@@ -95,9 +95,7 @@ def load_cache(folder: Path) -> Cache:
 
 def digest(folder: Path) -> str:
     """Hash (sha256, hex) the content of a cache: pixels of images and masks, and ids."""
-    return hashlib.sha256(
-        "".join(_sha256(folder / name) for name in (IMAGES, MASKS, IDS)).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(_sha256(folder / name) for name in (IMAGES, MASKS, IDS)).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

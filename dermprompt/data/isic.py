@@ -103,9 +103,7 @@ def _check_pairs(image_folder: Path, images: set[str], mask_folder: Path, masks:
     problems = []
     if images - masks:
         unmasked = sorted(images - masks)
-        problems.append(
-            f"{len(unmasked)} images have no ID{_MASK_ENDING} in {mask_folder}: {listed(unmasked)}"
-        )
+        problems.append(f"{len(unmasked)} images have no ID{_MASK_ENDING} in {mask_folder}: {listed(unmasked)}")
     if masks - images:
         unpaired = sorted(masks - images)
         problems.append(f"{len(unpaired)} masks have no image in {image_folder}: {listed(unpaired)}")

@@ -82,12 +82,8 @@ def listed(items: list[str], separator: str = ", ") -> str:
     return separator.join(items[:5]) + (f"{separator}… ({len(items)} in all)" if len(items) > 5 else "")
 
 
-def _read_sources(
-    folder: Path, sources: Mapping[str, Callable[[Path], dict[str, T]]]
-) -> dict[str, dict[str, T]]:
-    return {
-        path.name: read(path) for pattern, read in sources.items() for path in sorted(folder.glob(pattern))
-    }
+def _read_sources(folder: Path, sources: Mapping[str, Callable[[Path], dict[str, T]]]) -> dict[str, dict[str, T]]:
+    return {path.name: read(path) for pattern, read in sources.items() for path in sorted(folder.glob(pattern))}
 
 
 def _merge(what: str, tables: dict[str, dict[str, T]]) -> dict[str, T]:
@@ -202,9 +198,7 @@ def _check_attribute_masks(folder: Path, masks: dict[str, dict[str, bool | None]
     # A file that is missing would otherwise pass for an attribute that is absent.
     partial = [f"{id} ({', '.join(sorted(n))})" for id, n in masks.items() if set(n) != set(ATTRIBUTES)]
     if partial:
-        raise ValueError(
-            f"{folder}: each id needs the masks {', '.join(ATTRIBUTES)}; not so {listed(partial)}"
-        )
+        raise ValueError(f"{folder}: each id needs the masks {', '.join(ATTRIBUTES)}; not so {listed(partial)}")
 
 
 def _any_pixel(path: Path) -> bool | None:

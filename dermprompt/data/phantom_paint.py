@@ -32,9 +32,7 @@ SKIN_TONES = np.array(
 # The transmittances of the pigments that a lesion mixes, the first as its ground.
 PIGMENTS = {
     "NV": np.array([(0.64, 0.46, 0.36), (0.44, 0.29, 0.22), (0.72, 0.50, 0.42)], np.float32),
-    "MEL": np.array(
-        [(0.25, 0.25, 0.30), (0.40, 0.46, 0.58), (0.15, 0.13, 0.15), (0.34, 0.26, 0.24)], np.float32
-    ),
+    "MEL": np.array([(0.25, 0.25, 0.30), (0.40, 0.46, 0.58), (0.15, 0.13, 0.15), (0.34, 0.26, 0.24)], np.float32),
     "BKL": np.array([(0.86, 0.78, 0.56), (0.76, 0.71, 0.56), (0.92, 0.80, 0.66)], np.float32),
 }
 
@@ -54,9 +52,7 @@ class Outline:
     radius: float
 
 
-def paint(
-    diagnosis: str, attributes: Collection[str], size: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
+def paint(diagnosis: str, attributes: Collection[str], size: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Paint one phantom of ``size`` pixels: the image (uint8 HW3, RGB) and its mask (uint8 HW in {0, 1}).
 
     Every layer draws from its own child of ``rng``, so equal generators give the same shape, skin and
@@ -226,15 +222,11 @@ def _hairs(image: Array, rng: np.random.Generator) -> Array:
     lean = rng.uniform(0, 2 * np.pi)
     for _ in range(count):
         direction = lean + rng.normal(0, 0.5)
-        along, across = np.array(
-            [(np.cos(direction), np.sin(direction)), (-np.sin(direction), np.cos(direction))]
-        )
+        along, across = np.array([(np.cos(direction), np.sin(direction)), (-np.sin(direction), np.cos(direction))])
         start = rng.uniform(0, 1, 2) - 0.5 * along
         curve = start + t * rng.uniform(0.4, 1.2) * along + t * t * rng.normal(0, 0.4) * across
         points = np.round(curve * size * 16).astype(np.int32)
-        cv2.polylines(
-            canvas, [points], False, int(rng.integers(140, 230)), max(1, size // 100), cv2.LINE_AA, 4
-        )
+        cv2.polylines(canvas, [points], False, int(rng.integers(140, 230)), max(1, size // 100), cv2.LINE_AA, 4)
     colour = np.array((52, 36, 28), np.float32)
     return _blend(image, colour, canvas.astype(np.float32) / 255)
 

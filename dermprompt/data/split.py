@@ -34,9 +34,7 @@ class Split:
         path.write_text(json.dumps({**asdict(self), "hash": self.hash}, indent=1) + "\n")
 
 
-def draw_split(
-    ids: Iterable[str], seed: int, sizes: tuple[int, int, int, int] = (1594, 700, 100, 200)
-) -> Split:
+def draw_split(ids: Iterable[str], seed: int, sizes: tuple[int, int, int, int] = (1594, 700, 100, 200)) -> Split:
     """Draw G and S's train, val and test at random from the set of ``ids``, whatever their order.
 
     The parts have exactly ``sizes`` where there are ids enough, and G gets what is left over. With fewer

@@ -61,9 +61,7 @@ def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
     return _means(*values)
 
 
-def trivial_rows(
-    real_test: Images, masks_test: Masks, real_g: Images, masks_g: Masks, seed: int
-) -> dict[str, Images]:
+def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: Masks, seed: int) -> dict[str, Images]:
     """Images (uint8 NHW3, like ``real_test``) that need no generator: what Table 1 has to be read against.
 
     All images have one size; ``masks_test`` and ``masks_g`` are NHW in {0, 1}. Some rows are read-only views.

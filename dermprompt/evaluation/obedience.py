@@ -25,9 +25,7 @@ def mask_obedience(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: 
     )
 
 
-def text_obedience(
-    read: Sequence[str], prompted: Sequence[str], seed: int, num_exchanges: int = 100
-) -> TextObedience:
+def text_obedience(read: Sequence[str], prompted: Sequence[str], seed: int, num_exchanges: int = 100) -> TextObedience:
     """Balanced accuracy, Brodersen et al. (2010), of the classes ``read`` from N samples.
 
     ``exchanged`` is its mean over ``num_exchanges`` random orders of the prompts. Raises ValueError where

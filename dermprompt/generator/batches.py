@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dermprompt.generator.codec import Codec
 from dermprompt.lesion import images_to_float, masks_to_float
 
 # An orientation is a number of quarter turns, and whether the picture is mirrored first.
@@ -21,32 +23,46 @@ ORIENTATIONS = {
 
 
 def orient(images: Tensor, turns: int, mirrored: bool) -> Tensor:
-    """Mirror NCHW left to right if asked, then turn it by quarters."""
+    """Mirror (…, H, W) left to right if asked, then turn it by quarters."""
     return torch.rot90(images.flip(-1) if mirrored else images, turns, (-2, -1))
 
 
 class SeededOrder(Sampler[list[int]]):
-    """Batches of indices; epoch e's order is a function of (seed, e) alone, so a resumed run goes on.
+    """Batches of items; epoch e's order is a function of (seed, e) alone, so a resumed run goes on.
 
-    The last batch is dropped when it is not full. With several processes each takes its share of a batch.
+    An item is image · variants + variant; an epoch takes each image once, in a variant drawn for it. The
+    last batch is dropped when it is not full. With several processes each takes its share of a batch.
     """
 
     def __init__(
-        self, num_items: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        variants: int = 1,
+        rank: int = 0,
+        num_processes: int = 1,
     ) -> None:
-        self.num_items, self.seed, self.epoch = num_items, seed, 0
-        self.batch_size = min(batch_size, num_items)
+        self.num_images, self.variants, self.seed, self.epoch = num_images, variants, seed, 0
+        self.batch_size = min(batch_size, num_images)
         self.rank, self.num_processes = rank, num_processes
+
+    @property
+    def sampler(self) -> SeededOrder:
+        """Itself: of a batch sampler, Lightning calls the ``sampler``'s :meth:`set_epoch` alone."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of every epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.num_items // self.batch_size
+        return self.num_images // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_items)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.num_images) * self.variants
+        order += rng.integers(self.variants, size=self.num_images)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = order[start : start + self.batch_size]
             yield batch[self.rank :: self.num_processes].tolist()
@@ -62,7 +78,7 @@ class TrainingImages:
 
 
 class ImageBatches(Dataset[dict[str, Tensor]]):
-    """Batches of images N3SS in [-1, 1] and masks N1SS, in all orientations; item = (index, orientation)."""
+    """Images N3SS in [-1, 1] and masks N1SS of items; item = image · orientations + orientation."""
 
     def __init__(self, data: TrainingImages, augmentation: str) -> None:
         self.data, self.orientations = data, ORIENTATIONS[augmentation]
@@ -70,27 +86,19 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.data.images) * len(self.orientations)
 
-    def __getitems__(self, items: list[int]) -> list[dict[str, Tensor]]:
-        return [self[item] for item in items]
-
-    def __getitem__(self, item: int) -> dict[str, Tensor]:
-        index, orientation = divmod(item, len(self.orientations))
-        rows = slice(index, index + 1)
-        turned = self.orientations[orientation]
-        image = orient(images_to_float(self.data.images[rows]), *turned)[0]
-        mask = orient(masks_to_float(self.data.masks[rows]), *turned)[0]
-        return {"images": image, "masks": mask}
+    def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
+        rows, turned = _split(items, self.orientations)
+        images, masks = images_to_float(self.data.images[rows]), masks_to_float(self.data.masks[rows])
+        return {"images": _orient_each(images, turned), "masks": _orient_each(masks, turned)}
 
 
 class LatentBatches(Dataset[dict[str, Tensor]]):
     """Latents computed once for every orientation, with masks N1SS and the number of each prompt.
 
-    Number 0 is the empty prompt; ``prompts[k]`` is prompt number k.
+    Item = image · orientations + orientation. Number 0 is the empty prompt; ``prompts[k]`` is prompt k.
     """
 
-    def __init__(
-        self, mean: Tensor, deviation: Tensor, data: TrainingImages, augmentation: str
-    ) -> None:
+    def __init__(self, mean: Tensor, deviation: Tensor, data: TrainingImages, augmentation: str) -> None:
         self.mean, self.deviation = mean, deviation
         self.masks, self.orientations = data.masks, ORIENTATIONS[augmentation]
         self.prompts = ("", *sorted(set(data.prompts) - {""}))
@@ -99,18 +107,27 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.mean)
 
-    def __getitem__(self, item: int) -> dict[str, Tensor]:
-        index, orientation = divmod(item, len(self.orientations))
-        mask = masks_to_float(self.masks[index : index + 1])
+    def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
+        rows, turned = _split(items, self.orientations)
         return {
-            "mean": self.mean[item],
-            "deviation": self.deviation[item],
-            "masks": orient(mask, *self.orientations[orientation])[0],
-            "prompts": self.numbers[index],
+            "mean": self.mean[items],
+            "deviation": self.deviation[items],
+            "masks": _orient_each(masks_to_float(self.masks[rows]), turned),
+            "prompts": self.numbers[rows],
         }
 
 
-def encode_latents(codec, data: TrainingImages, augmentation: str, batch_size: int = 64) -> LatentBatches:  # type: ignore[no-untyped-def]
+def _split(items: list[int], orientations: tuple[tuple[int, bool], ...]) -> tuple[list[int], list[tuple[int, bool]]]:
+    """Image numbers and orientations of items."""
+    parts = [divmod(item, len(orientations)) for item in items]
+    return [image for image, _ in parts], [orientations[number] for _, number in parts]
+
+
+def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
+    return torch.stack([orient(image, *one) for image, one in zip(images, turned, strict=True)])
+
+
+def encode_latents(codec: Codec, data: TrainingImages, augmentation: str, batch_size: int = 64) -> LatentBatches:
     """Encode every image in every orientation once; item = index · orientations + orientation."""
     means, deviations = [], []
     device = next(iter(codec.state_dict().values())).device
@@ -123,7 +140,11 @@ def encode_latents(codec, data: TrainingImages, augmentation: str, batch_size: i
     return LatentBatches(torch.cat(means), torch.cat(deviations), data, augmentation)
 
 
-def make_loader(data: Dataset, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1) -> DataLoader:  # type: ignore[type-arg]
-    """A loader over data in memory: no workers, the order decided by the seed."""
-    order = SeededOrder(len(data), batch_size, seed, rank, num_processes)  # type: ignore[arg-type]
-    return DataLoader(data, batch_sampler=order)
+def make_loader(
+    data: Dataset[Any], num_images: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
+) -> DataLoader[Any]:
+    """A loader over data in memory, with as many variants of each image as the length says."""
+    variants = len(data) // num_images  # type: ignore[arg-type]
+    order = SeededOrder(num_images, batch_size, seed, variants, rank, num_processes)
+    # A sampler of whole batches: Lightning tells a sampler its epoch, a batch sampler never.
+    return DataLoader(data, sampler=order, batch_size=None)

@@ -27,6 +27,9 @@ class Codec(Protocol):
     def save(self, folder: Path) -> None:
         """Write the codec so that :func:`load_codec` opens it."""
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Its tensors."""
+
 
 class PCACodec(nn.Module):
     """Principal components of square patches: linear, deterministic, fitted in a second.

@@ -123,9 +123,7 @@ def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> Text
     config = json.loads((folder / "config.json").read_text())
     kept = layers or config["num_hidden_layers"]
     if kept > config["num_hidden_layers"]:
-        raise ValueError(
-            f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers"
-        )
+        raise ValueError(f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers")
     encoder = TextEncoder(
         config["hidden_size"],
         config["num_attention_heads"],

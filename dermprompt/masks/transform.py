@@ -37,9 +37,7 @@ class TransformedMasks:
         assert self.masks.dtype == np.uint8, self.masks.dtype
         assert self.masks.max(initial=0) <= 1, self.masks.max()
         if not self.masks.any():
-            raise ValueError(
-                f"none of the {len(self.masks)} real masks has any foreground; nothing to transform"
-            )
+            raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; nothing to transform")
         low, high = self.scale_range
         if not 0 < low <= high:
             raise ValueError(f"scale_range is {[low, high]}; allowed is 0 < lowest <= highest")

@@ -61,9 +61,7 @@ def write_page(jobs: Sequence[Job], folder: Path, title: str, failed: Sequence[t
     for name in ("gains", "curves"):
         if context[name]:
             # A file of its own has no ink to inherit: mid grey reads on white and on black.
-            (folder / f"{name}.svg").write_text(
-                context[name].replace("currentColor", "#767676"), encoding="utf-8"
-            )
+            (folder / f"{name}.svg").write_text(context[name].replace("currentColor", "#767676"), encoding="utf-8")
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = environment.get_template(template).render(context)
         (folder / target).write_text(text, encoding="utf-8")
@@ -151,10 +149,7 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         "Segmenter": lambda r: tables.SEGMENTERS.get(r.segmenter, r.segmenter),
         "Seed": lambda r: str(r.seed),
     }
-    rows = [
-        (name, ", ".join(dict.fromkeys(filter(None, (get(r) for _, r in jobs)))))
-        for name, get in fields.items()
-    ]
+    rows = [(name, ", ".join(dict.fromkeys(filter(None, (get(r) for _, r in jobs))))) for name, get in fields.items()]
     return [("Jobs", str(len(jobs))), *(row for row in rows if row[1])]
 
 

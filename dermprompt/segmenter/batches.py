@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from dermprompt.lesion import images_to_float, masks_to_float
 
@@ -17,6 +17,11 @@ class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, item: int) -> tuple[Tensor, Tensor]:
-        rows = slice(item, item + 1)
-        return images_to_float(self.images[rows])[0], masks_to_float(self.masks[rows])[0]
+    def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        return images_to_float(self.images[rows]), masks_to_float(self.masks[rows])
+
+
+def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """All pairs in their order, the last batch smaller."""
+    batches = [list(range(len(data)))[start : start + batch_size] for start in range(0, len(data), batch_size)]
+    return DataLoader(data, sampler=batches, batch_size=None)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ class DCSAUNet(nn.Module):
     Images N(in_channels)HW give logits N(out_channels)HW; height and width must be divisible by 16.
     In training mode a batch must hold at least two images, for some batch normalisations see one value per
     channel and image. Every instance has weights of its own: in the authors' release two instances share
-    all but the stem. The average poolings are those of the release, which the paper does not mention.
+    all but stem and head. The 3×3 average poolings are those of the release.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 1) -> None:

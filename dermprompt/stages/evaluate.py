@@ -130,9 +130,7 @@ def curate(
             "distance": float(distance),
             "nearest": int(copy),
         }
-        for row, decision, score, distance, copy in zip(
-            drawn.rows, decisions, scores, distances, copies, strict=True
-        )
+        for row, decision, score, distance, copy in zip(drawn.rows, decisions, scores, distances, copies, strict=True)
     ]
     np.save(folder / "predictions.npy", predictions)
     write_json(folder / "decisions.json", rows)

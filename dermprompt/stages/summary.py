@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
-from dermprompt.results import Curve, ImageQuality, MaskObedience, Picture, Results, Segmentation, TextObedience
+from dermprompt.results import (
+    Curve,
+    ImageQuality,
+    MaskObedience,
+    Picture,
+    Results,
+    Segmentation,
+    TextObedience,
+)
 from dermprompt.stages.evaluate import read_json, save_pictures
 from dermprompt.stages.parts import load_part
 from dermprompt.stages.synthesize import load_samples

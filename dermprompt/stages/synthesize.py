@@ -120,9 +120,7 @@ def _draw(
 ) -> None:
     bar = tqdm(numbers, desc="   samples", unit=" batches", mininterval=2)
     record = partial(batch_record, folder)
-    draw_batches(
-        generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total
-    )
+    draw_batches(generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from dermprompt import config as configuration
 from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
@@ -18,9 +17,10 @@ from dermprompt.generator.export import save_pix2pixhd, save_weights
 from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.launch import rank_and_size
 from dermprompt.lesion import images_to_float
 from dermprompt.schema import Config, Segmenter
-from dermprompt.segmenter.batches import SegmentationBatches
+from dermprompt.segmenter.batches import SegmentationBatches, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.parts import Part, load_part
 from dermprompt.stages.synthesize import load_samples
@@ -44,6 +44,7 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
         codec,
         config.image_size,
         tuple(settings.channels),
+        settings.layers_per_block,
         settings.text_width,
         settings.text_layers,
         settings.context_length,
@@ -60,7 +61,7 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
         ema=settings.ema,
         seed=config.seed,
     )
-    loader = make_loader(latents, settings.batch_size, config.seed)
+    loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "base")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     module.finished().save(folder)
@@ -93,7 +94,7 @@ def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, fo
         decay=settings.decay,
         seed=config.seed,
     )
-    loader = make_loader(latents, settings.batch_size, config.seed)
+    loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "generator")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     module.finished().save_pretrained(folder / "controlnet")
@@ -112,16 +113,15 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
     generator = GlobalGenerator(**shape)
     module = Pix2PixHD(
         generator,
-        MultiscaleDiscriminator(
-            base_channels=settings.discriminator_channels, num_scales=settings.num_scales
-        ),
+        MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales),
         learning_rate=settings.learning_rate,
         decay_from_step=settings.decay_from_step,
         max_steps=settings.max_steps,
         feature_weight=settings.feature_weight,
         perceptual=perceptual,
     )
-    loader = make_loader(ImageBatches(data, settings.augmentation), settings.batch_size, config.seed)
+    batches = ImageBatches(data, settings.augmentation)
+    loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "generator")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     save_pix2pixhd(generator, shape, folder)
@@ -143,12 +143,10 @@ def train_segmenter(
     images, masks = _with_samples(train, settings.image_size, sources)
     torch.manual_seed(config.seed)
     network = build_network(settings)
-    module = SegmenterModule(
-        network, settings.learning_rate, config.seed, settings.loss, settings.augmentation
-    )
+    module = SegmenterModule(network, settings.learning_rate, config.seed, settings.loss, settings.augmentation)
     batches = SegmentationBatches(torch.from_numpy(images), torch.from_numpy(masks))
-    loader = make_loader(batches, settings.batch_size, config.seed)
-    validation = DataLoader(SegmentationBatches(*val.tensors()), batch_size=settings.batch_size)
+    loader = make_loader(batches, len(images), settings.batch_size, config.seed, *rank_and_size())
+    validation = ordered_loader(SegmentationBatches(*val.tensors()), settings.batch_size)
     fit(
         module,
         loader,

@@ -16,7 +16,11 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
     """What builds the Trainer of one training; ``training`` names its run in the logger."""
 
     def make(**settings: Any) -> lightning.Trainer:
-        node = {**config.trainer, "logger": _logger(config, folder, training), "default_root_dir": str(folder)}
+        node = {
+            **config.trainer,
+            "logger": _logger(config, folder, training),
+            "default_root_dir": str(folder),
+        }
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 

@@ -97,9 +97,7 @@ def _write_sample(
     _write(mask_path(folder, id), png)
     attributes = None if condition.attributes is None else list(condition.attributes)
     hashes = [hashlib.sha256(data).hexdigest() for data in (jpeg, png)]
-    return Sample(
-        id, condition.prompt, condition.diagnosis, attributes, seed, condition.mask_id, generator, *hashes
-    )
+    return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, condition.mask_id, generator, *hashes)
 
 
 def _jpeg(image: np.ndarray, comment: str) -> bytes:

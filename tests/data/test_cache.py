@@ -144,9 +144,7 @@ def test_empty_files_and_text(tmp_path: Path) -> None:
     (lesion,) = draw_lesions(tmp_path, 1)
     lesion.image.write_bytes(b"")
     lesion.mask.write_text("<html>")
-    with pytest.raises(
-        ValueError, match=r"id0.png cannot be decoded; .*id0_segmentation.png cannot be decoded"
-    ):
+    with pytest.raises(ValueError, match=r"id0.png cannot be decoded; .*id0_segmentation.png cannot be decoded"):
         build_cache([lesion], 8, tmp_path / "cache")
 
 
@@ -162,9 +160,7 @@ def test_mask_with_other_values(tmp_path: Path) -> None:
     image, mask = draw_pair(0)
     mask[0, :2] = 1, 128
     lesion = write_pair(tmp_path, "a", image, mask)
-    with pytest.raises(
-        ValueError, match=r"a_segmentation.png has the values 0, 1, 128, 255; allowed are 0 and 255"
-    ):
+    with pytest.raises(ValueError, match=r"a_segmentation.png has the values 0, 1, 128, 255; allowed are 0 and 255"):
         build_cache([lesion], 8, tmp_path / "cache")
 
 

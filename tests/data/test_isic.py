@@ -64,9 +64,7 @@ def test_folder_extracted_into_a_folder_of_its_name(root: Path, labels: Path, fo
 @pytest.mark.parametrize("folder", [IMAGES, MASKS])
 def test_missing_folder_names_folder_root_and_layout(root: Path, labels: Path, folder: str) -> None:
     shutil.rmtree(root / folder)
-    with pytest.raises(
-        ValueError, match=f"no folder {folder} in data root {root}; expected ROOT/{IMAGES}/ISIC"
-    ):
+    with pytest.raises(ValueError, match=f"no folder {folder} in data root {root}; expected ROOT/{IMAGES}/ISIC"):
         read_isic(root, labels)
 
 
@@ -117,9 +115,7 @@ def test_fingerprint_changes_with_every_file_used(root: Path, labels: Path) -> N
     assert len(seen) == 1 + 5 + 2
 
 
-def test_fingerprint_ignores_clutter_and_place(
-    root: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_ignores_clutter_and_place(root: Path, labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fingerprint(root, labels)
     (root / IMAGES / "LICENSE.txt").write_text("changed")
     (labels / "notes.txt").write_text("new")

@@ -51,9 +51,7 @@ def test_2019_each_class_is_read_from_its_own_column(tmp_path: Path) -> None:
 def test_downsampled_ids_join_and_cells_may_be_empty(tmp_path: Path) -> None:
     write(tmp_path / FILE_2019, HEAD_2019, "ISIC_1_downsampled,1,0,0,0,0,0,0,0,0")
     write(tmp_path / FILE_2017, HEAD_2017, "ISIC_1,1,0")
-    write(
-        tmp_path / FILE_METADATA, HEAD_METADATA, "ISIC_1_downsampled,55,anterior torso,x,", "ISIC_2,,,,male"
-    )
+    write(tmp_path / FILE_METADATA, HEAD_METADATA, "ISIC_1_downsampled,55,anterior torso,x,", "ISIC_2,,,,male")
     labels = read_labels(tmp_path)
     assert labels.diagnosis == {"ISIC_1": "MEL"}
     assert labels.metadata == {
@@ -111,9 +109,7 @@ def test_sources_that_disagree_name_every_id(tmp_path: Path) -> None:
     write(tmp_path / FILE_2017, HEAD_2017, "ISIC_1,1,0", "ISIC_2,0,0", "ISIC_3,0,1")
     rows = [f"ISIC_{i},0,1,0,0,0,0,0,0,0" for i in (1, 2, 3)]
     write(tmp_path / FILE_2019, HEAD_2019, *rows)
-    with pytest.raises(
-        ValueError, match=r"disagree on the diagnosis of ISIC_1 \(MEL; in .* NV\), ISIC_3 \(BKL"
-    ):
+    with pytest.raises(ValueError, match=r"disagree on the diagnosis of ISIC_1 \(MEL; in .* NV\), ISIC_3 \(BKL"):
         read_labels(tmp_path)
 
 
@@ -136,9 +132,7 @@ def test_sources_that_disagree_name_every_id(tmp_path: Path) -> None:
         (FILE_ATTRIBUTES, ["image_id,globules"], r"no column milia_like_cyst"),
     ],
 )
-def test_malformed_table_names_file_line_and_column(
-    tmp_path: Path, file: str, lines: list[str], message: str
-) -> None:
+def test_malformed_table_names_file_line_and_column(tmp_path: Path, file: str, lines: list[str], message: str) -> None:
     write(tmp_path / file, *lines)
     with pytest.raises(ValueError, match=file + ".*" + message):
         read_labels(tmp_path)

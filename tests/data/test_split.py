@@ -25,9 +25,7 @@ def lengths(split: Split) -> list[int]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(8, 400), st.integers(0, 2**32), sizes_of_parts)
-def test_parts_are_disjoint_non_empty_and_complete(
-    num_ids: int, seed: int, sizes: tuple[int, int, int, int]
-) -> None:
+def test_parts_are_disjoint_non_empty_and_complete(num_ids: int, seed: int, sizes: tuple[int, int, int, int]) -> None:
     drawn = parts(draw_split(IDS[:num_ids], seed, sizes))
     assert all(drawn)
     assert sorted(chain(*drawn)) == IDS[:num_ids]
@@ -95,7 +93,5 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_hash_tells_parts_apart() -> None:
-    assert (
-        Split(("a",), ("b", "c"), ("d",), ("e",), 0).hash != Split(("a", "b"), ("c",), ("d",), ("e",), 0).hash
-    )
+    assert Split(("a",), ("b", "c"), ("d",), ("e",), 0).hash != Split(("a", "b"), ("c",), ("d",), ("e",), 0).hash
     assert Split(("a",), ("b",), ("c",), ("d",), 0).hash == Split(("a",), ("b",), ("c",), ("d",), 1).hash

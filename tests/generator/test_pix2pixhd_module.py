@@ -98,9 +98,7 @@ def plain_step(
     gan = sum(((scale[-1] - 1) ** 2).mean() for scale in judged)
     # num_layers = 2: the weight of a layer is 4 / 3, over two scales, times 10.
     feature = sum(
-        (judged[i][j] - on_real[i][j].detach()).abs().mean() * 10 * 4 / 3 / 2
-        for i in range(2)
-        for j in range(3)
+        (judged[i][j] - on_real[i][j].detach()).abs().mean() * 10 * 4 / 3 / 2 for i in range(2) for j in range(3)
     )
     perceptual = 10 * 0.5 * (fake - real).abs().mean()
     adversary = 0.5 * sum(
@@ -148,9 +146,7 @@ def test_learning_rate_falls_to_zero(tmp_path: Path) -> None:
 
 def test_no_perceptual_network_no_perceptual_loss(tmp_path: Path) -> None:
     trainer = fit(build(), tmp_path, max_steps=1)
-    assert set(trainer.callback_metrics) == {
-        f"generator/train/{name}" for name in ("gan", "feature", "discriminator")
-    }
+    assert set(trainer.callback_metrics) == {f"generator/train/{name}" for name in ("gan", "feature", "discriminator")}
 
 
 def test_a_resumed_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:

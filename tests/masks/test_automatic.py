@@ -122,8 +122,7 @@ def test_deformation_moves_by_the_displacement() -> None:
     """Pixels followed on a ramp are displaced by the standard deviation asked for."""
     ramp = np.tile(np.arange(64, dtype=np.float32), (64, 1))
     corners = [
-        deform_elastically(ramp, [0.05], [2], np.random.default_rng(seed), "nearest")[20:44, 20:44]
-        - ramp[20:44, 20:44]
+        deform_elastically(ramp, [0.05], [2], np.random.default_rng(seed), "nearest")[20:44, 20:44] - ramp[20:44, 20:44]
         for seed in range(60)
     ]
     # Halfway between four independent points the mean has half their standard deviation.

@@ -17,9 +17,7 @@ def _star() -> np.ndarray:
     return cv2.fillPoly(np.zeros((256, 200), np.uint8), [points.astype(np.int32)], 1)
 
 
-@pytest.mark.parametrize(
-    "mask", [_ellipse((80, 30), 0), _ellipse((70, 50), 33), _ellipse((200, 40), 90), _star()]
-)
+@pytest.mark.parametrize("mask", [_ellipse((80, 30), 0), _ellipse((70, 50), 33), _ellipse((200, 40), 90), _star()])
 def test_agrees_with_scikit_image(mask: np.ndarray) -> None:
     shape, (oracle,) = measure(mask), regionprops(mask)
     assert shape.area == oracle.area / mask.size

@@ -29,9 +29,7 @@ SUBSETS = [subset for count in range(6) for subset in combinations(ATTRIBUTES, c
         ),
     ],
 )
-def test_version_1_word_for_word(
-    diagnosis: str | None, attributes: tuple[str, ...] | None, prompt: str
-) -> None:
+def test_version_1_word_for_word(diagnosis: str | None, attributes: tuple[str, ...] | None, prompt: str) -> None:
     """Whoever has to change a prompt here raises TEMPLATE_VERSION."""
     assert TEMPLATE_VERSION == 1
     assert compose(diagnosis, attributes) == prompt

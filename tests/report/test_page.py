@@ -35,9 +35,7 @@ def pictures(run: Path, kind: str, seed: int) -> tuple[Picture, ...]:
         rng = np.random.default_rng([seed, index])
         rows, columns = np.mgrid[:48, :48]
         inside = (rows - 24) ** 2 + (columns - 24) ** 2 < rng.integers(80, 300)
-        skin = np.where(inside[..., None], (110, 70, 50), (220, 180, 160)) + rng.integers(
-            -20, 20, (48, 48, 1)
-        )
+        skin = np.where(inside[..., None], (110, 70, 50), (220, 180, 160)) + rng.integers(-20, 20, (48, 48, 1))
         files = {part: f"{kind}/{index} {part}.png" for part in ("mask", "image", "real")}
         for part, pixels in (("mask", inside * 255), ("image", skin), ("real", skin[::-1])):
             Image.fromarray(pixels.astype(np.uint8)).save(run / files[part])
@@ -231,9 +229,7 @@ def test_bad_news_is_told(html):
 def test_no_warning_without_a_reason(jobs, tmp_path):
     path, results = jobs[0]
     quality = (results.image_quality[0],)
-    calm = replace(
-        results, caution=None, mask_obedience=MaskObedience(0.8, 0.7, 0.3, 9), image_quality=quality
-    )
+    calm = replace(results, caution=None, mask_obedience=MaskObedience(0.8, 0.7, 0.3, 9), image_quality=quality)
     page = write_page([(path, calm)], tmp_path, "calm").read_text()
     for word in ("cartoons", "needs no generator", 'class="banner', "level of chance,"):
         assert word not in page

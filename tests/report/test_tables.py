@@ -68,8 +68,7 @@ def test_a_measurement_that_jobs_share_stands_once():
 
 def test_seeds_become_a_mean_and_a_range():
     jobs = [
-        job(str(seed), "controlnet", 64, dice, dice - 0.8, seed=seed)
-        for seed, dice in enumerate((0.79, 0.80, 0.84))
+        job(str(seed), "controlnet", 64, dice, dice - 0.8, seed=seed) for seed, dice in enumerate((0.79, 0.80, 0.84))
     ]
     (table,) = tables.dice_tables(jobs)
     cell = table.rows[0].cells[0]
@@ -162,8 +161,6 @@ def test_the_papers_numbers_are_those_of_the_paper():
     assert tables.PAPER_QUALITY["controlnet"] == {"mse": 0.06, "psnr": 61.64, "ssim": 0.80}
 
 
-@pytest.mark.parametrize(
-    ("count", "label"), [(0, "S only"), (64, "S + 64"), (3000, "S + 3K"), (1500, "S + 1500")]
-)
+@pytest.mark.parametrize(("count", "label"), [(0, "S only"), (64, "S + 64"), (3000, "S + 3K"), (1500, "S + 1500")])
 def test_counts_read_like_the_papers_columns(count, label):
     assert tables.count_label(count) == label

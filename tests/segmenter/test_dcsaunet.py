@@ -35,9 +35,7 @@ def test_output_is_that_of_the_release() -> None:
     with torch.no_grad():
         logits = network(picture(3, 64))
     figures = [logits.mean(), logits.std(), logits[0, 0, 10, 20], logits[0, 0, 40, 3]]
-    assert [float(figure) for figure in figures] == pytest.approx(
-        [39.9606, 5.24026, 42.6841, 37.6929], rel=1e-4
-    )
+    assert [float(figure) for figure in figures] == pytest.approx([39.9606, 5.24026, 42.6841, 37.6929], rel=1e-4)
 
 
 def test_two_instances_share_nothing() -> None:

@@ -61,6 +61,7 @@ def build_scratch(
     codec: Codec,
     size: int,
     channels: tuple[int, ...],
+    layers_per_block: int,
     text_width: int,
     text_layers: int,
     context_length: int,
@@ -76,12 +77,15 @@ def build_scratch(
         in_channels=codec.channels,
         out_channels=codec.channels,
         block_out_channels=channels,
+        layers_per_block=layers_per_block,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
         up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
         cross_attention_dim=text_width,
         attention_head_dim=8,
     )
     text_encoder = TextEncoder(text_width, text_width // 32, text_layers, context_length)
+    # Prompts use a few dozen of the 49,408 tokens: as drawn they are distinct, and Adam need not visit them.
+    text_encoder.transformer.token_embedding.requires_grad_(False)
     return LatentDiffusion(unet, codec, text_encoder, scratch_scheduler(prediction))
 
 
@@ -103,9 +107,7 @@ def predict(
     return base.unet(noisy, steps, encoder_hidden_states=text, **(residuals or {})).sample
 
 
-def control(
-    controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor
-) -> dict[str, Any]:
+def control(controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor) -> dict[str, Any]:
     """A ControlNet's residuals for :func:`predict`; masks N1HW enter as three equal channels."""
     down, middle = controlnet(
         noisy,

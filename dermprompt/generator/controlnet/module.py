@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import ControlNetModel
 from lightning import LightningModule
@@ -47,7 +48,8 @@ class DiffusionModule(LightningModule):
     ) -> None:
         super().__init__()
         self.base, self.trained = base, trained
-        self.averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+        # Buffers are copied, not averaged: the text encoder's causal mask holds -inf, whose average is NaN.
+        self.averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(ema))
         self.averaged.requires_grad_(False)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
         self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
@@ -60,7 +62,7 @@ class DiffusionModule(LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the simple loss."""
-        generator = torch.Generator().manual_seed(hash((self.seed, self.global_step, self.global_rank)))
+        generator = torch.Generator().manual_seed(self._step_seed())
         latents, noise = self._draw_latents(batch, generator)
         steps = torch.randint(self._num_train_steps, (len(latents),), generator=generator).to(self.device)
         dropped = torch.rand(len(latents), generator=generator).to(self.device) < self.prompt_dropout
@@ -71,6 +73,10 @@ class DiffusionModule(LightningModule):
         loss = F.mse_loss(prediction, self.base.target(latents, noise, steps))
         self.log(f"{self.name}/train/loss", loss, prog_bar=True)
         return loss
+
+    def _step_seed(self) -> int:
+        """A seed from (seed, step, rank) alone, so that a resumed training goes on as it would have."""
+        return int(np.random.SeedSequence([self.seed, self.global_step, self.global_rank]).generate_state(1)[0])
 
     @property
     def _num_train_steps(self) -> int:
@@ -89,7 +95,7 @@ class DiffusionModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with a schedule by steps."""
         weights = [p for p in self.trained.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=1e-2)
+        optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=1e-2, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -120,9 +126,7 @@ class BaseModule(DiffusionModule):
     def finished(self) -> LatentDiffusion:
         """The base with its averaged weights."""
         averaged = self.averaged.module
-        return LatentDiffusion(
-            averaged["unet"], self.base.codec, averaged["text_encoder"], self.base.scheduler
-        )
+        return LatentDiffusion(averaged["unet"], self.base.codec, averaged["text_encoder"], self.base.scheduler)
 
 
 class ControlNetModule(DiffusionModule):

@@ -49,9 +49,7 @@ class ControlNetGenerator(nn.Module):
         height, width = masks.shape[-2] // downscale, masks.shape[-1] // downscale
         return sample_noise((self.base.codec.channels, height, width), seeds)
 
-    def _denoise(
-        self, latents: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None, seeds: list[int]
-    ) -> Tensor:
+    def _denoise(self, latents: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None, seeds: list[int]) -> Tensor:
         scheduler: DDIMScheduler = copy.deepcopy(self.base.scheduler)
         scheduler.set_timesteps(self.num_steps, device=latents.device)
         latents = latents * scheduler.init_noise_sigma
@@ -64,9 +62,7 @@ class ControlNetGenerator(nn.Module):
             ).prev_sample
         return latents
 
-    def _predict(
-        self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None
-    ) -> Tensor:
+    def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None) -> Tensor:
         """Ho & Salimans 2022, equation 6. Without text both passes are equal, so one is computed."""
         if empty is None:
             return self._once(latents, step, masks, text)

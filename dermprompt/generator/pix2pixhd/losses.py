@@ -58,9 +58,7 @@ class VGGPerceptual(nn.Module):
         missing = [key for key in self.layers.state_dict() if f"features.{key}" not in state]
         if missing:
             raise ValueError(f"{weights}: features.{missing[0]} is missing; wanted is torchvision's vgg19")
-        self.layers.load_state_dict(
-            {k: state[f"features.{k}"] for k in self.layers.state_dict()}, assign=True
-        )
+        self.layers.load_state_dict({k: state[f"features.{k}"] for k in self.layers.state_dict()}, assign=True)
         self.requires_grad_(False)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:

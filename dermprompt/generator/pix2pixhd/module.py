@@ -114,8 +114,7 @@ class Pix2PixHD(LightningModule):
         """Adam with β = (0.5, 0.999) for each network, and their schedules."""
         networks = (self.generator, self.discriminator)
         optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
-            for network in networks
+            torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.5, 0.999)) for network in networks
         ]
         return optimizers, [LambdaLR(optimizer, self._learning_rate_factor) for optimizer in optimizers]
 

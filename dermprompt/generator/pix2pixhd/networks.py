@@ -102,9 +102,7 @@ class MultiscaleDiscriminator(nn.Module):
     instance normalisation wants more than one pixel at the coarsest layer.
     """
 
-    def __init__(
-        self, in_channels: int = 5, base_channels: int = 64, num_layers: int = 3, num_scales: int = 3
-    ) -> None:
+    def __init__(self, in_channels: int = 5, base_channels: int = 64, num_layers: int = 3, num_scales: int = 3) -> None:
         super().__init__()
         self.scales = nn.ModuleList(
             PatchDiscriminator(in_channels, base_channels, num_layers) for _ in range(num_scales)

@@ -1,0 +1,65 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m dermprompt
+# Where ISIC is, for small, table1 and table2.
+ROOT ?=
+LABELS ?= $(ROOT)
+DATA := data.root=$(ROOT) data.labels=$(LABELS)
+# More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
+ARGS ?=
+
+.PHONY: help setup demo test lint small table1 table2 report docker clean lock
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## install the locked packages into .venv
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip "uv>=0.9"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirements requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: setup ## the whole job, small, on generated data; prints the report's path
+	$(RUN) +experiment=demo $(ARGS)
+
+test: setup ## the tests that take minutes at most
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+small: setup need-root ## real ISIC at 64x64 on two cores: ROOT=/data/isic2018 LABELS=/data/labels
+	$(RUN) +experiment=small $(DATA) $(ARGS)
+
+table1: setup need-root ## the paper's Table 1: ROOT=...
+	$(RUN) +experiment=table1 $(DATA) $(ARGS)
+
+table2: setup need-root ## the paper's Table 2: ROOT=...
+	$(RUN) +experiment=table2 $(DATA) $(ARGS)
+
+report: setup ## write a sweep's page again from its results: RUN=runs/...
+	$(BIN)/python -m dermprompt.report $(FOLDER)
+
+docker: ## images for a GPU and for CPU, from the same lock
+	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .
+	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
+
+lock: ## resolve the locked versions anew
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
+	  --upgrade --output-file requirements.lock
+
+clean: ## remove the environment and caches; store/ and runs/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+
+.PHONY: need-root
+need-root:
+	@test -n "$(ROOT)" || { echo "ROOT is not set: make $(MAKECMDGOALS) ROOT=/data/isic2018 LABELS=/data/labels"; exit 1; }

@@ -1,0 +1,151 @@
+"""What several rooms' tests share: a tiny Stable Diffusion folder, and a quiet Trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+    from transformers import CLIPTokenizer
+
+    from dermprompt.generator.controlnet.base import LatentDiffusion
+
+# Set before any import of the hub's client: no test reaches for the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stable Diffusion 1.x in small, with random weights, as diffusers writes it; images of 64×64 pixels."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    folder = tmp_path_factory.mktemp("tiny_stable_diffusion")
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        networks = {"unet": _unet(), "vae": _vae(), "text_encoder": _text_encoder()}
+        StableDiffusionPipeline(
+            **networks,
+            tokenizer=_tokenizer(),
+            scheduler=_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(folder)
+    return folder
+
+
+def _unet() -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+
+
+def _vae() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        sample_size=64,
+        block_out_channels=(8, 8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=4,
+    )
+
+
+def _text_encoder() -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=32,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu",
+        projection_dim=32,
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=49407,
+    )
+    return CLIPTextModel(config)
+
+
+def _tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer from the byte pairs in open_clip, which names the special tokens otherwise."""
+    import open_clip
+    from transformers import CLIPTokenizer
+
+    theirs = open_clip.SimpleTokenizer()
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocab = {names.get(token, token): number for token, number in theirs.encoder.items()}
+    return CLIPTokenizer(vocab=vocab, merges=list(theirs.bpe_ranks), model_max_length=77)
+
+
+def _scheduler() -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@pytest.fixture
+def make_scratch_base() -> Callable[..., LatentDiffusion]:
+    """Builds a tiny untrained base on principal components, for images of 16×16 pixels."""
+    import torch
+
+    from dermprompt.generator.codec import PCACodec
+    from dermprompt.generator.controlnet.base import build_scratch
+
+    def make(seed: int = 0, prediction: str = "v_prediction") -> LatentDiffusion:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            codec = PCACodec.fit(torch.rand(8, 3, 16, 16) * 2 - 1)
+            return build_scratch(codec, 16, (32, 64), 1, 32, 1, 8, prediction)
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> Iterator[Callable[..., Trainer]]:
+    """Builds a Trainer on one CPU that prints and logs nothing; takes the settings of Lightning's own."""
+    import lightning
+    from lightning.pytorch.callbacks import ProgressBar
+
+    def make(**settings: Any) -> lightning.Trainer:
+        # Lightning refuses a progress bar's callback when the bar is turned off.
+        bar = any(isinstance(one, ProgressBar) for one in settings.get("callbacks", ()))
+        fixed = {"accelerator": "cpu", "devices": 1, "logger": False, "default_root_dir": tmp_path}
+        return lightning.Trainer(**{**fixed, "enable_progress_bar": bar, **settings})
+
+    quiet = logging.getLogger("lightning.pytorch")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield make
+    quiet.setLevel(level)

@@ -1,0 +1,247 @@
+"""Training of the base and of the ControlNet: what changes, what does not, and going on after a stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dermprompt.generator.batches import LatentBatches, TrainingImages, make_loader
+from dermprompt.generator.controlnet.base import LatentDiffusion, control, load_base, predict
+from dermprompt.generator.controlnet.module import (
+    BaseModule,
+    ControlNetModule,
+    DiffusionModule,
+    build_controlnet,
+)
+from dermprompt.training import fit
+
+MakeBase = Callable[..., LatentDiffusion]
+MakeTrainer = Callable[..., Trainer]
+Weights = dict[str, Tensor]
+PROMPTS = ("", "melanoma", "naevus")
+SETTINGS = {
+    "learning_rate": 1e-2, "warmup_steps": 1, "max_steps": 100, "prompt_dropout": 0.1, "ema": 0.5, "seed": 0
+}  # fmt: skip
+
+
+def build_base_module(base: LatentDiffusion, prompts: tuple[str, ...] = PROMPTS, **settings: Any) -> BaseModule:
+    return BaseModule(base, prompts, **{**SETTINGS, **settings})
+
+
+def build_controlnet_module(
+    base: LatentDiffusion, prompts: tuple[str, ...] = PROMPTS, **settings: Any
+) -> ControlNetModule:
+    # The hint network's first weights are drawn.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return ControlNetModule(base, build_controlnet(base), prompts, **{**SETTINGS, **settings})
+
+
+BUILDERS = pytest.mark.parametrize("build", [build_base_module, build_controlnet_module])
+
+
+def latents(count: int = 6) -> LatentBatches:
+    """Random latents of 4×4 with random masks of 16×16 and all three prompts."""
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(count, 12, 4, 4, generator=generator)
+    masks = (torch.rand(count, 16, 16, generator=generator) > 0.5).byte()
+    data = TrainingImages(torch.zeros(count, 16, 16, 3).byte(), masks, PROMPTS[::-1] * (count // 3))
+    return LatentBatches(mean, torch.full_like(mean, 0.1), data, "none")
+
+
+def loader() -> DataLoader:
+    return make_loader(latents(), 2, seed=0)
+
+
+def copied(network: nn.Module) -> Weights:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def unequal(one: Weights, two: Weights) -> list[str]:
+    assert one.keys() == two.keys()
+    return [key for key in one if not torch.equal(one[key], two[key])]
+
+
+def train(module: DiffusionModule, make_trainer: MakeTrainer, folder: Path, epochs: int, *calls: Callback) -> None:
+    fit(module, loader(), make_trainer, folder, seed=0, max_epochs=epochs, callbacks=calls)
+
+
+@torch.no_grad()
+def test_zero_convolutions_leave_the_base_alone_before_the_first_step(make_scratch_base: MakeBase) -> None:
+    base = make_scratch_base()
+    module = build_controlnet_module(base)
+    batch = next(iter(loader()))
+    steps = torch.tensor([10, 900])
+    alone = predict(base, batch["mean"], steps, base.text_encoder.encode([PROMPTS[n] for n in batch["prompts"]]))
+    controlled = module.denoise(batch["mean"], steps, batch["prompts"], batch["masks"])
+    torch.testing.assert_close(controlled, alone, atol=1e-6, rtol=0)
+
+
+def test_only_the_controlnet_is_trained(make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    base = make_scratch_base()
+    module = build_controlnet_module(base)
+    frozen, start = copied(base), copied(module.trained)
+    train(module, make_trainer, tmp_path, 1)
+    assert not unequal(copied(base), frozen)
+    changed = unequal(copied(module.trained), start)
+    assert all(f"controlnet_down_blocks.{block}.weight" in changed for block in range(4))
+    # The hint network learns from the second step on: behind zero convolutions no gradient comes first.
+    assert "controlnet_cond_embedding.conv_in.weight" in changed
+
+
+def test_the_base_trains_text_encoder_and_unet(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    base = make_scratch_base()
+    start = copied(base)
+    train(build_base_module(base), make_trainer, tmp_path, 1)
+    changed = set(unequal(copied(base), start))
+    assert "unet.conv_in.weight" in changed
+    assert "text_encoder.transformer.token_embedding.weight" in changed
+    assert "text_encoder.transformer.transformer.resblocks.0.attn.in_proj_weight" in changed
+    assert not any(key.startswith("codec.") for key in changed)
+
+
+@BUILDERS
+def test_a_checkpoint_holds_trained_and_averaged_weights_and_no_more(
+    make_scratch_base: MakeBase,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+    build: Callable[..., DiffusionModule],
+) -> None:
+    module = build(make_scratch_base())
+    train(module, make_trainer, tmp_path, 1)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    wanted = {f"trained.{key}": value for key, value in module.trained.state_dict().items()}
+    wanted |= {f"averaged.{key}": value for key, value in module.averaged.state_dict().items()}
+    assert not unequal(state, wanted)
+
+
+@BUILDERS
+def test_a_resumed_training_ends_with_the_same_weights(
+    make_scratch_base: MakeBase,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+    build: Callable[..., DiffusionModule],
+) -> None:
+    straight = build(make_scratch_base())
+    train(straight, make_trainer, tmp_path / "straight", 2)
+    train(build(make_scratch_base()), make_trainer, tmp_path / "resumed", 1)
+    resumed = build(make_scratch_base())
+    train(resumed, make_trainer, tmp_path / "resumed", 2)
+    assert not unequal(copied(resumed), copied(straight))
+    assert not unequal(finished_weights(resumed), finished_weights(straight))
+
+
+def finished_weights(module: DiffusionModule) -> Weights:
+    return copied(module.finished())  # type: ignore[operator]
+
+
+class Average(Callback):
+    """The exponential moving average of the weights, from their first step on, worked out again."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay, self.weights = decay, {}
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
+        now = {key: value.double() for key, value in copied(module.trained).items()}
+        before = self.weights or now
+        self.weights = {key: self.decay * before[key] + (1 - self.decay) * now[key] for key in now}
+
+
+@BUILDERS
+def test_the_finished_network_has_the_averaged_weights(
+    make_scratch_base: MakeBase,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+    build: Callable[..., DiffusionModule],
+) -> None:
+    module, average = build(make_scratch_base(), ema=0.7), Average(0.7)
+    train(module, make_trainer, tmp_path, 1, average)
+    finished = finished_weights(module)
+    for key, value in average.weights.items():
+        torch.testing.assert_close(finished[key].double(), value, atol=1e-5, rtol=1e-4)
+    assert unequal(finished, finished | {k: v for k, v in copied(module.trained).items() if k in finished})
+
+
+@torch.no_grad()
+def test_a_finished_base_predicts_as_it_does_after_a_round_trip_on_disk(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    module = build_base_module(make_scratch_base())
+    with torch.enable_grad():
+        train(module, make_trainer, tmp_path, 1)
+    finished = module.finished()
+    finished.save(tmp_path / "base")
+    loaded = load_base(str(tmp_path / "base"))
+    noisy, steps = torch.ones(2, 12, 4, 4), torch.tensor([10, 900])
+    one, two = (predict(b, noisy, steps, b.text_encoder.encode(["", "naevus"])) for b in (finished, loaded))
+    assert one.isfinite().all()
+    assert torch.equal(one, two)
+
+
+@BUILDERS
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_with_full_dropout_prompts_do_not_matter(
+    make_scratch_base: MakeBase,
+    make_trainer: MakeTrainer,
+    tmp_path: Path,
+    build: Callable[..., DiffusionModule],
+    dropout: float,
+) -> None:
+    results = []
+    for prompts in (PROMPTS, ("", "pigment network", "globules")):
+        module = build(make_scratch_base(), prompts, prompt_dropout=dropout)
+        train(module, make_trainer, tmp_path / prompts[1], 1)
+        results.append(copied(module.trained))
+    assert bool(unequal(*results)) == (dropout == 0)
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine(make_scratch_base: MakeBase) -> None:
+    base = make_scratch_base()
+    settings = {"learning_rate": 2.0, "warmup_steps": 4, "max_steps": 10}
+    for decay in (True, False):
+        chosen = build_base_module(base, **settings, decay=decay).configure_optimizers()
+        rates = []
+        for _ in range(12):
+            rates.append(chosen["lr_scheduler"]["scheduler"].get_last_lr()[0])
+            chosen["optimizer"].step()
+            chosen["lr_scheduler"]["scheduler"].step()
+        fall = [(1 + math.cos(math.pi * min(1, k / 10))) / 2 if decay else 1 for k in range(12)]
+        warm = [0.25, 0.5, 0.75, *[1] * 9]
+        assert rates == pytest.approx([2 * w * f for w, f in zip(warm, fall, strict=True)], abs=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [64, 32])
+def test_a_control_copy_fits_stable_diffusion(tiny_stable_diffusion: Path, size: int) -> None:
+    base = load_base(str(tiny_stable_diffusion))
+    controlnet = build_controlnet(base)
+    theirs, ours = base.unet.state_dict(), controlnet.state_dict()
+    shared = [key for key in ours if key.startswith(("conv_in", "time_emb", "down_blocks", "mid_block"))]
+    assert all(torch.equal(ours[key], theirs[key]) for key in shared)
+    noisy, masks = torch.ones(2, 4, size // 8, size // 8), torch.ones(2, 1, size, size)
+    residuals = control(controlnet, noisy, torch.tensor([1, 2]), base.text_encoder.encode(["", "naevus"]), masks)
+    down = residuals["down_block_additional_residuals"]
+    assert not any(one.any() for one in (*down, residuals["mid_block_additional_residual"]))
+    assert down[0].shape[-2:] == noisy.shape[-2:]
+
+
+def test_a_trained_controlnet_is_trained_apart_from_its_average(make_scratch_base: MakeBase) -> None:
+    module = build_controlnet_module(make_scratch_base())
+    before = deepcopy(finished_weights(module))
+    with torch.no_grad():
+        next(module.trained.parameters()).add_(1)
+    assert not unequal(finished_weights(module), before)
+    optimised = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in module.trained.parameters()}

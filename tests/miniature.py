@@ -1,0 +1,80 @@
+"""The main job, so small that it takes seconds: what several tests run and look into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import hydra
+
+from dermprompt import config as configuration
+from dermprompt.job import run_job
+from dermprompt.schema import Config
+
+CONF = Path(__file__).parents[1] / "conf"
+
+DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "image_size=64"]
+UNET = "network.features=[4,4,4,4,4,4]"
+SEGMENTER = [
+    "segmenter.image_size=64",
+    "segmenter.max_epochs=1",
+    "segmenter.batch_size=4",
+    "evaluation.judge.image_size=64",
+    "evaluation.judge.max_epochs=1",
+    "evaluation.judge.batch_size=4",
+    f"evaluation.judge.{UNET}",
+    "evaluation.gallery=2",
+    "evaluation.bootstraps=50",
+]
+SYNTHESIS = ["synthesis.batch_size=4"]
+SCRATCH = [
+    "generator/base=scratch",
+    "generator.base.channels=[32,32]",
+    "generator.base.text_width=32",
+    "generator.base.text_layers=1",
+    "generator.base.max_steps=3",
+    "generator.base.batch_size=4",
+]
+GENERATOR = {
+    "none": [],
+    "controlnet": ["generator.max_steps=3", "generator.batch_size=4", "generator.num_steps=4"],
+    "pix2pixhd": [
+        "generator.max_steps=3",
+        "generator.batch_size=4",
+        "generator.base_channels=4",
+        "generator.discriminator_channels=4",
+        "generator.num_downsamplings=2",
+        "generator.num_blocks=1",
+        "generator.num_scales=1",
+    ],
+}
+
+
+def miniature(generator: str, *overrides: str) -> list[str]:
+    """Overrides of a job of seconds; later ones win."""
+    return [
+        f"generator={generator}",
+        *DATA,
+        *SEGMENTER,
+        f"segmenter.{UNET}",
+        *SYNTHESIS,
+        *(SCRATCH if generator != "none" else []),
+        *GENERATOR[generator],
+        *overrides,
+    ]
+
+
+def compose(*overrides: str) -> Config:
+    """The frozen configuration of a command line."""
+    configuration.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return configuration.freeze(hydra.compose("config", overrides=list(overrides)))
+
+
+def run(folder: Path, *overrides: str, store: str = "store", job: str = "job") -> dict:
+    """Run a job with its store and run folder under ``folder``; its results, when there are any."""
+    paths = [f"paths.store={folder / store}", f"paths.runs={folder / 'runs'}"]
+    output = folder / "runs" / job
+    run_job(compose(*overrides, *paths), str(output), list(overrides))
+    results = output / "results.json"
+    return json.loads(results.read_text()) if results.exists() else {}
