@@ -47,11 +47,6 @@ class SeededOrder(Sampler[list[int]]):
         self.batch_size = min(batch_size, num_images)
         self.rank, self.num_processes = rank, num_processes
 
-    @property
-    def sampler(self) -> SeededOrder:
-        """Itself: of a batch sampler, Lightning calls the ``sampler``'s :meth:`set_epoch` alone."""
-        return self
-
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of every epoch."""
         self.epoch = epoch

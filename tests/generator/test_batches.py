@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from dermprompt.generator.batches import (
     ORIENTATIONS,
@@ -25,7 +26,7 @@ AUGMENTATIONS = pytest.mark.parametrize("augmentation", list(ORIENTATIONS))
 
 
 def batches(epoch: int = 0, seed: int = 3, **settings: int) -> list[list[int]]:
-    order = SeededOrder(**{"num_items": 23, "batch_size": 4, "seed": seed, **settings})
+    order = SeededOrder(**{"num_images": 23, "batch_size": 4, "seed": seed, **settings})
     order.set_epoch(epoch)
     assert len(order) == len(list(order))
     return list(order)
@@ -44,6 +45,15 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
     assert batches(seed=4) != batches(seed=3)
 
 
+def test_an_epoch_takes_each_image_once_in_a_variant_drawn_for_it() -> None:
+    items = {epoch: sum(batches(epoch, num_images=24, variants=8), []) for epoch in range(2)}
+    for seen in items.values():
+        assert sorted(item // 8 for item in seen) == list(range(24))
+        assert len({item % 8 for item in seen}) > 4
+    variants = [{item // 8: item % 8 for item in seen} for seen in items.values()]
+    assert variants[0] != variants[1]
+
+
 def test_every_item_at_most_once_an_epoch_in_full_batches() -> None:
     seen = batches()
     items = sum(seen, [])
@@ -57,7 +67,7 @@ def test_over_the_epochs_no_item_is_left_out() -> None:
 
 
 def test_fewer_items_than_a_batch_make_one_batch() -> None:
-    assert [sorted(batch) for batch in batches(num_items=3)] == [[0, 1, 2]]
+    assert [sorted(batch) for batch in batches(num_images=3)] == [[0, 1, 2]]
 
 
 def test_processes_share_each_batch() -> None:
@@ -74,8 +84,8 @@ class Recorder(LightningModule):
         super().__init__()
         self.weight, self.seen = nn.Parameter(torch.zeros(())), []
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        self.seen.append(batch.tolist())
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.seen.append(batch[0].tolist())
         return self.weight * 1.0
 
     def configure_optimizers(self) -> Any:
@@ -84,7 +94,7 @@ class Recorder(LightningModule):
 
 def test_lightning_changes_the_order_every_epoch(make_trainer: Callable[..., Trainer]) -> None:
     recorder = Recorder()
-    loader = make_loader(list(range(23)), 4, seed=3)  # type: ignore[arg-type]
+    loader = make_loader(TensorDataset(torch.arange(23)), 23, 4, seed=3)
     make_trainer(max_epochs=3, use_distributed_sampler=False, enable_checkpointing=False).fit(recorder, loader)
     assert recorder.seen == batches(0) + batches(1) + batches(2)
 
@@ -107,12 +117,12 @@ def test_masks_move_with_their_images(augmentation: str) -> None:
     data = painted()
     pairs = ImageBatches(data, augmentation)
     assert len(pairs) == 5 * len(ORIENTATIONS[augmentation])
-    items = pairs[0]["images"].shape, pairs[0]["masks"].shape
-    assert items == ((3, 8, 8), (1, 8, 8))
-    for item in range(len(pairs)):
-        assert torch.equal(pairs[item]["images"], pairs[item]["masks"].expand(3, -1, -1) * 2 - 1)
-    first = {tuple(pairs[item]["masks"].flatten().tolist()) for item in range(len(ORIENTATIONS[augmentation]))}
-    assert len(first) == len(ORIENTATIONS[augmentation])
+    everything = pairs[list(range(len(pairs)))]
+    assert everything["images"].shape == (len(pairs), 3, 8, 8)
+    assert torch.equal(everything["images"], everything["masks"].expand(-1, 3, -1, -1) * 2 - 1)
+    # The items of an image are neighbours, and all differ.
+    first = everything["masks"][: len(ORIENTATIONS[augmentation])]
+    assert len(first.unique(dim=0)) == len(first)
 
 
 @AUGMENTATIONS
@@ -122,12 +132,13 @@ def test_masks_lie_as_the_images_that_were_encoded(augmentation: str) -> None:
     codec = PCACodec.fit(torch.rand(20, 3, 8, 8, generator=generator) * 2 - 1, channels=48)
     latents = encode_latents(codec, data, augmentation, batch_size=2)
     assert len(latents) == 5 * len(ORIENTATIONS[augmentation])
-    for item in range(len(latents)):
-        one = latents[item]
-        image = codec.decode(one["mean"][None])[0]
-        torch.testing.assert_close(image, one["masks"].expand(3, -1, -1) * 2 - 1, atol=1e-3, rtol=0)
-        index = item // len(ORIENTATIONS[augmentation])
-        assert latents.prompts[one["prompts"]] == data.prompts[index]
+    items = list(range(len(latents)))[::-1]
+    batch = latents[items]
+    torch.testing.assert_close(
+        codec.decode(batch["mean"]), batch["masks"].expand(-1, 3, -1, -1) * 2 - 1, atol=1e-3, rtol=0
+    )
+    images = [item // len(ORIENTATIONS[augmentation]) for item in items]
+    assert [latents.prompts[number] for number in batch["prompts"]] == [data.prompts[image] for image in images]
 
 
 def test_prompt_number_0_is_empty_whatever_the_prompts() -> None:
@@ -138,10 +149,11 @@ def test_prompt_number_0_is_empty_whatever_the_prompts() -> None:
     assert encode_latents(codec, data, "none").prompts == ("", "melanoma", "naevus")
 
 
-def test_a_loader_stacks_a_batch_of_the_order() -> None:
+def test_a_loader_gives_the_batches_of_the_order() -> None:
     data = ImageBatches(painted(), "flip")
-    loader = make_loader(data, 4, seed=0)
-    order = list(SeededOrder(10, 4, seed=0))
+    loader = make_loader(data, 5, 2, seed=0)
+    order = list(SeededOrder(5, 2, seed=0, variants=2))
+    assert len(loader) == len(order) == 2
     for batch, items in zip(loader, order, strict=True):
-        assert torch.equal(batch["images"], torch.stack([data[item]["images"] for item in items]))
-        assert torch.equal(batch["masks"], torch.stack([data[item]["masks"] for item in items]))
+        assert torch.equal(batch["images"], data[items]["images"])
+        assert torch.equal(batch["masks"], data[items]["masks"])

@@ -88,8 +88,9 @@ class DiffusionModule(LightningModule):
         draws = torch.randn(2, *mean.shape, generator=generator).to(mean)
         return mean + deviation * draws[0], draws[1]
 
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Average the weights after each step."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Average the weights after each step, before a checkpoint can be saved."""
+        super().optimizer_step(*args, **kwargs)
         self.averaged.update_parameters(self.trained)
 
     def configure_optimizers(self) -> Any:

@@ -1,0 +1,66 @@
+"""The rules of the house, held by its imports: they point down, neighbours do not know each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "dermprompt"
+ROOMS = {"data", "masks", "prompts", "generator", "synthesis", "curation", "segmenter", "evaluation", "report"}
+# What every room may import.
+FLOOR = {"lesion", "results"}
+HYDRA_USERS = {"__main__.py", "config.py", "schema.py", "report/callback.py"}
+
+
+def modules() -> dict[str, ast.Module]:
+    return {str(path.relative_to(PACKAGE)): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            names.add(str(node.module))
+    return names
+
+
+def own(tree: ast.Module) -> set[str]:
+    """The rooms or files of the package that a module imports."""
+    return {name.split(".")[1] for name in imported(tree) if name.startswith("dermprompt.")}
+
+
+def test_rooms_do_not_know_each_other():
+    for name, tree in modules().items():
+        room = name.split("/")[0]
+        if room in ROOMS:
+            assert own(tree) <= {room} | FLOOR, name
+
+
+def test_the_floor_imports_no_room():
+    trees = modules()
+    for name in ("lesion.py", "results.py", "store.py", "schema.py", "cost.py", "training.py"):
+        assert own(trees[name]) <= FLOOR | {"schema"}, name
+
+
+def test_hydra_stays_in_its_places():
+    users = {name for name, tree in modules().items() if _roots(tree) & {"hydra", "omegaconf"}}
+    assert users == HYDRA_USERS
+
+
+def test_wandb_stays_behind_lightnings_logger():
+    assert not [name for name, tree in modules().items() if "wandb" in _roots(tree)]
+
+
+def test_files_and_functions_stay_small():
+    for name, tree in modules().items():
+        assert len((PACKAGE / name).read_text().splitlines()) <= 320, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{name}:{node.name}"
+
+
+def _roots(tree: ast.Module) -> set[str]:
+    return {name.split(".")[0] for name in imported(tree)}
