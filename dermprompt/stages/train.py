@@ -122,7 +122,9 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
     )
     batches = ImageBatches(data, settings.augmentation)
     loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
-    trainer = trainer_factory(config, folder, "generator")
+    # Each of its two backward passes reaches one of the two networks alone.
+    ddp = {"strategy": "ddp_find_unused_parameters_true"} if config.trainer.get("strategy") == "ddp" else {}
+    trainer = trainer_factory(config, folder, "generator", **ddp)
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     save_pix2pixhd(generator, shape, folder)
 
