@@ -77,7 +77,7 @@ def freeze(composed: DictConfig) -> Config:
 
 def thaw(path: Path) -> Config:
     """Read back what :func:`dump` wrote."""
-    raw = OmegaConf.load(path)
+    raw = cast(DictConfig, OmegaConf.load(path))
     node = OmegaConf.structured(Config)
     for group, kinds in schema.KINDS.items():
         parent, _, key = group.rpartition("/")
@@ -166,6 +166,12 @@ def _check_generator(config: Config) -> None:
     _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
     for name in ("batch_size", "max_steps"):
         _at_least(f"generator.{name}", getattr(config.generator, name), 1)
+    devices = config.trainer.get("devices", 1)
+    if isinstance(devices, int) and devices > 1 and config.generator.batch_size % devices:
+        raise ValueError(
+            f"generator.batch_size={config.generator.batch_size}: a multiple of trainer.devices={devices}, for "
+            "each device takes its share of a batch"
+        )
     if config.generator.name == "controlnet" and 1000 % config.generator.num_steps:
         raise ValueError(f"generator.num_steps={config.generator.num_steps}: a divisor of 1000")
 

@@ -206,7 +206,7 @@ class Pipeline:
         """A trained segmenter. S only is the same for all generators."""
         cache = self.cache(arm.settings.image_size)
         sources: dict[str, Any] = {"samples": None, "count": arm.count, "decisions": None}
-        inputs = (self.prepared.digest, cache.digest)
+        inputs: tuple[str, ...] = (self.prepared.digest, cache.digest)
         if arm.count:
             curated = self.curated
             sources |= {"samples": self.samples.path, "decisions": curated.path if curated else None}

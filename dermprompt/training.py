@@ -72,7 +72,12 @@ def fit(
 def _quiet() -> None:
     """Keep what Lightning says of hardware, of its other products and of its own code off the screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in ("Checkpoint directory", r".*LeafSpec", "Found .* in eval mode", "Using ModelCheckpoint with manual"):
+    for message in (
+        "Checkpoint directory",
+        r".*LeafSpec",
+        "Found .* in eval mode",
+        "Using ModelCheckpoint with manual",
+    ):
         warnings.filterwarnings("ignore", message)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -92,7 +93,7 @@ class PCACodec(nn.Module):
 class VAECodec(nn.Module):
     """The autoencoder of Stable Diffusion (diffusers' AutoencoderKL), scaled to about unit variance."""
 
-    def __init__(self, vae: nn.Module) -> None:
+    def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
         self.vae = vae
         self.channels = vae.config.latent_channels
@@ -120,6 +121,4 @@ def load_codec(folder: Path) -> Codec:
         codec = PCACodec(settings["patch"], settings["channels"])
         codec.load_state_dict(load_file(folder / "codec.safetensors"))
         return codec
-    from diffusers import AutoencoderKL
-
     return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
+# Not the half-precision and other variants that lie beside them.
+FILES = ("*.json", "diffusion_pytorch_model.safetensors", "model.safetensors")
 
 
 def resolve_base(path: str) -> Path:
@@ -29,8 +31,7 @@ def _download(path: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = [f"{part}/*.{kind}" for part in PARTS for kind in ("json", "safetensors")]
-        return Path(snapshot_download(path, allow_patterns=patterns))
+        return Path(snapshot_download(path, allow_patterns=[f"{part}/{name}" for part in PARTS for name in FILES]))
     except Exception as error:
         raise ValueError(
             f"generator.base.path={path}: neither a folder nor a model that the hub gives "

@@ -121,7 +121,7 @@ def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> Text
         ValueError: the folder has fewer layers than asked for.
     """
     config = json.loads((folder / "config.json").read_text())
-    kept = layers or config["num_hidden_layers"]
+    kept = config["num_hidden_layers"] if layers is None else layers
     if kept > config["num_hidden_layers"]:
         raise ValueError(f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers")
     encoder = TextEncoder(

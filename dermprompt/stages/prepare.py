@@ -7,6 +7,7 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -44,12 +45,15 @@ def index_and_split(config: Config, root: Path, labels: Path, folder: Path) -> s
 
 def load_index(prepared: Path) -> tuple[dict[str, Lesion], Split]:
     """The lesions by id, and the split."""
-    lesions = {}
-    for row in json.loads((prepared / "index.json").read_text()):
-        attributes = tuple(row.pop("attributes")) if row["attributes"] is not None else row.pop("attributes")
-        paths = {key: Path(row.pop(key)) for key in ("image", "mask")}
-        lesions[row["id"]] = Lesion(**row, **paths, attributes=attributes)
+    rows = json.loads((prepared / "index.json").read_text())
+    lesions = {row["id"]: _lesion(row) for row in rows}
     return lesions, load_split(prepared / "split.json")
+
+
+def _lesion(row: dict[str, Any]) -> Lesion:
+    attributes = None if row["attributes"] is None else tuple(row["attributes"])
+    files = {"image": Path(row["image"]), "mask": Path(row["mask"])}
+    return Lesion(**{**row, **files, "attributes": attributes})
 
 
 def cache_pictures(config: Config, prepared: Path, size: int, folder: Path) -> str:

@@ -147,12 +147,19 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
 
 
 def _image(path: Path, size: int) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
+def _decode(path: Path, flags: int) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
+    if pixels is None:
+        raise ValueError(f"{path}: not an image; delete the record of its batch in batches/ to draw it again")
+    return pixels
+
+
 def _mask(path: Path, size: int) -> np.ndarray:
-    mask = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
     if len(mask) != size:
         mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    return (mask > 127).astype(np.uint8)
+    return np.asarray(mask > 127, np.uint8)

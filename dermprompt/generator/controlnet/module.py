@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,7 +47,9 @@ class DiffusionModule(LightningModule):
         decay: bool = True,
     ) -> None:
         super().__init__()
-        self.base, self.trained = base, trained
+        self.base = base
+        # Any: a ModuleDict or a ControlNet, and diffusers' classes are unknown to the type checker.
+        self.trained: Any = trained
         # Buffers are copied, not averaged: the text encoder's causal mask holds -inf, whose average is NaN.
         self.averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(ema))
         self.averaged.requires_grad_(False)
@@ -121,12 +123,12 @@ class BaseModule(DiffusionModule):
 
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
         """See :class:`DiffusionModule`; the masks are not seen."""
-        text = self.trained["text_encoder"](self.tokens[prompts])
+        text = self.trained["text_encoder"](cast(Tensor, self.tokens)[prompts])
         return predict(self.base, noisy, steps, text)
 
     def finished(self) -> LatentDiffusion:
         """The base with its averaged weights."""
-        averaged = self.averaged.module
+        averaged: Any = self.averaged.module
         return LatentDiffusion(averaged["unet"], self.base.codec, averaged["text_encoder"], self.base.scheduler)
 
 
@@ -145,7 +147,7 @@ class ControlNetModule(DiffusionModule):
 
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
         """See :class:`DiffusionModule`."""
-        text = self.states[prompts]
+        text = cast(Tensor, self.states)[prompts]
         residuals = control(self.trained, noisy, steps, text, masks)
         return predict(self.base, noisy, steps, text, residuals)
 
