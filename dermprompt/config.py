@@ -133,6 +133,8 @@ def check(config: Config) -> None:
     _at_least("synthesis.count", config.synthesis.count, 0)
     _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
     _at_least("data.split.sizes", min(config.data.split.sizes), 1)
+    if config.data.name == "phantom" and config.data.root is not None:
+        raise ValueError(f"data.root={config.data.root} with data=phantom, which paints its own; set data=isic")
     if len(config.data.split.sizes) != 4:
         raise ValueError(f"data.split.sizes={config.data.split.sizes}: four sizes, of G, S.train, S.val, S.test")
     if not 0 <= config.prompts.dropout <= 1:
@@ -172,8 +174,16 @@ def _check_generator(config: Config) -> None:
             f"generator.batch_size={config.generator.batch_size}: a multiple of trainer.devices={devices}, for "
             "each device takes its share of a batch"
         )
-    if config.generator.name == "controlnet" and 1000 % config.generator.num_steps:
-        raise ValueError(f"generator.num_steps={config.generator.num_steps}: a divisor of 1000")
+    if config.generator.name == "controlnet":
+        _check_controlnet(config.generator)
+
+
+def _check_controlnet(generator: schema.ControlNet) -> None:
+    if 1000 % generator.num_steps:
+        raise ValueError(f"generator.num_steps={generator.num_steps}: a divisor of 1000")
+    base = generator.base
+    if base.name == "scratch" and any(width % 32 for width in base.channels):
+        raise ValueError(f"generator.base.channels={base.channels}: multiples of 32, for the norms have 32 groups")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -60,7 +60,8 @@ def test_the_papers_settings():
 @pytest.mark.parametrize(("experiment", "job"), ALL_JOBS, ids=[f"{e}-{j[0][10:]}" for e, j in ALL_JOBS])
 def test_every_experiment_runs(experiment, job, tiny_stable_diffusion, tmp_path):
     name = job[0].removeprefix("generator=")
-    composed = compose(f"+experiment={experiment}", *job, "data.root=/data")
+    root = [] if experiment == "demo" else ["data.root=/data"]
+    composed = compose(f"+experiment={experiment}", *job, *root)
     if name == "none" or name == "pix2pixhd":
         base = []
     elif composed.generator.base.name == "scratch":

@@ -37,6 +37,8 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
     if job_return.status == JobStatus.FAILED:
         error = job_return._return_value
         path.write_text(f"{type(error).__name__}: {error}\n")
+        # Hydra itself raises the first failure when the whole sweep is over.
+        print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
 
 
 def write_sweep_page(sweep: Path, name: str) -> Path | None:
