@@ -182,7 +182,11 @@ def _check_controlnet(generator: schema.ControlNet) -> None:
     if 1000 % generator.num_steps:
         raise ValueError(f"generator.num_steps={generator.num_steps}: a divisor of 1000")
     base = generator.base
-    if base.name == "scratch" and any(width % 32 for width in base.channels):
+    if base.name != "scratch":
+        return
+    _one_of("generator.base.prediction", base.prediction, ("v_prediction", "epsilon"))
+    _one_of("generator.base.augmentation", base.augmentation, ("none", "flip", "dihedral"))
+    if any(width % 32 for width in base.channels):
         raise ValueError(f"generator.base.channels={base.channels}: multiples of 32, for the norms have 32 groups")
 
 

@@ -25,6 +25,8 @@ from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Artifact, Recipe, Store
 
 TEMPLATE_VERSION = 1
+# Settings of a ControlNet that decide its samples, not its weights.
+SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Pipeline:
 
     def _training_settings(self) -> dict[str, Any]:
         """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
-        sampling = ("num_steps", "guidance", "eta", "base")
+        sampling = (*SAMPLER, "base")
         return {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
 
     def _conditioning(self) -> dict[str, Any]:
@@ -176,7 +178,7 @@ class Pipeline:
 
     def _drawing(self, stage: str, settings: dict[str, Any], masks: str) -> Recipe:
         config = self.config
-        keys = ("num_steps", "guidance", "eta") if config.generator.name == "controlnet" else ()
+        keys = SAMPLER if config.generator.name == "controlnet" else ()
         settings |= {key: getattr(config.generator, key) for key in keys}
         inputs = (self.prepared.digest, self.generator.digest, masks)
         return Recipe(stage, config.generator.name, 1, settings | self._sampling(), inputs)

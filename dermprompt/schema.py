@@ -129,6 +129,7 @@ class ControlNet:
     augmentation: str = MISSING
     num_steps: int = MISSING
     guidance: float = MISSING
+    control_scale: float = MISSING
     eta: float = MISSING
 
 

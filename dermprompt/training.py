@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
+
+from dermprompt.progress import training_progress
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -53,7 +53,7 @@ def fit(
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
-        callbacks=[checkpoint, progress_bar(), Curves(folder / "curves.csv"), *callbacks],
+        callbacks=[checkpoint, training_progress(), Curves(folder / "curves.csv"), *callbacks],
         check_val_every_n_epoch=validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(50, len(loader))),
@@ -104,38 +104,6 @@ def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...
         for step, name, value in csv.reader(file):
             points.setdefault(name, {})[int(step)] = float(value)
     return {name: (tuple(sorted(at)), tuple(at[k] for k in sorted(at))) for name, at in points.items()}
-
-
-def progress_bar() -> Callback:
-    """A bar in a terminal, a line now and then in a log file."""
-    return TQDMProgressBar(refresh_rate=10) if sys.stderr.isatty() else ProgressLines()
-
-
-class ProgressLines(Callback):
-    """Prints step, rate, time left and metrics at most every ``interval`` seconds."""
-
-    def __init__(self, interval: float = 20.0) -> None:
-        self.interval, self.start, self.first, self.last = interval, 0.0, 0, 0.0
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Start the clock."""
-        self.start = self.last = time.monotonic()
-        self.first = trainer.global_step
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any) -> None:
-        """Print a line when it is time."""
-        now = time.monotonic()
-        if now - self.last < self.interval or not trainer.is_global_zero:
-            return
-        self.last = now
-        total = int(min(trainer.estimated_stepping_batches, 10**9))
-        rate = (trainer.global_step - self.first) / (now - self.start)
-        left = (total - trainer.global_step) / max(rate, 1e-9)
-        values = "  ".join(f"{k.split('/')[-1]} {float(v):.4g}" for k, v in trainer.callback_metrics.items())
-        print(
-            f"   step {trainer.global_step}/{total}  {rate:.2f} steps/s  {left / 60:.1f} min left  {values}",
-            flush=True,
-        )
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -60,6 +60,6 @@ def cache_pictures(config: Config, prepared: Path, size: int, folder: Path) -> s
     """Decode, check and resize all pairs; the digest is of the pixels."""
     lesions, _ = load_index(prepared)
     ordered = [lesions[id] for id in sorted(lesions)]
-    with tqdm(total=len(ordered), desc=f"   decode to {size} px", unit=" pairs", mininterval=2) as bar:
+    with tqdm(total=len(ordered), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
         build_cache(ordered, size, folder, lambda done: bar.update(done - bar.n) and None)
     return digest(folder)[:16]

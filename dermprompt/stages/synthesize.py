@@ -10,13 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from dermprompt.config import plain
 from dermprompt.generator.export import load_controlnet, load_pix2pixhd
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
+from dermprompt.progress import progress
 from dermprompt.prompts.sampler import BalancedPrompts, EmpiricalPrompts, EmptyPrompts, FixedPrompts, Prompts
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
@@ -31,7 +31,7 @@ def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, number
     """Draw batches of masks: an array each, and a record with the shapes."""
     source = _mask_source(config, prepared, cache)
     size = config.synthesis.batch_size
-    for number in tqdm(numbers, desc="   masks", unit=" batches", mininterval=2):
+    for number in progress(numbers, "masks", "batches"):
         masks = np.stack([source.draw(i) for i in range(number * size, (number + 1) * size)])
         np.save(folder / f"{number:05d}.npy", masks)
         write_json(batch_record(folder, number), [vars(measure(mask)) for mask in masks])
@@ -64,8 +64,8 @@ def open_generator(config: Config, trained: Path, base: Path | None) -> Generato
     from dermprompt.stages.train import open_base
 
     settings = config.generator
-    frozen = open_base(config, base)
-    return load_controlnet(trained, frozen, settings.num_steps, settings.guidance, settings.eta).to(device)
+    sampler = {"guidance": settings.guidance, "control_scale": settings.control_scale, "eta": settings.eta}
+    return load_controlnet(trained, open_base(config, base), num_steps=settings.num_steps, **sampler).to(device)
 
 
 def synthesize(
@@ -118,7 +118,7 @@ def _draw(
     numbers: list[int],
     total: int | None = None,
 ) -> None:
-    bar = tqdm(numbers, desc="   samples", unit=" batches", mininterval=2)
+    bar = progress(numbers, "samples", "batches")
     record = partial(batch_record, folder)
     draw_batches(generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total)
 

@@ -90,14 +90,17 @@ def build_scratch(
 
 
 def scratch_scheduler(prediction: str) -> DDIMScheduler:
-    """A schedule that ends in pure noise, so that brightness is not leaked (Lin et al. 2023, section 3)."""
-    return DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=prediction,
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
+    """The noise schedule of a scratch base.
+
+    For the velocity it ends in pure noise, so that brightness is not leaked (Lin et al. 2023, section 3). From
+    pure noise the noise itself says nothing of the image: for it the schedule is Stable Diffusion's.
+    """
+    if prediction == "v_prediction":
+        schedule = {"beta_schedule": "squaredcos_cap_v2", "set_alpha_to_one": True, "timestep_spacing": "trailing"}
+    else:
+        betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        schedule = {**betas, "set_alpha_to_one": False, "steps_offset": 1}
+    return DDIMScheduler(prediction_type=prediction, clip_sample=False, **schedule)
 
 
 def predict(
@@ -107,13 +110,16 @@ def predict(
     return base.unet(noisy, steps, encoder_hidden_states=text, **(residuals or {})).sample
 
 
-def control(controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor) -> dict[str, Any]:
-    """A ControlNet's residuals for :func:`predict`; masks N1HW enter as three equal channels."""
+def control(
+    controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor, scale: float = 1.0
+) -> dict[str, Any]:
+    """A ControlNet's residuals, times ``scale``, for :func:`predict`; masks N1HW enter as three equal channels."""
     down, middle = controlnet(
         noisy,
         steps,
         encoder_hidden_states=text,
         controlnet_cond=masks.expand(-1, 3, -1, -1),
+        conditioning_scale=scale,
         return_dict=False,
     )
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}

@@ -20,6 +20,7 @@ class ControlNetGenerator(nn.Module):
         num_steps: DDIM steps (Song et al. 2020, equation 12); a divisor of 1000.
         guidance: weight of classifier-free guidance; 1 is none.
         eta: 0 is DDIM, 1 is DDPM.
+        control_scale: weight of the control copy's residuals.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class ControlNetGenerator(nn.Module):
         num_steps: int = 50,
         guidance: float = 9.0,
         eta: float = 0.0,
+        control_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.base, self.controlnet = base, controlnet
         self.num_steps, self.guidance, self.eta = num_steps, guidance, eta
+        self.control_scale = control_scale
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
@@ -71,5 +74,5 @@ class ControlNetGenerator(nn.Module):
         return unconditional + self.guidance * (conditional - unconditional)
 
     def _once(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
-        residuals = control(self.controlnet, latents, step, text, masks)
+        residuals = control(self.controlnet, latents, step, text, masks, self.control_scale)
         return predict(self.base, latents, step, text, residuals)
