@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,10 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt import config, schema
 
-CONF = str(Path(__file__).parents[1] / "conf")
 
-
-@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
+@hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")
 def run(composed: DictConfig) -> None:
     """One job."""
     from hydra.core.hydra_config import HydraConfig

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from dermprompt import schema
 from dermprompt.schema import Config
 
+CONF = Path(__file__).parents[1] / "conf"
+
 # What a configuration may build. A new network is a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
     {
@@ -57,8 +59,9 @@ def _job_keys(root: DictConfig) -> list[str]:
 
 
 def _sweep_hash() -> str:
-    """Hash of the command line; a job's own configuration knows its overrides, not the sweep's."""
-    return _short_hash(sorted(sys.argv[1:]))
+    """Hash of the command line and of ``conf``: a job's own configuration does not know the sweep's choices."""
+    files = sorted(CONF.rglob("*.yaml"))
+    return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
 def freeze(composed: DictConfig) -> Config:

@@ -19,7 +19,7 @@ def main() -> None:
         results = load_results(folder / "results.json")
         print(write_page([(folder, results)], folder, f"dermprompt · {results.experiment}"))
         return
-    page = write_sweep_page(folder, folder.name)
+    page = write_sweep_page(folder)
     if page is None:
         sys.exit(f"error: {folder}: no results.json in it, nor in its folders")
     print(page)

@@ -25,7 +25,7 @@ class SweepReport(Callback):
             return
         job = Path(hydra.runtime.output_dir)
         _note_failure(job, job_return)
-        page = write_sweep_page(job.parent, config.name)
+        page = write_sweep_page(job.parent)
         if page is not None:
             print(f"report of the sweep: {page}", flush=True)
 
@@ -41,7 +41,7 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
         print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
 
 
-def write_sweep_page(sweep: Path, name: str) -> Path | None:
+def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
     from dermprompt.report.page import write_page
     from dermprompt.results import load_results
@@ -54,4 +54,4 @@ def write_sweep_page(sweep: Path, name: str) -> Path | None:
     for _, results in jobs:
         made = {key: made.get(key, 0) + number for key, number in results.work.items()}
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
-    return write_page(jobs, sweep, f"dermprompt · {name}", failed)
+    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed)
