@@ -203,8 +203,8 @@ def test_a_sweep_shows_what_its_jobs_share_once(html):
     assert html.count('alt="Mask of TEST_0"') == 1
 
 
-def test_the_verdicts_stand_first_then_the_caution_then_the_tables(html):
-    order = ["S + 1K (pix2pixhd): DSC 0.767", "Small networks", "ValueError", "What was asked", "<table"]
+def test_the_caution_stands_first_then_the_verdicts_then_the_tables(html):
+    order = ["Small networks", "S + 1K (pix2pixhd): DSC 0.767", "ValueError", "What was asked", "<table"]
     places = [html.index(part) for part in order]
     assert places == sorted(places)
 
