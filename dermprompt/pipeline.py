@@ -21,10 +21,10 @@ from typing import Any
 from dermprompt import cost, launch
 from dermprompt.config import plain
 from dermprompt.data.isic import fingerprint
+from dermprompt.prompts.template import TEMPLATE_VERSION
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Artifact, Recipe, Store
 
-TEMPLATE_VERSION = 1
 # Settings of a ControlNet that decide its samples, not its weights.
 SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
 
@@ -74,7 +74,7 @@ class Pipeline:
         """All pictures, decoded and resized to ``size`` pixels."""
         root, _, files = self._data
         recipe = Recipe("prepare", f"pictures-{size}", 1, {"size": size, "root": str(root)}, (files,))
-        work = cost.pictures(2594)
+        work = cost.pictures(self.config.data.num_images or sum(self.config.data.split.sizes))
         return self._make(recipe, "prepare:cache_pictures", work, prepared=self.prepared.path, size=size)
 
     def prepare(self) -> None:
