@@ -58,7 +58,7 @@ def _run_stage(pipeline: Pipeline) -> None:
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.report.page import write_page
     from dermprompt.results import save_results
-    from dermprompt.stages.summary import summarize, write_sample_index
+    from dermprompt.summary import summarize, write_sample_index
 
     results = summarize(pipeline, folder, command)
     if results.count:

@@ -18,23 +18,14 @@ from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice, pooled_dice
-from dermprompt.generator.export import load_weights
 from dermprompt.lesion import images_to_float
 from dermprompt.results import ImageQuality, TextObedience
 from dermprompt.schema import Config, Segmenter
-from dermprompt.stages.parts import load_part
-from dermprompt.stages.synthesize import load_samples
-from dermprompt.stages.train import build_network
+from dermprompt.stages.parts import load_part, load_samples
+from dermprompt.stages.trained import open_segmenter
 from dermprompt.store import write_json
-from dermprompt.training import choose_device
 
 BATCH = 32
-
-
-def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:
-    """A trained segmenter, on the device of the trainer."""
-    network = load_weights(build_network(settings), trained / "network.safetensors")
-    return network.to(choose_device(config.trainer["accelerator"]))
 
 
 @torch.no_grad()

@@ -1,10 +1,12 @@
-"""Parts of the data as tensors: what the other stages train on and measure against."""
+"""Parts of the data and synthetic samples as arrays: what the stages train on and measure against."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from dermprompt.data.cache import load_cache
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import compose
 from dermprompt.stages.prepare import load_index
+from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,45 @@ def load_part(prepared: Path, cache: Path, name: str) -> Part:
     pictures = load_cache(cache)
     rows = pictures.rows(ids)
     return Part(tuple(lesions[id] for id in ids), pictures.images[rows], pictures.masks[rows])
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Synthetic samples in memory: rows of the index, images uint8 NSS3, masks uint8 NSS in {0, 1}."""
+
+    rows: tuple[Sample, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
+    """The first ``count`` samples at ``size`` pixels, as a curation left them."""
+    rows = read_records(folder, count)
+    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
+    masks = np.stack([_mask(mask_path(folder, row.id), size) for row in rows])
+    if decisions is None:
+        return Samples(tuple(rows), images, masks)
+    verdicts = [row["decision"] for row in json.loads((decisions / "decisions.json").read_text())]
+    relabelled = np.load(decisions / "predictions.npy")
+    masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
+    kept = np.array([verdict != "drop" for verdict in verdicts])
+    return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
+
+
+def _image(path: Path, size: int) -> np.ndarray:
+    image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
+    return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
+    if pixels is None:
+        raise ValueError(f"{path}: not an image; delete the record of its batch in batches/ to draw it again")
+    return pixels
+
+
+def _mask(path: Path, size: int) -> np.ndarray:
+    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
+    if len(mask) != size:
+        mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(mask > 127, np.uint8)

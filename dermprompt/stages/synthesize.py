@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dermprompt.config import plain
-from dermprompt.generator.export import load_controlnet, load_pix2pixhd
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
@@ -21,10 +17,10 @@ from dermprompt.prompts.sampler import BalancedPrompts, EmpiricalPrompts, EmptyP
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
 from dermprompt.stages.prepare import load_index
+from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record, write_json
 from dermprompt.synthesis.draw import Generator, draw_batches
-from dermprompt.synthesis.samples import Condition, Sample, image_path, mask_path, read_records
-from dermprompt.training import choose_device
+from dermprompt.synthesis.samples import Condition
 
 
 def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
@@ -54,18 +50,6 @@ def prompt_source(config: Config, prepared: Path) -> Prompts:
     known = [lesions[id] for id in split.generator]
     kinds = {"empirical": EmpiricalPrompts, "balanced": BalancedPrompts}
     return kinds[config.prompts.sampler](known, config.seed)
-
-
-def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
-    """The trained generator, on the device of the trainer."""
-    device = choose_device(config.trainer["accelerator"])
-    if base is None:
-        return load_pix2pixhd(trained).to(device)
-    from dermprompt.stages.train import open_base
-
-    settings = config.generator
-    sampler = {"guidance": settings.guidance, "control_scale": settings.control_scale, "eta": settings.eta}
-    return load_controlnet(trained, open_base(config, base), num_steps=settings.num_steps, **sampler).to(device)
 
 
 def synthesize(
@@ -121,45 +105,3 @@ def _draw(
     bar = progress(numbers, "samples", "batches")
     record = partial(batch_record, folder)
     draw_batches(generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Synthetic samples in memory: rows of the index, images uint8 NSS3, masks uint8 NSS in {0, 1}."""
-
-    rows: tuple[Sample, ...]
-    images: np.ndarray
-    masks: np.ndarray
-
-
-def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
-    """The first ``count`` samples at ``size`` pixels, as a curation left them."""
-    rows = read_records(folder, count)
-    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
-    masks = np.stack([_mask(mask_path(folder, row.id), size) for row in rows])
-    if decisions is None:
-        return Samples(tuple(rows), images, masks)
-    verdicts = [row["decision"] for row in json.loads((decisions / "decisions.json").read_text())]
-    relabelled = np.load(decisions / "predictions.npy")
-    masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
-    kept = np.array([verdict != "drop" for verdict in verdicts])
-    return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
-
-
-def _image(path: Path, size: int) -> np.ndarray:
-    image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
-    return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-
-
-def _decode(path: Path, flags: int) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
-    if pixels is None:
-        raise ValueError(f"{path}: not an image; delete the record of its batch in batches/ to draw it again")
-    return pixels
-
-
-def _mask(path: Path, size: int) -> np.ndarray:
-    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
-    if len(mask) != size:
-        mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(mask > 127, np.uint8)

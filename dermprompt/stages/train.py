@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dermprompt import config as configuration
 from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
 from dermprompt.generator.codec import PCACodec
-from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, load_base
+from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet
 from dermprompt.generator.export import save_pix2pixhd, save_weights
 from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
@@ -22,10 +21,10 @@ from dermprompt.lesion import images_to_float
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
-from dermprompt.stages.parts import Part, load_part
-from dermprompt.stages.synthesize import load_samples
+from dermprompt.stages.parts import Part, load_part, load_samples
+from dermprompt.stages.trained import build_network, open_base
 from dermprompt.stages.trainer import trainer_factory
-from dermprompt.training import choose_device, fit
+from dermprompt.training import fit
 
 
 def training_images(prepared: Path, cache: Path) -> TrainingImages:
@@ -65,15 +64,6 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
     trainer = trainer_factory(config, folder, "base")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     module.finished().save(folder)
-
-
-def open_base(config: Config, folder: Path) -> LatentDiffusion:
-    """The frozen base, on the device of the trainer."""
-    settings = config.generator.base
-    pretrained = settings.name != "scratch"
-    path = str(folder)
-    base = load_base(path, settings.pad, settings.text_layers) if pretrained else load_base(path)
-    return base.to(choose_device(config.trainer["accelerator"]))
 
 
 def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, folder: Path) -> None:
@@ -127,11 +117,6 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
     trainer = trainer_factory(config, folder, "generator", **ddp)
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
     save_pix2pixhd(generator, shape, folder)
-
-
-def build_network(settings: Segmenter) -> torch.nn.Module:
-    """The segmenter's untrained network."""
-    return configuration.instantiate(settings.network)
 
 
 def train_segmenter(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.results import (
     Curve,
     ImageQuality,
@@ -20,13 +21,9 @@ from dermprompt.results import (
     TextObedience,
 )
 from dermprompt.stages.evaluate import read_json, save_pictures
-from dermprompt.stages.parts import load_part
-from dermprompt.stages.synthesize import load_samples
+from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
 from dermprompt.training import read_curves
-
-if TYPE_CHECKING:
-    from dermprompt.pipeline import Arm, Pipeline
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:

@@ -1,0 +1,44 @@
+"""Networks back from their folders, on the device of the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from dermprompt import config as configuration
+from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
+from dermprompt.generator.export import load_controlnet, load_pix2pixhd, load_weights
+from dermprompt.schema import Config, Segmenter
+from dermprompt.synthesis.draw import Generator
+from dermprompt.training import choose_device
+
+
+def open_base(config: Config, folder: Path) -> LatentDiffusion:
+    """The frozen base, on the device of the trainer."""
+    settings = config.generator.base
+    pretrained = settings.name != "scratch"
+    path = str(folder)
+    base = load_base(path, settings.pad, settings.text_layers) if pretrained else load_base(path)
+    return base.to(choose_device(config.trainer["accelerator"]))
+
+
+def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
+    """The trained generator, on the device of the trainer."""
+    device = choose_device(config.trainer["accelerator"])
+    if base is None:
+        return load_pix2pixhd(trained).to(device)
+    settings = config.generator
+    sampler = {"guidance": settings.guidance, "control_scale": settings.control_scale, "eta": settings.eta}
+    return load_controlnet(trained, open_base(config, base), num_steps=settings.num_steps, **sampler).to(device)
+
+
+def build_network(settings: Segmenter) -> nn.Module:
+    """The segmenter's untrained network."""
+    return configuration.instantiate(settings.network)
+
+
+def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:
+    """A trained segmenter, on the device of the trainer."""
+    network = load_weights(build_network(settings), trained / "network.safetensors")
+    return network.to(choose_device(config.trainer["accelerator"]))
