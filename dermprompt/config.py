@@ -31,6 +31,8 @@ ALLOWED_TARGETS = frozenset(
 
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "trainer", "logger", "name")
+# The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy")
 
 
 def register() -> None:
@@ -50,8 +52,9 @@ def _short_hash(value: Any) -> str:
 
 def _job_hash(*, _root_: DictConfig) -> str:
     """Hash of what a job computes, so that the same job finds its folder again."""
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
-    return _short_hash(plain)
+    job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
+    trainer = cast(dict[str, Any], OmegaConf.to_container(_root_.trainer, resolve=True))
+    return _short_hash([job, training_settings(trainer)])
 
 
 def _job_keys(root: DictConfig) -> list[str]:
@@ -98,6 +101,11 @@ def dump(config: Config, path: Path) -> None:
 def plain(node: Any) -> Any:
     """A dataclass of the schema as plain dicts and lists."""
     return dataclasses.asdict(node)
+
+
+def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:
+    """What of the trainer's settings changes the trained weights: precision, clipping, accumulation …"""
+    return {key: value for key, value in trainer.items() if key not in _PLACE_TRAINER_KEYS}
 
 
 def instantiate(node: dict[str, Any], **values: Any) -> Any:
@@ -171,12 +179,6 @@ def _check_generator(config: Config) -> None:
     _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
     for name in ("batch_size", "max_steps"):
         _at_least(f"generator.{name}", getattr(config.generator, name), 1)
-    devices = config.trainer.get("devices", 1)
-    if isinstance(devices, int) and devices > 1 and config.generator.batch_size % devices:
-        raise ValueError(
-            f"generator.batch_size={config.generator.batch_size}: a multiple of trainer.devices={devices}, for "
-            "each device takes its share of a batch"
-        )
     if config.generator.name == "controlnet":
         _check_controlnet(config.generator)
 

@@ -6,6 +6,7 @@ FLOP counts are those of the networks at their usual sizes, scaled by area and b
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from dermprompt.schema import Config, Segmenter
@@ -24,8 +25,9 @@ _DENOISE_SD = (1.087, 512)
 _DENOISE_SCRATCH = (0.0004, 64)
 
 
-def _seconds(tflop: float, config: Config | None = None) -> float:
-    on_gpu = config is not None and config.trainer.get("accelerator") in ("gpu", "cuda")
+def _seconds(tflop: float, config: Config) -> float:
+    accelerator = config.trainer["accelerator"]
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and shutil.which("nvidia-smi") is not None)
     return tflop / (GPU_TFLOPS if on_gpu else CPU_TFLOPS)
 
 
@@ -75,13 +77,13 @@ def batch(config: Config) -> float:
     return _seconds(number * passes * _at(one, size), config)
 
 
-def segmenter(settings: Segmenter, count: int, num_train: int = 700) -> float:
+def segmenter(config: Config, settings: Segmenter, count: int) -> float:
     """Seconds to train a segmenter."""
-    images = settings.max_epochs * (num_train + count)
+    images = settings.max_epochs * (config.data.split.sizes[1] + count)
     if settings.name == "dcsaunet":
-        return _seconds(images * _at(_DCSAUNET, settings.image_size))
+        return _seconds(images * _at(_DCSAUNET, settings.image_size), config)
     width = settings.network.get("features", [64])[0] / 64
-    return _seconds(images * _at(_UNET, settings.image_size) * width**2)
+    return _seconds(images * _at(_UNET, settings.image_size) * width**2, config)
 
 
 def split_sizes(config: Config, prepared: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dermprompt import config as configuration
 from dermprompt.generator.source import resolve_base
+from dermprompt.launch import num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
@@ -25,6 +26,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     configuration.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
+    _check_conditions(pipeline)
     _run_stage(pipeline)
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
@@ -32,6 +34,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
 
 def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
+    _check_batches(config)
     generator = config.generator
     if generator.name == "controlnet" and generator.base.name != "scratch":
         resolve_base(generator.base.path)
@@ -39,6 +42,33 @@ def _check_files(config: Config) -> None:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():
             raise ValueError(f"generator.perceptual_weights={weights}: no such file")
+
+
+def _check_batches(config: Config) -> None:
+    """Each device takes its share of a batch."""
+    devices, generator = num_processes(config.trainer), config.generator
+    sizes = {
+        "segmenter.batch_size": config.segmenter.batch_size,
+        "evaluation.judge.batch_size": config.evaluation.judge.batch_size,
+    }
+    if generator.name != "none":
+        sizes["generator.batch_size"] = generator.batch_size
+    if generator.name == "controlnet" and generator.base.name == "scratch":
+        sizes["generator.base.batch_size"] = generator.base.batch_size
+    for key, size in sizes.items():
+        if size % devices:
+            raise ValueError(f"{key}={size}: a multiple of the {devices} devices, which share a batch")
+
+
+def _check_conditions(pipeline: Pipeline) -> None:
+    """Masks and prompts that cannot be drawn are said before the training that they wait for."""
+    config = pipeline.config
+    if config.generator.name == "none" or not config.synthesis.count:
+        return
+    from dermprompt.stages.synthesize import mask_source, prompt_source
+
+    prompt_source(config, pipeline.prepared.path)
+    mask_source(config, pipeline.prepared.path, pipeline.cache(config.image_size).path)
 
 
 def _run_stage(pipeline: Pipeline) -> None:

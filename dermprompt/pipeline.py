@@ -13,14 +13,15 @@ planning store, the same methods say what would run. Nothing heavy is imported h
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dermprompt import cost, launch
-from dermprompt.config import plain
+from dermprompt.config import plain, training_settings
 from dermprompt.data.isic import fingerprint
+from dermprompt.generator.source import stamps
 from dermprompt.prompts.template import TEMPLATE_VERSION
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Artifact, Recipe, Store
@@ -100,8 +101,8 @@ class Pipeline:
     def _pretrained_base(self) -> Artifact:
         """Stable Diffusion is used where it is; its settings stand for its content."""
         settings = self.config.generator.base
-        digest = hashlib.sha256(repr(sorted(plain(settings).items())).encode()).hexdigest()[:16]
-        return Artifact(Path(settings.path), digest)
+        stands_for = repr((sorted(plain(settings).items()), stamps(settings.path)))
+        return Artifact(Path(settings.path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
 
     @cached_property
     def generator(self) -> Artifact:
@@ -124,7 +125,9 @@ class Pipeline:
     def _training_settings(self) -> dict[str, Any]:
         """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
         sampling = (*SAMPLER, "base")
-        return {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
+        settings = {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
+        perceptual = settings.get("perceptual_weights")
+        return settings | ({"perceptual_stamps": stamps(perceptual)} if perceptual else {})
 
     def _conditioning(self) -> dict[str, Any]:
         config = self.config
@@ -217,7 +220,7 @@ class Pipeline:
         name = arm.settings.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
         recipe = Recipe("train_segmenter", name, 1, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
-        work = cost.segmenter(arm.settings, arm.count)
+        work = cost.segmenter(self.config, arm.settings, arm.count)
         return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
 
     @cached_property
@@ -289,7 +292,8 @@ class Pipeline:
         return self.store.make(recipe, call.here, cost)
 
     def _train(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
-        """As :meth:`_make`, on all the devices of the trainer."""
+        """As :meth:`_make`, on all the devices of the trainer; its precision and the like are in the recipe."""
+        recipe = replace(recipe, settings={**recipe.settings, "trainer": training_settings(self.config.trainer)})
         call = launch.Call(work, self.config, arguments)
         return self.store.make(recipe, call.on_all_devices, cost)
 

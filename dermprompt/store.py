@@ -228,10 +228,15 @@ def read_artifact(folder: Path) -> Artifact:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: beside its target, flushed to the disk, then put in its place."""
+    """Write JSON as :func:`write_bytes` does."""
+    write_bytes(path, json.dumps(value, indent=1).encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file that is whole or absent, also after a power cut."""
     staged = path.with_name(path.name + ".tmp")
-    with open(staged, "w") as file:
-        json.dump(value, file, indent=1)
+    with open(staged, "wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(staged, path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -106,8 +108,9 @@ def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...
     return {name: (tuple(sorted(at)), tuple(at[k] for k in sorted(at))) for name, at in points.items()}
 
 
-def choose_device(accelerator: str) -> torch.device:
-    """The device of Lightning's accelerator setting, for work without a Trainer."""
-    if accelerator == "cpu" or not torch.cuda.is_available():
+def choose_device(trainer: dict[str, Any]) -> torch.device:
+    """The device of this process by the trainer's settings, for work without a Trainer."""
+    if trainer["accelerator"] == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda")
+    rank, devices = int(os.environ.get("LOCAL_RANK", "0")), trainer.get("devices", 1)
+    return torch.device("cuda", devices[rank] if isinstance(devices, list) else rank)

@@ -113,3 +113,18 @@ def test_a_base_that_was_never_trained(tmp_path):
     with pytest.raises(ValueError, match=r"generator\.base\.path=.*no unet, vae, text_encoder, scheduler"):
         run(tmp_path, *overrides, f"generator.base.path={empty}")
     assert not (tmp_path / "store").exists()
+
+
+def test_prompts_that_cannot_be_drawn_are_said_before_any_training(isic, tmp_path):
+    for table in isic.glob("*.csv"):
+        table.unlink()
+    overrides = miniature("controlnet", "synthesis.count=4", "data=isic", f"data.root={isic}")
+    with pytest.raises(ValueError, match=r"data\.labels"):
+        run(tmp_path, *[one for one in overrides if one not in ("data=phantom", "data.num_images=40")])
+    assert not list((tmp_path / "store").glob("train_*"))
+
+
+def test_a_batch_that_the_devices_cannot_share(tmp_path):
+    overrides = [one for one in miniature("pix2pixhd", "generator.batch_size=1") if one != "trainer=cpu"]
+    with pytest.raises(ValueError, match=r"generator\.batch_size=1: a multiple of the 2 devices"):
+        run(tmp_path, *overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")

@@ -122,8 +122,10 @@ def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
     return torch.stack([orient(image, *one) for image, one in zip(images, turned, strict=True)])
 
 
-def encode_latents(codec: Codec, data: TrainingImages, augmentation: str, batch_size: int = 64) -> LatentBatches:
+def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> LatentBatches:
     """Encode every image in every orientation once; item = index · orientations + orientation."""
+    # Four images of 512 pixels at a time: Stable Diffusion's encoder takes over 2 GB for them.
+    batch_size = max(1, 2**20 // data.images.shape[1] ** 2)
     means, deviations = [], []
     device = next(iter(codec.state_dict().values())).device
     with torch.no_grad():

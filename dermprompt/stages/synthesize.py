@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,22 +19,25 @@ from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
 from dermprompt.stages.prepare import load_index
 from dermprompt.stages.trained import open_generator
-from dermprompt.store import batch_record, write_json
+from dermprompt.store import batch_record, write_bytes, write_json
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition
 
 
 def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
     """Draw batches of masks: an array each, and a record with the shapes."""
-    source = _mask_source(config, prepared, cache)
+    source = mask_source(config, prepared, cache)
     size = config.synthesis.batch_size
     for number in progress(numbers, "masks", "batches"):
         masks = np.stack([source.draw(i) for i in range(number * size, (number + 1) * size)])
-        np.save(folder / f"{number:05d}.npy", masks)
+        array = io.BytesIO()
+        np.save(array, masks)
+        write_bytes(folder / f"{number:05d}.npy", array.getvalue())
         write_json(batch_record(folder, number), [vars(measure(mask)) for mask in masks])
 
 
-def _mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | TransformedMasks:
+def mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | TransformedMasks:
+    """Where new masks come from."""
     settings = plain(config.masks)
     if settings.pop("name") == "automatic":
         return AutomaticMasks(size=config.image_size, seed=config.seed, **settings)

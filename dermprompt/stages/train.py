@@ -63,7 +63,8 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "base")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    module.finished().save(folder)
+    if rank_and_size()[0] == 0:
+        module.finished().save(folder)
 
 
 def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, folder: Path) -> None:
@@ -87,7 +88,8 @@ def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, fo
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "generator")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    module.finished().save_pretrained(folder / "controlnet")
+    if rank_and_size()[0] == 0:
+        module.finished().save_pretrained(folder / "controlnet")
 
 
 def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
@@ -99,7 +101,7 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
         "num_downsamplings": settings.num_downsamplings,
         "num_blocks": settings.num_blocks,
     }
-    perceptual = VGGPerceptual(Path(settings.perceptual_weights)) if settings.perceptual_weights else None
+    perceptual = VGGPerceptual(Path(settings.perceptual_weights).expanduser()) if settings.perceptual_weights else None
     generator = GlobalGenerator(**shape)
     module = Pix2PixHD(
         generator,
@@ -113,10 +115,11 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
     batches = ImageBatches(data, settings.augmentation)
     loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     # Each of its two backward passes reaches one of the two networks alone.
-    ddp = {"strategy": "ddp_find_unused_parameters_true"} if config.trainer.get("strategy") == "ddp" else {}
+    ddp = {"strategy": "ddp_find_unused_parameters_true"} if rank_and_size()[1] > 1 else {}
     trainer = trainer_factory(config, folder, "generator", **ddp)
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    save_pix2pixhd(generator, shape, folder)
+    if rank_and_size()[0] == 0:
+        save_pix2pixhd(generator, shape, folder)
 
 
 def train_segmenter(
@@ -144,7 +147,8 @@ def train_segmenter(
         validation=validation,
         validate_every=settings.validate_every,
     )
-    save_weights(network, folder / "network.safetensors")
+    if rank_and_size()[0] == 0:
+        save_weights(network, folder / "network.safetensors")
 
 
 def _with_samples(train: Part, size: int, sources: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

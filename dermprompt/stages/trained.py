@@ -20,12 +20,12 @@ def open_base(config: Config, folder: Path) -> LatentDiffusion:
     pretrained = settings.name != "scratch"
     path = str(folder)
     base = load_base(path, settings.pad, settings.text_layers) if pretrained else load_base(path)
-    return base.to(choose_device(config.trainer["accelerator"]))
+    return base.to(choose_device(config.trainer))
 
 
 def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
     """The trained generator, on the device of the trainer."""
-    device = choose_device(config.trainer["accelerator"])
+    device = choose_device(config.trainer)
     if base is None:
         return load_pix2pixhd(trained).to(device)
     settings = config.generator
@@ -41,4 +41,4 @@ def build_network(settings: Segmenter) -> nn.Module:
 def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:
     """A trained segmenter, on the device of the trainer."""
     network = load_weights(build_network(settings), trained / "network.safetensors")
-    return network.to(choose_device(config.trainer["accelerator"]))
+    return network.to(choose_device(config.trainer))

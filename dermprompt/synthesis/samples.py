@@ -71,9 +71,7 @@ def write_batch(
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(exist_ok=True)
     rows = [_write_sample(folder, *sample, generator) for sample in samples]
-    staged = record.with_suffix(".tmp")
-    staged.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    os.replace(staged, record)
+    _write(record, json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
 def read_records(folder: Path, count: int) -> list[Sample]:
@@ -108,7 +106,7 @@ def _jpeg(image: np.ndarray, comment: str) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A file is whole or absent, also after a power cut before its batch's record."""
+    """Beside its target, flushed to the disk, then put in its place: whole or absent, also after a power cut."""
     staged = path.with_name(path.name + ".tmp")
     with open(staged, "wb") as file:
         file.write(data)

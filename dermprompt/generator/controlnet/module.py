@@ -109,7 +109,7 @@ class DiffusionModule(LightningModule):
         return warm * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / self.max_steps)))))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the base out when it is frozen: it has a folder of its own."""
+        """Leave the base out: frozen it has a folder of its own, trained its weights are under ``trained``."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith("base.")}
 
