@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel
@@ -156,9 +158,17 @@ def test_diffusers_opens_the_trained_controlnet(swept):
         assert torch.equal(value, checkpoint[f"averaged.module.{key}"])
 
 
-def test_curation_drops_copies_and_relabels(swept):
+def test_curation_decides_on_every_sample_at_the_judges_own_size(swept):
     folder, _ = swept
-    curated = run(folder, *miniature("pix2pixhd", "synthesis.count=8", "curation=filter"), job="curated")
+    curated = run(
+        folder,
+        *miniature("pix2pixhd", "synthesis.count=8", "curation=filter", "evaluation.judge.image_size=32"),
+        job="curated",
+    )
     assert curated["segmentation"][1]["count"] == 8
-    decisions = one(folder, "store/curate/*") / "decisions.json"
-    assert decisions.exists()
+    decided = one(folder, "store/curate/*")
+    rows = json.loads((decided / "decisions.json").read_text())
+    assert [row["id"] for row in rows] == [f"SYN_{i:07d}" for i in range(8)]
+    assert {row["decision"] for row in rows} <= {"keep", "relabel", "drop"}
+    assert all(0 <= row["agreement"] <= 1 for row in rows)
+    assert np.load(decided / "predictions.npy").shape == (8, 64, 64)

@@ -96,21 +96,15 @@ def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> No
     write_json(folder / "text.json", dataclasses.asdict(measured) if measured else None)
 
 
-def curate(
-    config: Config,
-    prepared: Path,
-    cache: Path,
-    samples: Path,
-    judge: Path,
-    folder: Path,
-) -> None:
-    """Decide on every sample: ``decisions.json``, with scores, and the judge's masks."""
-    settings, size = config.curation, config.segmenter.image_size
-    drawn = load_samples(samples, config.synthesis.count, size)
-    predictions = predict_masks(open_segmenter(config, config.evaluation.judge, judge), drawn.images)
-    scores = agreement(predictions, drawn.masks)
+def curate(config: Config, prepared: Path, cache: Path, samples: Path, judge: Path, folder: Path) -> None:
+    """Decide on every sample: ``decisions.json``, with scores, and the judge's masks at the segmenter's size."""
+    settings, count = config.curation, config.synthesis.count
+    judged = load_samples(samples, count, config.evaluation.judge.image_size)
+    predictions = predict_masks(open_segmenter(config, config.evaluation.judge, judge), judged.images)
+    scores = agreement(predictions, judged.masks)
     known, held_out = (load_part(prepared, cache, part).images for part in ("generator", "train"))
-    distances, copies = nearest(drawn.images, known)
+    images = load_samples(samples, count, config.segmenter.image_size).images
+    distances, copies = nearest(images, known)
     threshold = calibrate(held_out, known, settings.memorisation_quantile)  # type: ignore[arg-type]
     decisions = decide(scores, settings.keep, settings.relabel)  # type: ignore[arg-type]
     rows = [
@@ -121,9 +115,11 @@ def curate(
             "distance": float(distance),
             "nearest": int(copy),
         }
-        for row, decision, score, distance, copy in zip(drawn.rows, decisions, scores, distances, copies, strict=True)
+        for row, decision, score, distance, copy in zip(judged.rows, decisions, scores, distances, copies, strict=True)
     ]
-    np.save(folder / "predictions.npy", predictions)
+    size = (config.segmenter.image_size,) * 2
+    resized = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in predictions]
+    np.save(folder / "predictions.npy", np.stack(resized))
     write_json(folder / "decisions.json", rows)
 
 
