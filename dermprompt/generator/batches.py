@@ -22,6 +22,10 @@ ORIENTATIONS = {
 }
 
 
+# Four images of 512 pixels: Stable Diffusion's encoder takes over 2 GB for them.
+PIXELS_AT_ONCE = 2**20
+
+
 def orient(images: Tensor, turns: int, mirrored: bool) -> Tensor:
     """Mirror (…, H, W) left to right if asked, then turn it by quarters."""
     return torch.rot90(images.flip(-1) if mirrored else images, turns, (-2, -1))
@@ -124,8 +128,7 @@ def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
 
 def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> LatentBatches:
     """Encode every image in every orientation once; item = index · orientations + orientation."""
-    # Four images of 512 pixels at a time: Stable Diffusion's encoder takes over 2 GB for them.
-    batch_size = max(1, 2**20 // data.images.shape[1] ** 2)
+    batch_size = max(1, PIXELS_AT_ONCE // data.images.shape[1] ** 2)
     means, deviations = [], []
     device = next(iter(codec.state_dict().values())).device
     with torch.no_grad():
