@@ -69,6 +69,11 @@ def rank_and_size() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes what all have trained."""
+    return rank_and_size()[0] == 0
+
+
 def _plain(value: Any) -> Any:
     """Paths and settings as JSON, to be read back by :func:`_revive`."""
     if isinstance(value, Path):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from dermprompt.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,7 @@ class Results:
 
 def save_results(results: Results, path: Path) -> None:
     """Write ``results.json`` atomically."""
-    staged = path.with_suffix(".tmp")
-    staged.write_text(json.dumps(dataclasses.asdict(results), indent=2) + "\n")
-    os.replace(staged, path)
+    write_bytes(path, (json.dumps(dataclasses.asdict(results), indent=2) + "\n").encode())
 
 
 def load_results(path: Path) -> Results:

@@ -19,6 +19,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from dermprompt.files import write_json
+
 RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
@@ -225,21 +227,6 @@ def missing_batches(folder: Path, num_batches: int) -> list[int]:
 def read_artifact(folder: Path) -> Artifact:
     """Open a finished artifact."""
     return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON as :func:`write_bytes` does."""
-    write_bytes(path, json.dumps(value, indent=1).encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file that is whole or absent, also after a power cut."""
-    staged = path.with_name(path.name + ".tmp")
-    with open(staged, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
 
 
 def full_disk(error: OSError, folder: Path) -> OSError:

@@ -77,27 +77,25 @@ def test_every_experiment_runs(experiment, job, tiny_stable_diffusion, tmp_path)
     assert len(results["segmentation"]) == (2 if count else 1)
 
 
-def test_composing_imports_nothing_heavy():
+def shown(*arguments: str) -> str:
+    """What a command line prints, which must import nothing heavy."""
     code = (
-        "import sys; sys.argv = ['dermprompt', '--cfg', 'job', '+experiment=s_plus_3k'];"
+        f"import sys; sys.argv = ['dermprompt', *{arguments!r}];"
         "from dermprompt.__main__ import main; main();"
         "print(sorted({'torch', 'lightning', 'diffusers', 'monai', 'kornia', 'wandb'} & set(sys.modules)))"
     )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.splitlines()[-1] == "[]"
-    assert "count: 3000" in shown.stdout
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[]"
+    return ended.stdout
+
+
+def test_composing_imports_nothing_heavy():
+    assert "count: 3000" in shown("--cfg", "job", "+experiment=s_plus_3k")
 
 
 def test_a_plan_imports_nothing_heavy(tmp_path):
-    code = (
-        "import sys; sys.argv = ['dermprompt', '+experiment=s_plus_3k', 'data=phantom', 'stage=plan',"
-        f"'paths.store={tmp_path}/store', 'hydra.run.dir={tmp_path}/run'];"
-        "from dermprompt.__main__ import main; main();"
-        "print(sorted({'torch', 'lightning', 'diffusers', 'monai', 'kornia', 'wandb'} & set(sys.modules)))"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.splitlines()[-1] == "[]"
-    assert "synthesize: controlnet, 188 batches" in shown.stdout
+    places = [f"paths.store={tmp_path}/store", f"hydra.run.dir={tmp_path}/run"]
+    printed = shown("+experiment=s_plus_3k", "data=phantom", "stage=plan", *places)
+    assert "synthesize: controlnet, 188 batches" in printed
     assert not (tmp_path / "store").exists()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dermprompt.store import PlanningStore, Recipe, Store, batch_record, missing_batches, write_json
+from dermprompt.files import write_json
+from dermprompt.store import PlanningStore, Recipe, Store, batch_record, missing_batches
 
 RECIPE = Recipe("train", "net", 1, {"width": 3}, ("abc",))
 

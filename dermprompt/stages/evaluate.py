@@ -18,12 +18,12 @@ from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice, pooled_dice
+from dermprompt.files import write_json
 from dermprompt.lesion import images_to_float
 from dermprompt.results import ImageQuality, TextObedience
 from dermprompt.schema import Config, Segmenter
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.trained import open_segmenter
-from dermprompt.store import write_json
 
 BATCH = 32
 

@@ -15,9 +15,9 @@ from dermprompt.data.cache import build_cache, digest
 from dermprompt.data.isic import coverage, read_isic
 from dermprompt.data.phantom import write_phantom
 from dermprompt.data.split import PARTS, Split, draw_split, load_split
+from dermprompt.files import write_json
 from dermprompt.lesion import Lesion
 from dermprompt.schema import Config
-from dermprompt.store import write_json
 
 
 def paint_phantom(config: Config, folder: Path) -> None:

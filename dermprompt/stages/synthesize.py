@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dermprompt.config import plain
+from dermprompt.files import write_bytes, write_json
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
@@ -19,7 +20,7 @@ from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
 from dermprompt.stages.prepare import load_index
 from dermprompt.stages.trained import open_generator
-from dermprompt.store import batch_record, write_bytes, write_json
+from dermprompt.store import batch_record
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition
 

@@ -16,7 +16,7 @@ from dermprompt.generator.export import save_pix2pixhd, save_weights
 from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
-from dermprompt.launch import rank_and_size
+from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, ordered_loader
@@ -32,6 +32,13 @@ def training_images(prepared: Path, cache: Path) -> TrainingImages:
     part = load_part(prepared, cache, "generator")
     images, masks = part.tensors()
     return TrainingImages(images, masks, part.prompts())
+
+
+def _denoising(config: Config, settings: Any) -> dict[str, Any]:
+    """What the base's training and the ControlNet's take alike."""
+    alike = ("learning_rate", "warmup_steps", "max_steps", "ema")
+    own = {key: getattr(settings, key) for key in alike}
+    return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
 
 def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
@@ -53,17 +60,12 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
     module = BaseModule(
         base,
         latents.prompts,
-        learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup_steps,
-        max_steps=settings.max_steps,
-        prompt_dropout=config.prompts.dropout,
-        ema=settings.ema,
-        seed=config.seed,
+        **_denoising(config, settings),
     )
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "base")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    if rank_and_size()[0] == 0:
+    if is_first_rank():
         module.finished().save(folder)
 
 
@@ -77,18 +79,13 @@ def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, fo
         frozen,
         build_controlnet(frozen),
         latents.prompts,
-        learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup_steps,
-        max_steps=settings.max_steps,
-        prompt_dropout=config.prompts.dropout,
-        ema=settings.ema,
+        **_denoising(config, settings),
         decay=settings.decay,
-        seed=config.seed,
     )
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "generator")
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    if rank_and_size()[0] == 0:
+    if is_first_rank():
         module.finished().save_pretrained(folder / "controlnet")
 
 
@@ -118,7 +115,7 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
     ddp = {"strategy": "ddp_find_unused_parameters_true"} if rank_and_size()[1] > 1 else {}
     trainer = trainer_factory(config, folder, "generator", **ddp)
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
-    if rank_and_size()[0] == 0:
+    if is_first_rank():
         save_pix2pixhd(generator, shape, folder)
 
 
@@ -147,7 +144,7 @@ def train_segmenter(
         validation=validation,
         validate_every=settings.validate_every,
     )
-    if rank_and_size()[0] == 0:
+    if is_first_rank():
         save_weights(network, folder / "network.safetensors")
 
 

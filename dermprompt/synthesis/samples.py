@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from dermprompt.files import write_bytes
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"
@@ -71,7 +72,7 @@ def write_batch(
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(exist_ok=True)
     rows = [_write_sample(folder, *sample, generator) for sample in samples]
-    _write(record, json.dumps([asdict(row) for row in rows], indent=1).encode())
+    write_bytes(record, json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
 def read_records(folder: Path, count: int) -> list[Sample]:
@@ -91,8 +92,8 @@ def _write_sample(
     id = sample_id(index)
     jpeg = _jpeg(image, f"synthetic image by dermprompt, generator {generator}, sample {index}")
     png = cv2.imencode(".png", condition.mask * 255)[1].tobytes()
-    _write(image_path(folder, id), jpeg)
-    _write(mask_path(folder, id), png)
+    write_bytes(image_path(folder, id), jpeg)
+    write_bytes(mask_path(folder, id), png)
     attributes = None if condition.attributes is None else list(condition.attributes)
     hashes = [hashlib.sha256(data).hexdigest() for data in (jpeg, png)]
     return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, condition.mask_id, generator, *hashes)
@@ -103,13 +104,3 @@ def _jpeg(image: np.ndarray, comment: str) -> bytes:
     settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": comment}
     Image.fromarray(image).save(buffer, "JPEG", **settings)
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Beside its target, flushed to the disk, then put in its place: whole or absent, also after a power cut."""
-    staged = path.with_name(path.name + ".tmp")
-    with open(staged, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)

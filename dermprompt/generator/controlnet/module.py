@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict
 
 
-class DiffusionModule(LightningModule):
+class DiffusionModule(LightningModule, ABC):
     """Denoising (Ho et al. 2020, equation 14; the simple loss) with prompt dropout and averaged weights.
 
     A batch is that of :class:`~dermprompt.generator.batches.LatentBatches`. All randomness of step k comes
@@ -58,9 +59,9 @@ class DiffusionModule(LightningModule):
         self.register_buffer("tokens", base.text_encoder.tokenize(list(prompts)), persistent=False)
         self.strict_loading = False
 
+    @abstractmethod
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
         """The prediction that is trained."""
-        raise NotImplementedError
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the simple loss."""
