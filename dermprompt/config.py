@@ -138,22 +138,32 @@ def check(config: Config) -> None:
         ValueError: names the key, its value and what is allowed.
     """
     _one_of("stage", config.stage, schema.STAGES)
-    _one_of("data.name", config.data.name, ("isic", "phantom"))
+    _check_data(config.data)
     _one_of("prompts.sampler", config.prompts.sampler, ("empirical", "balanced", "fixed", "empty"))
     _one_of("curation.name", config.curation.name, ("none", "filter"))
     _at_least("synthesis.count", config.synthesis.count, 0)
     _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
-    _at_least("data.split.sizes", min(config.data.split.sizes), 1)
-    if config.data.name == "phantom" and config.data.root is not None:
-        raise ValueError(f"data.root={config.data.root} with data=phantom, which paints its own; set data=isic")
-    if len(config.data.split.sizes) != 4:
-        raise ValueError(f"data.split.sizes={config.data.split.sizes}: four sizes, of G, S.train, S.val, S.test")
     if not 0 <= config.prompts.dropout <= 1:
         raise ValueError(f"prompts.dropout={config.prompts.dropout}: a share between 0 and 1")
     _multiple_of_16("image_size", config.image_size)
     for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
         _check_segmenter(key, segmenter)
     _check_generator(config)
+
+
+def _check_data(data: schema.Data) -> None:
+    _one_of("data.name", data.name, schema.DATA)
+    _one_of("data.on_bad", data.on_bad, ("error", "skip"))
+    _one_of("data.on_conflict", data.on_conflict, ("error", "first", "last", "unknown"))
+    _one_of("data.split.protocol", data.split.protocol, ("paper", "official", "grouped"))
+    if data.name == "phantom" and data.root is not None:
+        raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
+    if len(data.split.sizes) != 4 or min(data.split.sizes) < 1:
+        raise ValueError(f"data.split.sizes={data.split.sizes}: four sizes from 1, of G, S.train, S.val, S.test")
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise ValueError(f"data.max_bad_fraction={data.max_bad_fraction}: a share between 0 and 1")
+    if data.mask_threshold is not None and not 1 <= data.mask_threshold <= 255:
+        raise ValueError(f"data.mask_threshold={data.mask_threshold}: a grey value from 1 to 255, or null")
 
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:

@@ -83,6 +83,9 @@ def _run_stage(pipeline: Pipeline) -> None:
         "report": pipeline.evaluate,
     }
     stages[pipeline.config.stage]()
+    if pipeline.config.stage == "prepare":
+        report = pipeline.prepared.path / "coverage.txt"
+        print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:

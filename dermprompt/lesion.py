@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One image, its mask, and what is known of it. ``None`` says unknown, never absent."""
+    """One image, its mask, and what is known of it. ``None`` says unknown, never absent.
+
+    ``lesion_id``: the same for all images of one lesion. ``part``: the folder of its data set, ``training``,
+    ``validation`` or ``test``; ``age`` is in years.
+    """
 
     id: str
     image: Path
@@ -28,6 +32,8 @@ class Lesion:
     age: float | None = None
     sex: str | None = None
     site: str | None = None
+    lesion_id: str | None = None
+    part: str = "training"
 
 
 def images_to_float(images: Tensor) -> Tensor:

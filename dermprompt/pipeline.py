@@ -20,7 +20,9 @@ from typing import Any
 
 from dermprompt import cost, launch
 from dermprompt.config import plain, training_settings
-from dermprompt.data.isic import fingerprint
+from dermprompt.data.clusters import clusters_path
+from dermprompt.data.findings import DECODER
+from dermprompt.data.index import fingerprint
 from dermprompt.generator.source import stamps
 from dermprompt.prompts.template import TEMPLATE_VERSION
 from dermprompt.schema import Config, Segmenter
@@ -47,15 +49,19 @@ class Pipeline:
     # Data.
 
     @cached_property
-    def _data(self) -> tuple[Path, Path, str]:
-        """Root, labels, and a hash of the files."""
+    def indexed(self) -> Artifact:
+        """Names, labels and content hashes of the data set's files."""
         data = self.config.data
         if data.name == "phantom":
             painted = self._phantom()
-            return painted.path, painted.path, painted.digest
-        root = Path(str(data.root)).expanduser().resolve()
-        labels = Path(str(data.labels)).expanduser().resolve()
-        return root, labels, fingerprint(root, labels)
+            root, labels, files = painted.path, painted.path, painted.digest
+        else:
+            root = Path(str(data.root)).expanduser().resolve()
+            labels = Path(str(data.labels)).expanduser().resolve()
+            files = fingerprint(data.name, root, labels)
+        settings = {"root": str(root), "labels": str(labels), "on_conflict": data.on_conflict}
+        recipe = Recipe("prepare", f"index-{data.name}", 2, settings, (files,))
+        return self._make(recipe, "prepare:index_data", 1.0, root=root, labels=labels)
 
     def _phantom(self) -> Artifact:
         data = self.config.data
@@ -63,25 +69,33 @@ class Pipeline:
         recipe = Recipe("prepare", "phantom", 1, settings)
         return self._make(recipe, "prepare:paint_phantom", cost.pictures(data.num_images or 0))
 
+    def cache(self, size: int) -> Artifact:
+        """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
+        data = self.config.data
+        settings = {"size": size, "mask_threshold": data.mask_threshold, "decoder": DECODER}
+        recipe = Recipe("prepare", f"pictures-{size}", 2, settings, (self.indexed.digest,))
+        work = cost.pictures(data.num_images or sum(data.split.sizes))
+        paths = {"indexed": self.indexed.path, "libraries": self.store.root / "pictures"}
+        return self._make(recipe, "prepare:cache_pictures", work, size=size, **paths)
+
     @cached_property
     def prepared(self) -> Artifact:
-        """Index, labels and split."""
-        root, labels, files = self._data
-        settings = {"split": plain(self.config.data.split), "root": str(root), "labels": str(labels)}
-        recipe = Recipe("prepare", self.config.data.name, 1, settings, (files,))
-        return self._make(recipe, "prepare:index_and_split", 1.0, root=root, labels=labels)
-
-    def cache(self, size: int) -> Artifact:
-        """All pictures, decoded and resized to ``size`` pixels."""
-        root, _, files = self._data
-        recipe = Recipe("prepare", f"pictures-{size}", 1, {"size": size, "root": str(root)}, (files,))
-        work = cost.pictures(self.config.data.num_images or sum(self.config.data.split.sizes))
-        return self._make(recipe, "prepare:cache_pictures", work, prepared=self.prepared.path, size=size)
+        """The lesions in use, their split and the coverage report."""
+        data, cache = self.config.data, self.cache(self.config.image_size)
+        settings = {
+            "split": {**plain(data.split), "file": _content("data.split.file", data.split.file)},
+            "clusters": _content("data.clusters", data.clusters and str(clusters_path(data.clusters))),
+            "on_bad": data.on_bad,
+            "max_bad_fraction": data.max_bad_fraction,
+        }
+        recipe = Recipe("prepare", f"split-{data.split.protocol}", 2, settings, (self.indexed.digest, cache.digest))
+        return self._make(recipe, "prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path)
 
     def prepare(self) -> None:
         """All that the data give."""
-        for size in sorted({self.config.image_size, *(arm.settings.image_size for arm in self.arms)}):
+        for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
+        _ = self.prepared
 
     # Generators.
 
@@ -300,3 +314,13 @@ class Pipeline:
     def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
         call = launch.Call(work, self.config, arguments)
         return self.store.grow(recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost)
+
+
+def _content(key: str, path: str | None) -> str | None:
+    """The sha256 (hex) of a small file that a setting names."""
+    if path is None:
+        return None
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{key}={path}: no such file")
+    return hashlib.sha256(file.read_bytes()).hexdigest()

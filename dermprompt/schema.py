@@ -22,6 +22,8 @@ STAGES = (
     "report",
 )
 
+DATA = ("isic", "ham10000", "ph2", "folder", "phantom")
+
 
 @dataclass
 class Paths:
@@ -33,20 +35,29 @@ class Paths:
 
 @dataclass
 class Split:
-    """Sizes of G, S.train, S.val, S.test; with fewer images the same proportions."""
+    """How G, S.train, S.val and S.test are drawn, or the file of a split that was; with fewer images than the
+    sizes' sum the same proportions.
+    """
 
+    protocol: str = MISSING
     sizes: list[int] = MISSING
     seed: int = MISSING
+    file: str | None = MISSING
 
 
 @dataclass
 class Data:
-    """ISIC's layout on disk, or a phantom that is painted into the store."""
+    """A data set on disk, or a phantom that is painted into the store."""
 
     name: str = MISSING
     root: str | None = MISSING
     labels: str | None = MISSING
     num_images: int | None = MISSING
+    clusters: str | None = MISSING
+    on_conflict: str = MISSING
+    on_bad: str = MISSING
+    max_bad_fraction: float = MISSING
+    mask_threshold: int | None = MISSING
     split: Split = field(default_factory=Split)
 
 

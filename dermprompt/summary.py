@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.results import (
@@ -50,7 +51,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         image_size=config.image_size,
         dataset=config.data.name,
         caution=config.caution,
-        data=read_json(pipeline.prepared.path / "coverage.json"),
+        data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
         image_quality=tuple(quality),
         segmentation=tuple(_segmentation(pipeline, arm) for arm in pipeline.arms),
         mask_obedience=masks,

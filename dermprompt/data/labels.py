@@ -1,220 +1,144 @@
-"""Diagnoses, dermoscopic attributes and metadata from the label files of the ISIC challenges."""
+"""Label sources, and how they are joined to the images: nothing lost silently, nothing decided silently."""
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-DIAGNOSES = ("MEL", "NV", "BKL", "BCC", "AK", "DF", "VASC", "SCC")
-ATTRIBUTES = ("globules", "milia_like_cyst", "negative_network", "pigment_network", "streaks")
+from dermprompt.data.findings import Finding, listed
+from dermprompt.data.tables import Fields, Table
+from dermprompt.lesion import Lesion
 
-T = TypeVar("T")
+CONFLICT_RULES = ("error", "first", "last", "unknown")
+_LABELS = {one.name for one in fields(Lesion)} - {"id", "image", "mask"}
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """What ISIC 2019 says of the patient. ``age`` is in years, rounded to five by the source."""
+class Source:
+    """What one authority says: for each id the fields of :class:`~dermprompt.lesion.Lesion` that it knows.
 
-    age: float | None
-    sex: str | None
-    site: str | None
-
-
-@dataclass(frozen=True)
-class Labels:
-    """All labels found, by image id. An id that is missing from a table is unknown.
-
-    ``diagnosis`` holds members of ``DIAGNOSES``; ``attributes`` sorted members of ``ATTRIBUTES``, an
-    empty tuple where none is present. ``counts`` has the number of labelled ids of each source.
+    ``num_rows`` counts the rows of its files, also those that were left out.
     """
 
-    diagnosis: dict[str, str]
-    attributes: dict[str, tuple[str, ...]]
-    metadata: dict[str, Metadata]
-    counts: dict[str, int]
+    name: str
+    files: tuple[str, ...]
+    rows: dict[str, Fields]
+    num_rows: int
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = {name for row in self.rows.values() for name in row} - _LABELS
+        assert not unknown, (self.name, unknown)
 
 
-def read_labels(folder: Path) -> Labels:
-    """Read every known label file that lies directly in ``folder``; none of them is required.
+@dataclass(frozen=True)
+class Coverage:
+    """How a source meets the images: ids with a row, images without, rows without image, ids in conflict."""
 
-    The diagnosis comes from ISIC 2017 part 3 (melanoma is MEL, seborrheic keratosis BKL, neither NV) and
-    from ISIC 2019, the attributes from ISIC 2018 task 2, age, sex and site from ISIC 2019.
+    source: str
+    files: tuple[str, ...]
+    num_rows: int
+    matched: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    num_foreign: int
+    conflicting: tuple[str, ...]
+
+
+def source_of(name: str, tables: dict[str, Table]) -> Source:
+    """One source of several files, such as a training and a validation table."""
+    rows: dict[str, Fields] = {}
+    findings = [finding for table in tables.values() for finding in table.findings]
+    for file, table in tables.items():
+        for id, row in table.rows.items():
+            if rows.setdefault(id, row) != row:
+                findings.append(Finding("duplicate_row", file, f"{id} was {rows[id]}, now {row}"))
+                rows[id] = {}
+    return Source(name, tuple(tables), rows, sum(table.num_rows for table in tables.values()), tuple(findings))
+
+
+def join(
+    lesions: Sequence[Lesion], sources: Sequence[Source], on_conflict: str
+) -> tuple[list[Lesion], list[Coverage], list[Finding]]:
+    """Give every lesion what the sources know of it; ids meet whatever their case.
+
+    Where sources disagree on a field, ``on_conflict`` says which counts: the ``first`` or the ``last`` of
+    them in the order of ``sources``, or none (``unknown``).
 
     Raises:
-        ValueError: no such folder; a file with a missing column, a value that is no number or an
-            unreadable or missing attribute mask; sources that disagree on an image.
+        ValueError: sources disagree and the rule is ``error``; names all the ids.
     """
-    if not folder.is_dir():
-        raise ValueError(f"labels folder {folder} does not exist; name one, which may hold no label files")
-    diagnosis = _read_sources(folder, _DIAGNOSIS_SOURCES)
-    attributes = _read_sources(folder, _ATTRIBUTE_SOURCES)
-    metadata = _read_sources(folder, _METADATA_SOURCES)
-    counts = {source: len(table) for source, table in (diagnosis | attributes | metadata).items()}
-    return Labels(
-        diagnosis=_merge("diagnosis", diagnosis),
-        attributes=_merge("attributes", attributes),
-        metadata=_merge("metadata", metadata),
-        counts=counts,
+    assert on_conflict in CONFLICT_RULES, on_conflict
+    found = [_by_case(source) for source in sources]
+    joined, conflicts = [], {}
+    for lesion in lesions:
+        said = {s.name: rows[lesion.id.casefold()][1] for s, rows in _knowing(sources, found, lesion.id)}
+        known, disputed = _settle(said, on_conflict)
+        joined.append(replace(lesion, **known))
+        conflicts.update({(lesion.id, name): values for name, values in disputed.items()})
+    if conflicts and on_conflict == "error":
+        raise ValueError(_describe(conflicts))
+    in_conflict = {(source, id) for (id, _), values in conflicts.items() for source in values}
+    coverages = [_coverage(s, rows, lesions, in_conflict) for s, rows in zip(sources, found, strict=True)]
+    return joined, coverages, [*_cases(sources, found, lesions), *(f for s in sources for f in s.findings)]
+
+
+Rows = dict[str, tuple[str, Fields]]
+
+
+def _by_case(source: Source) -> Rows:
+    return {id.casefold(): (id, row) for id, row in source.rows.items()}
+
+
+def _knowing(sources: Sequence[Source], found: Sequence[Rows], id: str) -> Iterator[tuple[Source, Rows]]:
+    return ((s, rows) for s, rows in zip(sources, found, strict=True) if id.casefold() in rows)
+
+
+def _settle(said: dict[str, Fields], rule: str) -> tuple[Fields, dict[str, dict[str, Any]]]:
+    """The fields that count, and those in dispute with what each source says."""
+    known: Fields = {}
+    disputed = {}
+    for name in {name for row in said.values() for name in row}:
+        values = {source: row[name] for source, row in said.items() if row.get(name) is not None}
+        if not values:
+            continue
+        ordered = list(values.values())
+        if any(value != ordered[0] for value in ordered):
+            disputed[name] = values
+            known[name] = {"first": ordered[0], "last": ordered[-1]}.get(rule)
+        else:
+            known[name] = ordered[0]
+    return known, disputed
+
+
+def _describe(conflicts: dict[tuple[str, str], dict[str, Any]]) -> str:
+    lines = [
+        f"{id} ({', '.join(f'{source}: {value}' for source, value in values.items())})"
+        for (id, _), values in conflicts.items()
+    ]
+    fields = sorted({name for _, name in conflicts})
+    return (
+        f"label sources disagree on the {' and '.join(fields)} of {len({id for id, _ in conflicts})} images: "
+        f"{', '.join(lines)}; mend the files, or set data.on_conflict to first, last or unknown"
     )
 
 
-def label_files(folder: Path) -> Iterator[Path]:
-    """Yield every file that :func:`read_labels` reads in ``folder``, sorted within each source."""
-    for pattern in (*_DIAGNOSIS_SOURCES, *_ATTRIBUTE_SOURCES, *_METADATA_SOURCES):
-        for path in sorted(folder.glob(pattern)):
-            yield from _attribute_files(path) if path.is_dir() else (path,)
+def _coverage(source: Source, rows: Rows, lesions: Sequence[Lesion], conflicts: set[tuple[str, str]]) -> Coverage:
+    matched = tuple(one.id for one in lesions if one.id.casefold() in rows)
+    return Coverage(
+        source=source.name,
+        files=source.files,
+        num_rows=source.num_rows,
+        matched=matched,
+        unmatched=tuple(one.id for one in lesions if one.id.casefold() not in rows),
+        num_foreign=len(rows) - len(matched),
+        conflicting=tuple(one.id for one in lesions if (source.name, one.id) in conflicts),
+    )
 
 
-def unnest(folder: Path) -> Path:
-    """Return ``folder/<its name>`` where an archive was extracted into a folder of its own name."""
-    inner = folder / folder.name
-    return inner if inner.is_dir() else folder
-
-
-def listed(items: list[str], separator: str = ", ") -> str:
-    """Name the first five of ``items`` and say how many there are, for a message."""
-    return separator.join(items[:5]) + (f"{separator}… ({len(items)} in all)" if len(items) > 5 else "")
-
-
-def _read_sources(folder: Path, sources: Mapping[str, Callable[[Path], dict[str, T]]]) -> dict[str, dict[str, T]]:
-    return {path.name: read(path) for pattern, read in sources.items() for path in sorted(folder.glob(pattern))}
-
-
-def _merge(what: str, tables: dict[str, dict[str, T]]) -> dict[str, T]:
-    merged: dict[str, T] = {}
-    conflicts = []
-    for source, table in tables.items():
-        for id, value in table.items():
-            if merged.setdefault(id, value) != value:
-                conflicts.append(f"{id} ({merged[id]}; in {source} {value})")
-    if conflicts:
-        raise ValueError(f"label sources disagree on the {what} of {listed(conflicts)}")
-    return merged
-
-
-def _read_table(
-    path: Path, key: str, columns: tuple[str, ...], parse: Callable[[dict[str, str]], T | None]
-) -> dict[str, T]:
-    """Parse each row of a csv, by the id in column ``key``; rows that parse to None are left out."""
-    table: dict[str, T] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        try:
-            missing = {key, *columns} - set(reader.fieldnames or ())
-            if missing:
-                raise ValueError(f"no column {', '.join(sorted(missing))}; found {reader.fieldnames}")
-            for row in reader:
-                _add(table, row[key].removesuffix("_downsampled"), parse(row))
-        except (ValueError, csv.Error) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    return table
-
-
-def _add(table: dict[str, T], id: str, value: T | None) -> None:
-    if value is not None and table.setdefault(id, value) != value:
-        raise ValueError(f"{id} stands twice, as {table[id]} and as {value}")
-
-
-def _number(row: dict[str, str], column: str) -> float:
-    try:
-        value = float(row[column] or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"column {column} is {row[column]!r}, not a number")
-    return value
-
-
-def _flags(row: dict[str, str], columns: tuple[str, ...]) -> list[str]:
-    values = {column: _number(row, column) for column in columns}
-    for column, value in values.items():
-        if value not in (0, 1):
-            raise ValueError(f"column {column} is {value:g}; allowed are 0 and 1")
-    return [column for column, value in values.items() if value]
-
-
-def _read_2017(path: Path) -> dict[str, str]:
-    classes = {"melanoma": "MEL", "seborrheic_keratosis": "BKL"}
-
-    def parse(row: dict[str, str]) -> str:
-        flags = _flags(row, tuple(classes))
-        if len(flags) > 1:
-            raise ValueError(f"columns {' and '.join(flags)} are both 1")
-        return classes[flags[0]] if flags else "NV"
-
-    return _read_table(path, "image_id", tuple(classes), parse)
-
-
-def _read_2019(path: Path) -> dict[str, str]:
-    columns = (*DIAGNOSES, "UNK")
-
-    def parse(row: dict[str, str]) -> str | None:
-        flags = _flags(row, columns)
-        if len(flags) != 1:
-            raise ValueError(f"{len(flags)} of the columns {', '.join(columns)} are 1; exactly one must be")
-        return None if flags == ["UNK"] else flags[0]
-
-    return _read_table(path, "image", columns, parse)
-
-
-def _read_metadata(path: Path) -> dict[str, Metadata]:
-    def parse(row: dict[str, str]) -> Metadata:
-        age = _number(row, "age_approx") if row["age_approx"] else None
-        return Metadata(age, row["sex"] or None, row["anatom_site_general"] or None)
-
-    return _read_table(path, "image", ("age_approx", "sex", "anatom_site_general"), parse)
-
-
-def _read_attribute_table(path: Path) -> dict[str, tuple[str, ...]]:
-    return _read_table(path, "image_id", ATTRIBUTES, lambda row: tuple(sorted(_flags(row, ATTRIBUTES))))
-
-
-def _attribute_files(folder: Path) -> list[Path]:
-    return sorted(unnest(folder).glob("*_attribute_*.png"))
-
-
-def _read_attribute_masks(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Say which attribute masks (0 or 255, ``ISIC_XXXXXXX_attribute_NAME.png``) hold any pixel."""
-    files = _attribute_files(folder)
-    masks: dict[str, dict[str, bool | None]] = {}
-    with ThreadPoolExecutor() as pool:
-        for path, present in zip(files, pool.map(_any_pixel, files), strict=True):
-            id, name = re.split("_attribute_", path.stem, maxsplit=1)
-            masks.setdefault(id, {})[name] = present
-    _check_attribute_masks(folder, masks)
-    return {id: tuple(sorted(name for name in names if names[name])) for id, names in masks.items()}
-
-
-def _check_attribute_masks(folder: Path, masks: dict[str, dict[str, bool | None]]) -> None:
-    unreadable = [f"{id}_attribute_{n}.png" for id, names in masks.items() for n in names if names[n] is None]
-    if unreadable:
-        raise ValueError(f"{folder}: unreadable {listed(unreadable)}")
-    # A file that is missing would otherwise pass for an attribute that is absent.
-    partial = [f"{id} ({', '.join(sorted(n))})" for id, n in masks.items() if set(n) != set(ATTRIBUTES)]
-    if partial:
-        raise ValueError(f"{folder}: each id needs the masks {', '.join(ATTRIBUTES)}; not so {listed(partial)}")
-
-
-def _any_pixel(path: Path) -> bool | None:
-    # Here, because everything else in this module must start quickly.
-    import cv2
-
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return None if mask is None else bool(mask.any())
-
-
-_DIAGNOSIS_SOURCES = {
-    "ISIC-2017_*_Part3_GroundTruth.csv": _read_2017,
-    "ISIC_2019_Training_GroundTruth.csv": _read_2019,
-}
-_ATTRIBUTE_SOURCES = {
-    "ISIC2018_Task2_Training_image_attributes.csv": _read_attribute_table,
-    "ISIC2018_Task2_Training_GroundTruth_v3": _read_attribute_masks,
-}
-_METADATA_SOURCES = {"ISIC_2019_Training_Metadata.csv": _read_metadata}
+def _cases(sources: Sequence[Source], found: Sequence[Rows], lesions: Sequence[Lesion]) -> Iterator[Finding]:
+    for source, rows in zip(sources, found, strict=True):
+        written = [(one.id, rows[one.id.casefold()][0]) for one in lesions if one.id.casefold() in rows]
+        differing = [f"{there} for {id}" for id, there in written if there != id]
+        if differing:
+            yield Finding("id_case", source.name, listed(differing))

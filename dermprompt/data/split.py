@@ -1,83 +1,203 @@
-"""The split: G trains generators; S is segmentation, in train, val and test (paper, section 3.1)."""
+"""The split: G trains generators; S is segmentation, in train, val and test (paper, section 3.1).
+
+Three protocols:
+
+- ``paper``: the paper's sizes, image by image;
+- ``official``: val and test are the data set's own folders, G and S.train share its training folder;
+- ``grouped``: the paper's sizes, and all images of a group (one lesion, near-duplicates) in one part.
+
+In every protocol files of one content count as one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dermprompt.data.findings import listed
+from dermprompt.files import write_json
+
 PARTS = ("generator", "train", "val", "test")
+PROTOCOLS = ("paper", "official", "grouped")
 MIN_IMAGES = 8
+
+Groups = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Four disjoint sets of ids, each sorted, and the seed that they were drawn with."""
+    """Four disjoint sets of ids, each sorted; how they were drawn; and each image's sha256 (hex) by id."""
 
     generator: tuple[str, ...]
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
+    protocol: str
     seed: int
+    contents: Mapping[str, str]
 
     @property
     def hash(self) -> str:
-        """The sha256 (hex) of the ids of the four parts."""
-        return hashlib.sha256(json.dumps([getattr(self, part) for part in PARTS]).encode()).hexdigest()
+        """The sha256 (hex) of the ids and contents of the four parts."""
+        return hashlib.sha256(json.dumps(self._parts()).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write ids, seed and hash as JSON; :func:`load_split` reads it back."""
-        path.write_text(json.dumps({**asdict(self), "hash": self.hash}, indent=1) + "\n")
+        """Write parts, contents, protocol, seed and hash as JSON; :func:`load_split` reads it back."""
+        write_json(path, {"protocol": self.protocol, "seed": self.seed, "hash": self.hash, "parts": self._parts()})
+
+    def part_of(self) -> dict[str, str]:
+        """The part of each id."""
+        return {id: part for part in PARTS for id in getattr(self, part)}
+
+    def check(self, contents: Mapping[str, str]) -> None:
+        """Raise ValueError that says the difference unless ``contents`` has the split's images and no others."""
+        missing, extra = sorted(self.contents.keys() - contents), sorted(contents.keys() - self.contents)
+        changed = sorted(id for id in contents.keys() & self.contents if contents[id] != self.contents[id])
+        counts = (("missing", missing), ("not in the split", extra), ("of another content", changed))
+        differences = [f"{len(ids)} {what}: {listed(ids)}" for what, ids in counts if ids]
+        if differences:
+            raise ValueError(f"the split is of {len(self.contents)} other images; {'; '.join(differences)}")
+
+    def _parts(self) -> dict[str, dict[str, str]]:
+        return {part: {id: self.contents[id] for id in getattr(self, part)} for part in PARTS}
 
 
-def draw_split(ids: Iterable[str], seed: int, sizes: tuple[int, int, int, int] = (1594, 700, 100, 200)) -> Split:
-    """Draw G and S's train, val and test at random from the set of ``ids``, whatever their order.
+def draw_split(
+    contents: Mapping[str, str],
+    protocol: str,
+    seed: int,
+    sizes: tuple[int, int, int, int] = (1594, 700, 100, 200),
+    groups: Groups = (),
+    folders: Mapping[str, str] | None = None,
+) -> Split:
+    """Draw G and S's train, val and test; a function of the arguments alone, not of their order.
 
-    The parts have exactly ``sizes`` where there are ids enough, and G gets what is left over. With fewer
-    ids they keep the proportions of ``sizes``, and no part is empty.
+    The parts have exactly ``sizes`` where there are images enough, and G gets what is left over. With fewer
+    images they keep the proportions of ``sizes``. Groups that do not fit into what a part lacks go on to the
+    next, so a part can be smaller than its size only where groups are large.
+
+    Args:
+        contents: sha256 (hex) of the image by id.
+        protocol: one of ``PROTOCOLS``.
+        seed: of the draw.
+        sizes: of G, S.train, S.val and S.test; ``official`` takes the proportion of the first two.
+        groups: ids that ``grouped`` keeps together; groups that share an id are one, ids without image are ignored.
+        folders: each id's folder, ``training`` (where it is left out), ``validation`` or ``test``. Protocols other
+            than ``official`` take the training folder alone.
 
     Raises:
-        ValueError: a size under 1, or fewer than ``MIN_IMAGES`` ids.
+        ValueError: a size under 1, fewer than ``MIN_IMAGES`` training images, too few groups to fill four parts;
+            with ``official`` no images of validation or test, or one content in two folders.
     """
+    assert protocol in PROTOCOLS, protocol
     if min(sizes) < 1:
-        raise ValueError(f"split sizes are {sizes}; each must be at least 1")
-    pool = sorted(set(ids))
-    counts = _counts(len(pool), sizes)
-    order = np.random.default_rng([seed, 0]).permutation(len(pool))
-    parts = np.split(order, np.cumsum(counts)[:-1])
-    generator, train, val, test = (tuple(pool[i] for i in sorted(part)) for part in parts)
-    return Split(generator, train, val, test, seed)
+        raise ValueError(f"split sizes are {tuple(sizes)}; each must be at least 1")
+    place = {id: (folders or {}).get(id, "training") for id in contents}
+    if protocol == "official":
+        parts = _official(contents, place, seed, sizes)
+    else:
+        training = {id: contents[id] for id in contents if place[id] == "training"}
+        parts = _fill(_units(training, groups if protocol == "grouped" else ()), seed, sizes)
+    used = {id: contents[id] for part in parts for id in part}
+    return Split(*(tuple(sorted(part)) for part in parts), protocol, seed, used)
 
 
 def load_split(path: Path) -> Split:
     """Read what :meth:`Split.save` wrote.
 
     Raises:
-        ValueError: the file is no split, or its ids do not fit its hash.
+        ValueError: the file is no split, or its parts do not fit its hash.
     """
     try:
         raw = json.loads(path.read_text())
-        generator, train, val, test = (tuple(raw[part]) for part in PARTS)
-        split, stored = Split(generator, train, val, test, raw["seed"]), raw["hash"]
-    except (ValueError, KeyError, TypeError) as error:
+        parts = [tuple(raw["parts"][part]) for part in PARTS]
+        contents = {id: str(sha256) for part in PARTS for id, sha256 in raw["parts"][part].items()}
+        split, stored = Split(*parts, str(raw["protocol"]), int(raw["seed"]), contents), raw["hash"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a split file: {error!r}") from None
     if stored != split.hash:
-        raise ValueError(f"{path} was edited: its ids hash to {split.hash}, its hash is {stored}")
+        raise ValueError(f"{path} was edited: its parts hash to {split.hash}, its hash is {stored}")
     return split
 
 
-def _counts(num_ids: int, sizes: tuple[int, ...]) -> list[int]:
-    if num_ids < MIN_IMAGES:
-        raise ValueError(f"{num_ids} images are too few to split in four; at least {MIN_IMAGES} are needed")
-    if num_ids >= sum(sizes):
-        return [num_ids - sum(sizes[1:]), *sizes[1:]]
-    share = num_ids / sum(sizes)
+def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
+    """Unite groups that share an id; groups and their ids sorted."""
+    leader: dict[str, str] = {}
+
+    def find(id: str) -> str:
+        while leader.setdefault(id, id) != id:
+            leader[id] = id = leader[leader[id]]
+        return id
+
+    for group in groups:
+        first, *others = group
+        for id in (first, *others):
+            leader[find(id)] = find(first)
+    united: dict[str, list[str]] = {}
+    for id in sorted(leader):
+        united.setdefault(find(id), []).append(id)
+    return sorted(tuple(ids) for ids in united.values())
+
+
+def _units(contents: Mapping[str, str], groups: Groups) -> list[tuple[str, ...]]:
+    """What stays together: images of one content, and groups."""
+    same: dict[str, list[str]] = {}
+    for id, sha256 in contents.items():
+        same.setdefault(sha256, []).append(id)
+    present = [tuple(id for id in group if id in contents) for group in groups]
+    return merge([*same.values(), *(group for group in present if group)])
+
+
+def _fill(units: Groups, seed: int, sizes: tuple[int, ...]) -> list[list[str]]:
+    remaining = [units[i] for i in np.random.default_rng([seed, 0]).permutation(len(units))]
+    parts: list[list[str]] = []
+    for count in _counts(sum(map(len, units)), sizes):
+        part: list[str] = []
+        rest = []
+        for unit in remaining:
+            if len(part) + len(unit) <= count:
+                part += unit
+            else:
+                rest.append(unit)
+        parts.append(part)
+        remaining = rest
+    parts[0] += [id for unit in remaining for id in unit]
+    if not all(parts):
+        raise ValueError(
+            f"{sum(map(len, units))} images in {len(units)} groups, the largest of {max(map(len, units))}, "
+            f"cannot fill parts in the proportions {tuple(sizes)}; no group may be torn apart"
+        )
+    return parts
+
+
+def _official(
+    contents: Mapping[str, str], place: Mapping[str, str], seed: int, sizes: tuple[int, ...]
+) -> list[list[str]]:
+    own = {name: {id for id in contents if place[id] == name} for name in ("training", "validation", "test")}
+    empty = [name for name in ("validation", "test") if not own[name]]
+    if empty:
+        raise ValueError(f"data.split.protocol=official needs the folders of {' and '.join(empty)}; there are none")
+    folder_of: dict[str, str] = {}
+    for id, sha256 in sorted(contents.items()):
+        if folder_of.setdefault(sha256, place[id]) != place[id]:
+            raise ValueError(f"{id} of the {place[id]} folder is the same file as one in {folder_of[sha256]}")
+    shared = _fill(_units({id: contents[id] for id in own["training"]}, ()), seed, tuple(sizes[:2]))
+    return [*shared, list(own["validation"]), list(own["test"])]
+
+
+def _counts(num_images: int, sizes: tuple[int, ...]) -> list[int]:
+    if num_images < MIN_IMAGES:
+        raise ValueError(f"{num_images} images are too few to split in four; at least {MIN_IMAGES} are needed")
+    if num_images >= sum(sizes):
+        return [num_images - sum(sizes[1:]), *sizes[1:]]
+    share = num_images / sum(sizes)
     counts = [1] * len(sizes)
-    while sum(counts) < num_ids:
+    while sum(counts) < num_images:
         deficits = [size * share - count for size, count in zip(sizes, counts, strict=True)]
         counts[int(np.argmax(deficits))] += 1
     return counts

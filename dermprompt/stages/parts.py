@@ -14,7 +14,7 @@ from torch import Tensor
 from dermprompt.data.cache import load_cache
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import compose
-from dermprompt.stages.prepare import load_index
+from dermprompt.stages.prepare import load_lesions
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
 
@@ -37,11 +37,10 @@ class Part:
 
 def load_part(prepared: Path, cache: Path, name: str) -> Part:
     """Load ``generator``, ``train``, ``val`` or ``test``."""
-    lesions, split = load_index(prepared)
-    ids = getattr(split, name)
-    pictures = load_cache(cache)
-    rows = pictures.rows(ids)
-    return Part(tuple(lesions[id] for id in ids), pictures.images[rows], pictures.masks[rows])
+    lesions, split = load_lesions(prepared)
+    pictures = load_cache(cache, getattr(split, name))
+    chosen = pictures.rows
+    return Part(tuple(lesions[id] for id in pictures.ids), pictures.images[chosen], pictures.masks[chosen])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Index, labels and split of the data; every picture decoded once."""
+"""Index, pictures and split of the data."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import json
 import shutil
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from dermprompt.data.cache import build_cache, digest
-from dermprompt.data.isic import coverage, read_isic
+from dermprompt.data.cache import build_cache, read_findings
+from dermprompt.data.coverage import coverage, format_coverage
+from dermprompt.data.clusters import clusters_path
+from dermprompt.data.duplicates import load_clusters
+from dermprompt.data.findings import check_findings
+from dermprompt.data.index import lesion_of, load_index, read_index
 from dermprompt.data.phantom import write_phantom
-from dermprompt.data.split import PARTS, Split, draw_split, load_split
-from dermprompt.files import write_json
+from dermprompt.data.split import Split, draw_split, load_split
+from dermprompt.files import write_bytes, write_json
 from dermprompt.lesion import Lesion
 from dermprompt.schema import Config
 
@@ -29,37 +32,63 @@ def paint_phantom(config: Config, folder: Path) -> None:
     write_phantom(folder, config.data.num_images, config.image_size, config.data.split.seed)
 
 
-def index_and_split(config: Config, root: Path, labels: Path, folder: Path) -> str:
-    """Write ``index.json``, ``coverage.json`` and ``split.json``; the digest is of labels and split."""
-    lesions = read_isic(root, labels)
-    sizes = config.data.split.sizes
-    split = draw_split([one.id for one in lesions], config.data.split.seed, tuple(sizes))  # type: ignore[arg-type]
+def index_data(config: Config, root: Path, labels: Path, folder: Path) -> str:
+    """Write ``index.json``: names, labels and content hashes; the digest is of all three."""
+    index = read_index(config.data.name, root, labels, config.data.on_conflict)
+    index.save(folder / "index.json")
+    return index.digest
+
+
+def cache_pictures(config: Config, indexed: Path, size: int, libraries: Path, folder: Path) -> str:
+    """Decode, check and resize all pairs that were not before; the digest is of the pixels."""
+    index = load_index(indexed / "index.json")
+    with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
+        return build_cache(index, size, config.data.mask_threshold, libraries, folder, bar.update)
+
+
+def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
+    """Write ``lesions.json``, ``split.json`` and the coverage report; the digest is of labels and split."""
+    data, index = config.data, load_index(indexed / "index.json")
+    findings = [*index.findings, *read_findings(cache)]
+    skipped = check_findings(findings, data.on_bad, data.max_bad_fraction, index.num_images)
+    lesions = [one for one in index.lesions if one.id not in skipped]
+    split = _split(config, lesions, {one.id: index.contents[one.id][0] for one in lesions})
     split.save(folder / "split.json")
+    used = split.part_of()
+    lesions = [one for one in lesions if one.id in used]
     rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in lesions]
-    write_json(folder / "index.json", rows)
-    parts = {part: len(getattr(split, part)) for part in PARTS}
-    write_json(folder / "coverage.json", {**coverage(lesions), "split": parts})
+    write_json(folder / "lesions.json", rows)
+    report = coverage(lesions, split, index, findings)
+    write_json(folder / "coverage.json", report)
+    write_bytes(folder / "coverage.txt", (format_coverage(report) + "\n").encode())
     known = [[one.id, one.diagnosis, one.attributes] for one in lesions]
     return sha256(json.dumps([known, split.hash]).encode()).hexdigest()[:16]
 
 
-def load_index(prepared: Path) -> tuple[dict[str, Lesion], Split]:
-    """The lesions by id, and the split."""
-    rows = json.loads((prepared / "index.json").read_text())
-    lesions = {row["id"]: _lesion(row) for row in rows}
-    return lesions, load_split(prepared / "split.json")
+def _split(config: Config, lesions: list[Lesion], contents: dict[str, str]) -> Split:
+    """The split of a file, or one drawn as configured."""
+    settings = config.data.split
+    if settings.file is not None:
+        split = load_split(Path(settings.file).expanduser())
+        split.check(contents)
+        return split
+    folders = {one.id: one.part for one in lesions}
+    sizes = tuple(settings.sizes)
+    groups = _groups(lesions, config.data.clusters)
+    return draw_split(contents, settings.protocol, settings.seed, sizes, groups, folders)  # type: ignore[arg-type]
 
 
-def _lesion(row: dict[str, Any]) -> Lesion:
-    attributes = None if row["attributes"] is None else tuple(row["attributes"])
-    files = {"image": Path(row["image"]), "mask": Path(row["mask"])}
-    return Lesion(**{**row, **files, "attributes": attributes})
+def _groups(lesions: list[Lesion], clusters: str | None) -> list[tuple[str, ...]]:
+    """Images of one lesion, and near-duplicates."""
+    same: dict[str, list[str]] = {}
+    for one in lesions:
+        if one.lesion_id is not None:
+            same.setdefault(one.lesion_id, []).append(one.id)
+    near = [] if clusters is None else load_clusters(clusters_path(clusters))
+    return [*map(tuple, same.values()), *near]
 
 
-def cache_pictures(config: Config, prepared: Path, size: int, folder: Path) -> str:
-    """Decode, check and resize all pairs; the digest is of the pixels."""
-    lesions, _ = load_index(prepared)
-    ordered = [lesions[id] for id in sorted(lesions)]
-    with tqdm(total=len(ordered), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
-        build_cache(ordered, size, folder, lambda done: bar.update(done - bar.n) and None)
-    return digest(folder)[:16]
+def load_lesions(prepared: Path) -> tuple[dict[str, Lesion], Split]:
+    """The lesions in use by id, and the split."""
+    rows = json.loads((prepared / "lesions.json").read_text())
+    return {row["id"]: lesion_of(row) for row in rows}, load_split(prepared / "split.json")

@@ -18,7 +18,7 @@ from dermprompt.progress import progress
 from dermprompt.prompts.sampler import BalancedPrompts, EmpiricalPrompts, EmptyPrompts, FixedPrompts, Prompts
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
-from dermprompt.stages.prepare import load_index
+from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record
 from dermprompt.synthesis.draw import Generator, draw_batches
@@ -51,7 +51,7 @@ def prompt_source(config: Config, prepared: Path) -> Prompts:
         return EmptyPrompts()
     if config.prompts.sampler == "fixed":
         return FixedPrompts(config.prompts.diagnosis, config.prompts.attributes)
-    lesions, split = load_index(prepared)
+    lesions, split = load_lesions(prepared)
     known = [lesions[id] for id in split.generator]
     kinds = {"empirical": EmpiricalPrompts, "balanced": BalancedPrompts}
     return kinds[config.prompts.sampler](known, config.seed)

@@ -1,0 +1,116 @@
+"""The coverage report: what the data hold, what the label sources say of it, what was odd, how it is split."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dermprompt.data.findings import ACCEPTED, BAD, Finding
+from dermprompt.data.index import Index
+from dermprompt.data.split import PARTS, Split
+from dermprompt.lesion import Lesion
+
+
+def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Gather the report, as plain values.
+
+    ``lesions`` are those in use; ``with_attributes`` counts those whose attributes are known, if only to be
+    absent. ``several_images`` has each lesion id of several images with the part of each image.
+    """
+    diagnoses = Counter(one.diagnosis for one in lesions if one.diagnosis is not None)
+    attributes = Counter(name for one in lesions for name in one.attributes or ())
+    return {
+        "images": index.num_images,
+        "masks": index.num_masks,
+        "pairs": len(lesions),
+        "diagnosis": dict(diagnoses.most_common()),
+        "unknown_diagnosis": len(lesions) - diagnoses.total(),
+        "attributes": dict(sorted(attributes.items())),
+        "with_attributes": sum(one.attributes is not None for one in lesions),
+        "sources": [asdict(one) for one in index.coverages],
+        "findings": [{**asdict(one), "bad": one.bad} for one in findings],
+        "skipped": sorted({one.id for one in findings if one.bad and one.id is not None}),
+        "protocol": split.protocol,
+        "seed": split.seed,
+        "split": {part: len(getattr(split, part)) for part in PARTS},
+        "several_images": _several_images(lesions, split),
+    }
+
+
+def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
+    """The report in counts: what fits on a results page."""
+    kept = ("images", "masks", "pairs", "diagnosis", "unknown_diagnosis", "attributes", "with_attributes")
+    labelled = {one["source"]: len(one["matched"]) for one in report["sources"]}
+    verdicts = dict(Counter(one["verdict"] for one in report["findings"]).most_common())
+    counts = {"labelled by": labelled, "odd files": verdicts, "skipped": len(report["skipped"])}
+    torn = {"lesions of several images": len(report["several_images"]), "torn apart": len(_torn(report))}
+    return {key: report[key] for key in kept} | counts | {"protocol": report["protocol"]} | report["split"] | torn
+
+
+def format_coverage(report: dict[str, Any]) -> str:
+    """The report as text of fixed width."""
+    lines = [f"{report['images']:,} images, {report['masks']:,} masks, {report['pairs']:,} pairs in use", ""]
+    lines += _format_sources(report["sources"])
+    counts = {**report["diagnosis"], "unknown": report["unknown_diagnosis"]}
+    lines += ["", "diagnosis   " + _counted({name: n for name, n in counts.items() if n})]
+    with_attributes = f" (known of {report['with_attributes']:,})"
+    lines.append("attributes  " + _counted(report["attributes"]) + with_attributes)
+    lines.append(f"split       {report['protocol']}, seed {report['seed']}: " + _counted(report["split"]))
+    lines += _format_several(report)
+    lines += ["", *_format_findings(report["findings"])]
+    return "\n".join(lines)
+
+
+def _several_images(lesions: Sequence[Lesion], split: Split) -> dict[str, dict[str, str]]:
+    part_of, groups = split.part_of(), defaultdict(dict)
+    for one in lesions:
+        if one.lesion_id is not None and one.id in part_of:
+            groups[one.lesion_id][one.id] = part_of[one.id]
+    return {lesion: images for lesion, images in sorted(groups.items()) if len(images) > 1}
+
+
+def _torn(report: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {id: images for id, images in report["several_images"].items() if len(set(images.values())) > 1}
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in counts.items()) or "none"
+
+
+def _format_sources(sources: list[dict[str, Any]]) -> list[str]:
+    if not sources:
+        return ["no label files"]
+    width = max(len(one["source"]) for one in sources)
+    lines = [f"{'label source':{width}}     rows  matched  unmatched  conflicting  rows without image"]
+    for one in sources:
+        numbers = (len(one["matched"]), len(one["unmatched"]), len(one["conflicting"]), one["num_foreign"])
+        lines.append(
+            "{0:{width}} {1:8,} {2:8,} {3:10,} {4:12,} {5:19,}".format(
+                one["source"], one["num_rows"], *numbers, width=width
+            )
+        )
+    return lines
+
+
+def _format_several(report: dict[str, Any]) -> list[str]:
+    torn, several = _torn(report), report["several_images"]
+    lines = [f"            {len(several)} lesions have several images; {len(torn)} lie in more than one part"]
+    return lines + [
+        f"              {lesion}: " + ", ".join(f"{id} in {part}" for id, part in images.items())
+        for lesion, images in several.items()
+    ]
+
+
+def _format_findings(findings: list[dict[str, Any]]) -> list[str]:
+    if not findings:
+        return ["nothing odd in the files"]
+    lines = []
+    for verdict, meaning in (BAD | ACCEPTED).items():
+        found = [one for one in findings if one["verdict"] == verdict]
+        if found:
+            fate = "left out" if verdict in BAD else "accepted"
+            lines.append(f"{verdict}: {len(found)}, {fate} ({meaning})")
+            lines += [f"  {one['what']}" + (f": {one['detail']}" if one["detail"] else "") for one in found]
+    return lines

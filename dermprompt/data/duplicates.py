@@ -1,0 +1,5 @@
+"""stub until merge"""
+
+
+def load_clusters(path):
+    return []

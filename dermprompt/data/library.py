@@ -1,0 +1,200 @@
+"""Pictures decoded once for ever: records of one size that are found by the content of their files.
+
+A library is a folder for one size, decoder and threshold: ``images.bin`` and ``masks.bin`` hold uint8 records
+one after the other, ``entries.jsonl`` a line for each pair of files ever asked for. A line is written after
+its record; what a broken run left behind the last line is cut off. Several data sets and jobs share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from dermprompt.data.decode import (
+    BadPicture,
+    Decoded,
+    decode_image,
+    decode_mask,
+    shrink_image,
+    shrink_mask,
+    upright,
+)
+from dermprompt.data.findings import DECODER
+
+IMAGES, MASKS, ENTRIES = "images.bin", "masks.bin", "entries.jsonl"
+
+# A full-resolution pair takes up to 0.3 GB while it is resized, so the threads are bounded.
+_NUM_THREADS = min(8, os.cpu_count() or 1)
+_PAIRS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The files of an image and its mask, with the sha256 (hex) of each."""
+
+    image: Path
+    mask: Path
+    image_sha256: str
+    mask_sha256: str
+
+    @property
+    def key(self) -> str:
+        """What the pair is found by, wherever its files are."""
+        return f"{self.image_sha256}-{self.mask_sha256}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of a pair: its row and the sha256 of its record, or None and "" where it is bad.
+
+    ``verdicts``: (verdict, ``image`` or ``mask``, detail) of what was odd.
+    """
+
+    key: str
+    row: int | None
+    sha256: str
+    verdicts: tuple[tuple[str, str, str], ...]
+
+
+def library_name(size: int, threshold: int | None) -> str:
+    """The name of the folder of a library."""
+    return f"{size}-decoder{DECODER}" + ("" if threshold is None else f"-threshold{threshold}")
+
+
+def grow_library(
+    folder: Path, size: int, pairs: Sequence[Pair], threshold: int | None, progress: Callable[[int], None]
+) -> None:
+    """Decode, check and resize those of ``pairs`` that the library lacks; ``progress`` counts them.
+
+    Pairs that are not square are squeezed, as in the paper's code. The same call again goes on where one was
+    broken off.
+
+    Raises:
+        ValueError: a file is not what its hash says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        known = read_entries(folder)
+        wanted = list({pair.key: pair for pair in pairs if pair.key not in known}.values())
+        row = sum(entry.row is not None for entry in known.values())
+        _cut(folder, row, size, known)
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            load = partial(_load_pair, size=size, threshold=threshold)
+            for chunk in _chunks(wanted):
+                row = _append(folder, row, zip(chunk, pool.map(load, chunk), strict=True))
+                progress(len(chunk))
+
+
+def read_entries(folder: Path) -> dict[str, Entry]:
+    """The entries of a library by key; a last line that is not whole does not count."""
+    path = folder / ENTRIES
+    if not path.exists():
+        return {}
+    lines = path.read_text().split("\n")[:-1]
+    rows = [json.loads(line) for line in lines]
+    return {row["key"]: Entry(**{**row, "verdicts": tuple(map(tuple, row["verdicts"]))}) for row in rows}
+
+
+def open_records(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (N, size, size, 3) in [0, 255], RGB, and masks uint8 (N, size, size) in {0, 1}; both are
+    mapped to memory, read-only.
+    """
+    images = np.memmap(folder / IMAGES, np.uint8, "r").reshape(-1, size, size, 3)
+    masks = np.memmap(folder / MASKS, np.uint8, "r").reshape(-1, size, size)
+    return images, masks
+
+
+def record_sha256(image: np.ndarray, mask: np.ndarray) -> str:
+    """The hash of a record's pixels."""
+    sha256 = hashlib.sha256(np.ascontiguousarray(image))
+    sha256.update(np.ascontiguousarray(mask))
+    return sha256.hexdigest()
+
+
+def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+    remaining = iter(pairs)
+    while chunk := list(islice(remaining, _PAIRS_AT_ONCE)):
+        yield chunk
+
+
+def _cut(folder: Path, num_rows: int, size: int, entries: dict[str, Entry]) -> None:
+    """Cut off what a broken run wrote without a line."""
+    for name, record in ((IMAGES, size * size * 3), (MASKS, size * size)):
+        with (folder / name).open("ab") as file:
+            file.truncate(num_rows * record)
+    with (folder / ENTRIES).open("w") as file:
+        file.writelines(json.dumps(asdict(entry)) + "\n" for entry in entries.values())
+
+
+Loaded = tuple[np.ndarray, np.ndarray] | None
+Verdicts = tuple[tuple[str, str, str], ...]
+
+
+def _append(folder: Path, row: int, results: Iterator[tuple[Pair, tuple[Loaded, Verdicts]]]) -> int:
+    """Write records and then their lines; the number of rows afterwards."""
+    lines = []
+    with (folder / IMAGES).open("ab") as images, (folder / MASKS).open("ab") as masks:
+        for pair, (loaded, verdicts) in results:
+            entry = Entry(pair.key, None, "", verdicts)
+            if loaded is not None:
+                # Written in order and not through a memory map, where a full disk would kill the process.
+                images.write(loaded[0].tobytes())
+                masks.write(loaded[1].tobytes())
+                entry = Entry(pair.key, row, record_sha256(*loaded), verdicts)
+                row += 1
+            lines.append(json.dumps(asdict(entry)) + "\n")
+    with (folder / ENTRIES).open("a") as file:
+        file.writelines(lines)
+    return row
+
+
+def _load_pair(pair: Pair, size: int, threshold: int | None) -> tuple[Loaded, Verdicts]:
+    verdicts: list[tuple[str, str, str]] = []
+    image = _decode(pair.image, pair.image_sha256, "image", verdicts, lambda data: decode_image(data, size))
+    mask = _decode(pair.mask, pair.mask_sha256, "mask", verdicts, lambda data: decode_mask(data, threshold))
+    if image is None or mask is None:
+        return None, tuple(verdicts)
+    pixels = _aligned(image, mask, verdicts)
+    if pixels is None:
+        return None, tuple(verdicts)
+    return (shrink_image(pixels, size), shrink_mask(mask.pixels, size)), tuple(verdicts)
+
+
+def _decode(
+    path: Path, sha256: str, kind: str, verdicts: list[tuple[str, str, str]], decode: Callable[[bytes], Decoded]
+) -> Decoded | None:
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{path} changed while this job ran; give the same command again")
+    try:
+        decoded = decode(data)
+    except BadPicture as bad:
+        verdicts.append((bad.verdict, kind, bad.detail))
+        return None
+    verdicts += [(verdict, kind, detail) for verdict, detail in decoded.notes]
+    return decoded
+
+
+def _aligned(image: Decoded, mask: Decoded, verdicts: list[tuple[str, str, str]]) -> np.ndarray | None:
+    """The image's pixels as they lie under the mask: as stored, or upright where only that fits."""
+    if image.size == mask.size:
+        if image.orientation != 1:
+            detail = f"tag {image.orientation} ignored: the mask has the size of the stored pixels"
+            verdicts.append(("rotated", "image", detail))
+        return image.pixels
+    if image.orientation in (5, 6, 7, 8) and image.size == mask.size[::-1]:
+        verdicts.append(("rotated", "image", f"turned as tag {image.orientation} says: so is its mask"))
+        return upright(image.pixels, image.orientation)
+    detail = f"{mask.size[0]} × {mask.size[1]} pixels (height × width), its image {image.size[0]} × {image.size[1]}"
+    verdicts.append(("size_mismatch", "mask", detail))
+    return None
