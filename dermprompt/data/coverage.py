@@ -64,7 +64,8 @@ def format_coverage(report: dict[str, Any]) -> str:
 
 
 def _several_images(lesions: Sequence[Lesion], split: Split) -> dict[str, dict[str, str]]:
-    part_of, groups = split.part_of(), defaultdict(dict)
+    part_of = split.part_of()
+    groups: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for one in lesions:
         if one.lesion_id is not None and one.id in part_of:
             groups[one.lesion_id][one.id] = part_of[one.id]

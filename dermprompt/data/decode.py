@@ -68,7 +68,7 @@ def decode_image(data: bytes, size: int | None = None) -> Decoded:
     else:
         loaded = _load(opened)
         if _alpha(loaded):
-            if loaded.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            if np.asarray(loaded.convert("RGBA"))[..., 3].min() < 255:
                 raise BadPicture("transparent")
             notes.append(("alpha", ""))
         pixels = np.asarray(loaded.convert("RGB"))

@@ -125,10 +125,12 @@ def _read_attribute_masks(folder: Path) -> Table:
 
 def _any_pixel(path: Path) -> bool | None:
     # Here, because everything else in this module must start quickly.
-    import cv2
+    from dermprompt.data.decode import BadPicture, decode_mask
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return None if mask is None else bool(mask.any())
+    try:
+        return bool(decode_mask(path.read_bytes()).pixels.any())
+    except BadPicture as bad:
+        return False if bad.verdict == "empty_mask" else None
 
 
 _SOURCES: dict[str, tuple[str, Callable[[Path], Table]]] = {

@@ -116,8 +116,8 @@ def open_records(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def record_sha256(image: np.ndarray, mask: np.ndarray) -> str:
     """The hash of a record's pixels."""
-    sha256 = hashlib.sha256(np.ascontiguousarray(image))
-    sha256.update(np.ascontiguousarray(mask))
+    sha256 = hashlib.sha256(np.ascontiguousarray(image).data)
+    sha256.update(np.ascontiguousarray(mask).data)
     return sha256.hexdigest()
 
 

@@ -104,7 +104,7 @@ def draw_split(
         training = {id: contents[id] for id in contents if place[id] == "training"}
         parts = _fill(_units(training, groups if protocol == "grouped" else ()), seed, sizes)
     used = {id: contents[id] for part in parts for id in part}
-    return Split(*(tuple(sorted(part)) for part in parts), protocol, seed, used)
+    return _split_of(parts, protocol, seed, used)
 
 
 def load_split(path: Path) -> Split:
@@ -115,14 +115,19 @@ def load_split(path: Path) -> Split:
     """
     try:
         raw = json.loads(path.read_text())
-        parts = [tuple(raw["parts"][part]) for part in PARTS]
+        parts = [list(raw["parts"][part]) for part in PARTS]
         contents = {id: str(sha256) for part in PARTS for id, sha256 in raw["parts"][part].items()}
-        split, stored = Split(*parts, str(raw["protocol"]), int(raw["seed"]), contents), raw["hash"]
+        split, stored = _split_of(parts, str(raw["protocol"]), int(raw["seed"]), contents), raw["hash"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a split file: {error!r}") from None
     if stored != split.hash:
         raise ValueError(f"{path} was edited: its parts hash to {split.hash}, its hash is {stored}")
     return split
+
+
+def _split_of(parts: Sequence[list[str]], protocol: str, seed: int, contents: Mapping[str, str]) -> Split:
+    generator, train, val, test = (tuple(sorted(part)) for part in parts)
+    return Split(generator, train, val, test, protocol, seed, contents)
 
 
 def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dermprompt.data.cache import build_cache, read_findings
-from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.clusters import clusters_path
+from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.duplicates import load_clusters
 from dermprompt.data.findings import check_findings
 from dermprompt.data.index import lesion_of, load_index, read_index

@@ -1,164 +1,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
-from dermprompt.data.labels import ATTRIBUTES, Metadata, label_files, read_labels
+from dermprompt.data.labels import Source, join
+from dermprompt.lesion import Lesion
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "isic_labels"
-needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
-
-HEAD_2017 = "image_id,melanoma,seborrheic_keratosis"
-HEAD_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
-HEAD_METADATA = "image,age_approx,anatom_site_general,lesion_id,sex"
-FILE_2017 = "ISIC-2017_Training_Part3_GroundTruth.csv"
-FILE_2019 = "ISIC_2019_Training_GroundTruth.csv"
-FILE_METADATA = "ISIC_2019_Training_Metadata.csv"
-FILE_ATTRIBUTES = "ISIC2018_Task2_Training_image_attributes.csv"
-FOLDER_ATTRIBUTES = "ISIC2018_Task2_Training_GroundTruth_v3"
+HERE = Path()
+LESIONS = [Lesion(id, HERE, HERE) for id in ("a", "b", "c", "d")]
 
 
-def write(path: Path, *lines: str) -> None:
-    path.write_text("\n".join(lines) + "\n")
+def source(name: str, rows: dict[str, dict[str, Any]]) -> Source:
+    return Source(name, (f"{name}.csv",), rows, len(rows))
 
 
-def write_attribute_masks(folder: Path, id: str, present: set[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ATTRIBUTES:
-        mask = np.zeros((40, 50), np.uint8)
-        mask[17, 23] = 255 * (name in present)
-        cv2.imwrite(str(folder / f"{id}_attribute_{name}.png"), mask)
+OLD = source("old", {"a": {"diagnosis": "MEL"}, "b": {"diagnosis": "NV"}, "x": {"diagnosis": "NV"}})
+NEW = source("new", {"a": {"diagnosis": "NV", "age": 40.0}, "C": {"diagnosis": "BKL"}, "b": {"diagnosis": "NV"}})
 
 
-def test_2017_classes_become_2019_classes(tmp_path: Path) -> None:
-    write(tmp_path / FILE_2017, HEAD_2017, "ISIC_1,0.0,0.0", "ISIC_2,1.0,0.0")
-    write(tmp_path / "ISIC-2017_Validation_Part3_GroundTruth.csv", HEAD_2017, "ISIC_3,0.0,1.0")
-    labels = read_labels(tmp_path)
-    assert labels.diagnosis == {"ISIC_1": "NV", "ISIC_2": "MEL", "ISIC_3": "BKL"}
-    assert labels.counts == {FILE_2017: 2, "ISIC-2017_Validation_Part3_GroundTruth.csv": 1}
+def test_coverage_by_hand() -> None:
+    _, (old, new), _ = join(LESIONS, [OLD, NEW], "first")
+    assert (old.matched, old.unmatched, old.num_foreign, old.conflicting) == (("a", "b"), ("c", "d"), 1, ("a",))
+    assert (new.matched, new.unmatched, new.num_foreign, new.conflicting) == (("a", "b", "c"), ("d",), 0, ("a",))
+    assert (old.files, old.num_rows) == (("old.csv",), 3)
 
 
-def test_2019_each_class_is_read_from_its_own_column(tmp_path: Path) -> None:
-    classes = HEAD_2019.split(",")[1:]
-    rows = [f"{name}," + ",".join(str(float(name == column)) for column in classes) for name in classes]
-    write(tmp_path / FILE_2019, HEAD_2019, *rows)
-    assert read_labels(tmp_path).diagnosis == {name: name for name in classes if name != "UNK"}
+@pytest.mark.parametrize(("rule", "diagnosis"), [("first", "MEL"), ("last", "NV"), ("unknown", None)])
+def test_a_rule_settles_a_conflict(rule: str, diagnosis: str | None) -> None:
+    joined, _, _ = join(LESIONS, [OLD, NEW], rule)
+    assert [one.diagnosis for one in joined] == [diagnosis, "NV", "BKL", None]
+    assert joined[0].age == 40.0, "only the field in dispute is concerned"
 
 
-def test_downsampled_ids_join_and_cells_may_be_empty(tmp_path: Path) -> None:
-    write(tmp_path / FILE_2019, HEAD_2019, "ISIC_1_downsampled,1,0,0,0,0,0,0,0,0")
-    write(tmp_path / FILE_2017, HEAD_2017, "ISIC_1,1,0")
-    write(tmp_path / FILE_METADATA, HEAD_METADATA, "ISIC_1_downsampled,55,anterior torso,x,", "ISIC_2,,,,male")
-    labels = read_labels(tmp_path)
-    assert labels.diagnosis == {"ISIC_1": "MEL"}
-    assert labels.metadata == {
-        "ISIC_1": Metadata(55.0, None, "anterior torso"),
-        "ISIC_2": Metadata(None, "male", None),
-    }
+def test_without_a_rule_a_conflict_stops_with_every_id() -> None:
+    ids = [f"id{i}" for i in range(30)]
+    one = source("one", {id: {"diagnosis": "MEL"} for id in ids})
+    two = source("two", {id: {"diagnosis": "NV"} for id in ids})
+    with pytest.raises(ValueError, match=r"disagree on the diagnosis of 30 images") as error:
+        join([Lesion(id, HERE, HERE) for id in ids], [one, two], "error")
+    assert all(f"{id} (one: MEL, two: NV)" in str(error.value) for id in ids)
+    assert "data.on_conflict" in str(error.value)
 
 
-@pytest.mark.parametrize("nesting", ["", FOLDER_ATTRIBUTES])
-def test_attribute_masks_and_table_say_the_same(tmp_path: Path, nesting: str) -> None:
-    masks, table = tmp_path / "masks", tmp_path / "table"
-    for id, present in {"ISIC_1": {"streaks", "globules"}, "ISIC_2": set()}.items():
-        write_attribute_masks(masks / FOLDER_ATTRIBUTES / nesting, id, present)
-    table.mkdir()
-    write(table / FILE_ATTRIBUTES, "image_id," + ",".join(ATTRIBUTES), "ISIC_1,1,0,0,0,1", "ISIC_2,0,0,0,0,0")
-    from_masks = read_labels(masks).attributes
-    assert from_masks == {"ISIC_1": ("globules", "streaks"), "ISIC_2": ()}
-    assert read_labels(table).attributes == from_masks
+def test_a_conflict_on_rows_without_image_does_not_matter() -> None:
+    joined, coverages, _ = join(LESIONS[1:], [OLD, NEW], "error")
+    assert [one.diagnosis for one in joined] == ["NV", "BKL", None]
+    assert all(not one.conflicting for one in coverages)
 
 
-def test_attribute_masks_and_table_that_disagree(tmp_path: Path) -> None:
-    write_attribute_masks(tmp_path / FOLDER_ATTRIBUTES, "ISIC_1", {"streaks"})
-    write(tmp_path / FILE_ATTRIBUTES, "image_id," + ",".join(ATTRIBUTES), "ISIC_1,1,0,0,0,1")
-    with pytest.raises(ValueError, match=r"disagree on the attributes of ISIC_1"):
-        read_labels(tmp_path)
+def test_sources_that_agree_or_say_nothing_are_no_conflict() -> None:
+    silent = source("silent", {"a": {"diagnosis": None}, "b": {}})
+    joined, _, _ = join(LESIONS[:2], [silent, OLD, OLD], "error")
+    assert [one.diagnosis for one in joined] == ["MEL", "NV"]
 
 
-def test_missing_attribute_mask_is_not_taken_for_absence(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER_ATTRIBUTES
-    write_attribute_masks(folder, "ISIC_1", set())
-    (folder / "ISIC_1_attribute_streaks.png").unlink()
-    with pytest.raises(ValueError, match=r"each id needs the masks.*ISIC_1 \(globules"):
-        read_labels(tmp_path)
-
-
-def test_unreadable_attribute_mask(tmp_path: Path) -> None:
-    folder = tmp_path / FOLDER_ATTRIBUTES
-    write_attribute_masks(folder, "ISIC_1", set())
-    (folder / "ISIC_1_attribute_streaks.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"unreadable ISIC_1_attribute_streaks.png"):
-        read_labels(tmp_path)
-
-
-def test_no_label_files_at_all(tmp_path: Path) -> None:
-    labels = read_labels(tmp_path)
-    assert labels.diagnosis == labels.attributes == labels.metadata == labels.counts == {}
-
-
-def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere does not exist"):
-        read_labels(tmp_path / "nowhere")
-
-
-def test_sources_that_disagree_name_every_id(tmp_path: Path) -> None:
-    write(tmp_path / FILE_2017, HEAD_2017, "ISIC_1,1,0", "ISIC_2,0,0", "ISIC_3,0,1")
-    rows = [f"ISIC_{i},0,1,0,0,0,0,0,0,0" for i in (1, 2, 3)]
-    write(tmp_path / FILE_2019, HEAD_2019, *rows)
-    with pytest.raises(ValueError, match=r"disagree on the diagnosis of ISIC_1 \(MEL; in .* NV\), ISIC_3 \(BKL"):
-        read_labels(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("file", "lines", "message"),
-    [
-        (FILE_2017, ["image_id,melanoma", "a,0"], r"line 1: no column seborrheic_keratosis"),
-        (FILE_2017, ["<html>"], r"line 1: no column image_id, melanoma"),
-        (FILE_2017, [HEAD_2017, "a,0,0", "b,yes,0"], r"line 3: column melanoma is 'yes', not a number"),
-        (FILE_2017, [HEAD_2017, "a,0"], r"line 2: column seborrheic_keratosis is None, not a number"),
-        (FILE_2017, [HEAD_2017, "a,nan,0"], r"line 2: column melanoma is 'nan'"),
-        (FILE_2017, [HEAD_2017, "a,0.5,0"], r"column melanoma is 0.5; allowed are 0 and 1"),
-        (FILE_2017, [HEAD_2017, "a,1,1"], r"columns melanoma and seborrheic_keratosis are both 1"),
-        (FILE_2017, [HEAD_2017, "a,1,0", "a,0,0"], r"line 3: a stands twice, as MEL and as NV"),
-        (FILE_2019, [HEAD_2019, "a,0,0,0,0,0,0,0,0,0"], r"line 2: 0 of the columns"),
-        (FILE_2019, [HEAD_2019, "a,1,1,0,0,0,0,0,0,0"], r"line 2: 2 of the columns"),
-        (FILE_2019, [HEAD_2019.replace(",VASC", "")], r"no column VASC"),
-        (FILE_METADATA, [HEAD_METADATA, "a,old,,,"], r"line 2: column age_approx is 'old'"),
-        (FILE_METADATA, ["image,age_approx,sex"], r"no column anatom_site_general"),
-        (FILE_ATTRIBUTES, ["image_id,globules"], r"no column milia_like_cyst"),
-    ],
-)
-def test_malformed_table_names_file_line_and_column(tmp_path: Path, file: str, lines: list[str], message: str) -> None:
-    write(tmp_path / file, *lines)
-    with pytest.raises(ValueError, match=file + ".*" + message):
-        read_labels(tmp_path)
-
-
-def test_table_that_is_no_text_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / FILE_2017).write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ValueError, match=FILE_2017):
-        read_labels(tmp_path)
-
-
-def test_label_files_are_those_that_are_read(tmp_path: Path) -> None:
-    write(tmp_path / FILE_2019, HEAD_2019)
-    write(tmp_path / "notes.csv", "x")
-    write_attribute_masks(tmp_path / FOLDER_ATTRIBUTES, "ISIC_1", set())
-    names = [path.name for path in label_files(tmp_path)]
-    assert names == [FILE_2019, *(f"ISIC_1_attribute_{name}.png" for name in ATTRIBUTES)]
-
-
-@needs_data
-def test_real_labels() -> None:
-    labels = read_labels(REAL)
-    assert sorted(labels.counts.values()) == [150, 2000, 2594, 25331, 25331]
-    assert len(labels.diagnosis) == len(labels.metadata) == 25331
-    assert not any(id.endswith("_downsampled") for id in labels.diagnosis)
-    assert {name for names in labels.attributes.values() for name in names} == set(ATTRIBUTES)
-    # Two rows read by eye.
-    assert labels.metadata["ISIC_0000000"] == Metadata(55.0, "female", "anterior torso")
-    assert labels.attributes["ISIC_0000001"] == ("globules", "pigment_network", "streaks")
+def test_ids_meet_whatever_their_case_and_it_is_said() -> None:
+    joined, _, findings = join(LESIONS, [NEW], "error")
+    assert joined[2].diagnosis == "BKL"
+    assert [(one.verdict, one.what, one.detail) for one in findings] == [("id_case", "new", "C for c")]
