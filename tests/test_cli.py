@@ -78,7 +78,7 @@ def spoil(root: Path, fault: str) -> None:
     elif fault == "no mask":
         mask.unlink()
     elif fault == "other size":
-        cv2.imwrite(str(mask), np.zeros((32, 64), np.uint8))
+        cv2.imwrite(str(mask), np.full((32, 64), 255, np.uint8))
     elif fault == "other values":
         cv2.imwrite(str(mask), np.full((64, 64), 128, np.uint8))
     elif fault == "unreadable":
@@ -89,10 +89,10 @@ def spoil(root: Path, fault: str) -> None:
     ("fault", "words"),
     [
         ("no folder", [MASKS, "isic"]),
-        ("no mask", ["ISIC_0000003", "segmentation.png"]),
-        ("other size", ["ISIC_0000003", "32", "64"]),
-        ("other values", ["ISIC_0000003", "128", "255"]),
-        ("unreadable", ["ISIC_0000003.jpg"]),
+        ("no mask", ["no_mask", "ISIC_0000003.jpg"]),
+        ("other size", ["size_mismatch", "ISIC_0000003_segmentation.png", "32 × 64"]),
+        ("other values", ["grey_mask", "ISIC_0000003_segmentation.png", "128"]),
+        ("unreadable", ["unreadable", "ISIC_0000003.jpg"]),
     ],
 )
 def test_bad_data_is_named_before_any_training(isic, tmp_path, fault, words):

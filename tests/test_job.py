@@ -90,12 +90,12 @@ def test_a_smaller_set_is_the_first_part_of_a_larger_one(swept, tmp_path, name):
 
 
 def test_samples_lie_in_isics_layout_with_their_provenance(swept):
-    from dermprompt.data.isic import read_isic
+    from dermprompt.data.index import read_index
     from dermprompt.synthesis.samples import read_records
 
     folder, _ = swept
     samples = one(folder, "store/synthesize/controlnet-*")
-    assert [one.id for one in read_isic(samples, samples)] == [f"SYN_{i:07d}" for i in range(8)]
+    assert [one.id for one in read_index("isic", samples, samples).lesions] == [f"SYN_{i:07d}" for i in range(8)]
     rows = read_records(samples, 8)
     assert all(row.prompt.startswith("dermoscopic image of") for row in rows)
     assert len({row.seed for row in rows}) == 8
