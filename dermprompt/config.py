@@ -139,12 +139,10 @@ def check(config: Config) -> None:
     """
     _one_of("stage", config.stage, schema.STAGES)
     _check_data(config.data)
-    _one_of("prompts.sampler", config.prompts.sampler, ("empirical", "balanced", "fixed", "empty"))
+    _check_prompts(config.prompts)
     _one_of("curation.name", config.curation.name, ("none", "filter"))
     _at_least("synthesis.count", config.synthesis.count, 0)
     _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
-    if not 0 <= config.prompts.dropout <= 1:
-        raise ValueError(f"prompts.dropout={config.prompts.dropout}: a share between 0 and 1")
     _multiple_of_16("image_size", config.image_size)
     for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
         _check_segmenter(key, segmenter)
@@ -164,6 +162,14 @@ def _check_data(data: schema.Data) -> None:
         raise ValueError(f"data.max_bad_fraction={data.max_bad_fraction}: a share between 0 and 1")
     if data.mask_threshold is not None and not 1 <= data.mask_threshold <= 255:
         raise ValueError(f"data.mask_threshold={data.mask_threshold}: a grey value from 1 to 255, or null")
+
+
+def _check_prompts(prompts: schema.Prompts) -> None:
+    _one_of("prompts.sampler", prompts.sampler, ("empirical", "balanced", "target", "fixed", "empty"))
+    _one_of("prompts.template", prompts.template, ("dermoscopy", "plain"))
+    _one_of("prompts.unseen", prompts.unseen, ("warn", "error"))
+    if not 0 <= prompts.dropout <= 1:
+        raise ValueError(f"prompts.dropout={prompts.dropout}: a share between 0 and 1")
 
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:

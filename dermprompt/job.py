@@ -63,7 +63,8 @@ def _check_batches(config: Config) -> None:
 def _check_conditions(pipeline: Pipeline) -> None:
     """Masks and prompts that cannot be drawn are said before the training that they wait for."""
     config = pipeline.config
-    if config.generator.name == "none" or not config.synthesis.count:
+    early = config.stage in ("prepare", "find_duplicates")
+    if early or config.generator.name == "none" or not config.synthesis.count:
         return
     from dermprompt.stages.synthesize import mask_source, prompt_source
 
@@ -74,6 +75,7 @@ def _check_conditions(pipeline: Pipeline) -> None:
 def _run_stage(pipeline: Pipeline) -> None:
     stages = {
         "prepare": pipeline.prepare,
+        "find_duplicates": lambda: pipeline.duplicates,
         "train_base": lambda: pipeline.base,
         "train_generator": lambda: pipeline.generator,
         "draw_masks": lambda: pipeline.masks,
@@ -86,6 +88,8 @@ def _run_stage(pipeline: Pipeline) -> None:
     if pipeline.config.stage == "prepare":
         report = pipeline.prepared.path / "coverage.txt"
         print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
+    if pipeline.config.stage == "find_duplicates":
+        print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:

@@ -24,12 +24,14 @@ from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
 from dermprompt.generator.source import stamps
-from dermprompt.prompts.template import TEMPLATE_VERSION
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Artifact, Recipe, Store
 
 # Settings of a ControlNet that decide its samples, not its weights.
 SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
+
+# At which size images are compared, whatever the experiment's.
+DUPLICATES_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,14 @@ class Pipeline:
         recipe = Recipe("prepare", f"split-{data.split.protocol}", 2, settings, (self.indexed.digest, cache.digest))
         return self._make(recipe, "prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path)
 
+    @cached_property
+    def duplicates(self) -> Artifact:
+        """Near-duplicates of the data set, as a file for ``data.clusters``."""
+        cache = self.cache(DUPLICATES_SIZE)
+        recipe = Recipe("prepare", f"duplicates-{self.config.data.name}", 1, {}, (self.indexed.digest, cache.digest))
+        paths = {"indexed": self.indexed.path, "cache": cache.path}
+        return self._make(recipe, "prepare:find_near_duplicates", 120.0, **paths)
+
     def prepare(self) -> None:
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
@@ -145,7 +155,7 @@ class Pipeline:
 
     def _conditioning(self) -> dict[str, Any]:
         config = self.config
-        dropout, template = config.prompts.dropout, TEMPLATE_VERSION
+        dropout, template = config.prompts.dropout, config.prompts.template
         return {
             "prompt_dropout": dropout,
             "template": template,
@@ -179,8 +189,9 @@ class Pipeline:
     @cached_property
     def samples(self) -> Artifact:
         """Samples of new masks and prompts; the set has no count."""
-        prompts = {} if self.base is None else {"prompts": plain(self.config.prompts)}
-        recipe = self._drawing("synthesize", {**prompts, "template": TEMPLATE_VERSION}, self.masks.digest)
+        prompts = {} if self.base is None else plain(self.config.prompts)
+        prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
+        recipe = self._drawing("synthesize", {"prompts": prompts}, self.masks.digest)
         paths = {"prepared": self.prepared.path, "masks": self.masks.path, **self._generator_paths()}
         return self._grow(recipe, self.num_batches, "synthesize:synthesize", cost.batch(self.config), **paths)
 

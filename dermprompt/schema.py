@@ -13,6 +13,7 @@ from omegaconf import MISSING
 STAGES = (
     "plan",
     "prepare",
+    "find_duplicates",
     "train_base",
     "train_generator",
     "draw_masks",
@@ -87,11 +88,14 @@ class TransformedMasks:
 
 @dataclass
 class Prompts:
-    """Text of the synthetic images (``sampler``), and the share of prompts dropped in training."""
+    """Text of the synthetic images (``sampler``), its words, and the share of prompts dropped in training."""
 
     sampler: str = MISSING
+    template: str = MISSING
+    unseen: str = MISSING
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
+    mix: dict[str, float] = MISSING
     dropout: float = MISSING
 
 

@@ -1,12 +1,40 @@
-"""Which file of near-duplicate clusters is meant."""
+"""Clusters of near-duplicates as a file, with the evidence for each pair."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dermprompt.files import write_json
+
 SHIPPED = {"isic2018": Path(__file__).with_name("isic2018_clusters.json")}
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A pair of ids, first before second; bits of 64 in which the hashes differ; correlation, aligned, in [-1, 1]."""
+
+    first: str
+    second: str
+    hash_distance: int
+    correlation: float
 
 
 def clusters_path(name: str) -> Path:
     """The file of a name in ``SHIPPED``, or of a path."""
     return SHIPPED.get(name, Path(name).expanduser())
+
+
+def save_clusters(path: Path, pairs: Sequence[Duplicate], about: str) -> None:
+    """Write pairs as JSON, with a sentence on how they were found."""
+    write_json(path, {"about": about, "pairs": [asdict(pair) for pair in pairs]})
+
+
+def load_clusters(path: Path) -> list[tuple[str, str]]:
+    """Read the pairs of ids that belong together. Raises ValueError for another file."""
+    try:
+        return [(str(pair["first"]), str(pair["second"])) for pair in json.loads(path.read_text())["pairs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a file of clusters: {error!r}; stage=find_duplicates writes one") from None

@@ -1,87 +1,85 @@
-"""Which prompt goes with synthetic sample i: a function of the training lesions, the seed and i."""
+"""Which label goes with synthetic sample i: a function of the training lesions, the seed and i.
+
+Diagnosis and attributes are drawn together, as one training lesion has them: no combination comes up that the
+generator has not seen.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from dermprompt.lesion import Lesion
-from dermprompt.prompts.template import compose
 from dermprompt.prompts.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a sample is asked to show: codes of the vocabulary. ``None`` says unknown, never absent."""
+    """What a sample is asked to show. ``None`` says unknown, never absent."""
 
     diagnosis: str | None
     attributes: tuple[str, ...] | None
 
 
 class Prompts(ABC):
-    """A source of labels, and of the prompts that say them, by the index of the sample."""
+    """A source of labels by the index of the sample."""
 
     @abstractmethod
     def draw(self, index: int) -> Label | None:
         """Draw the label of sample ``index``; None where nothing is asked for."""
 
-    def text(self, index: int) -> str:
-        """Compose the prompt of sample ``index``; empty where nothing is asked for."""
-        label = self.draw(index)
-        return "" if label is None else compose(label.diagnosis, label.attributes)
+    @abstractmethod
+    def shares(self) -> dict[Label | None, float]:
+        """The probability of every label that can be drawn."""
 
 
-class EmpiricalPrompts(Prompts):
-    """Labels as they are in G: one lesion at random gives diagnosis and attributes together.
+class MixedPrompts(Prompts):
+    """Diagnoses (codes, or None for unknown) in the proportions of a mix; with each the attributes of a training lesion that has it.
 
-    Raises ValueError if no lesion has either, or for a code that is not known.
+    A diagnosis that no training lesion has comes without attributes. Raises ValueError for a share that is
+    negative or not finite, or where all are 0.
     """
 
-    def __init__(self, lesions: Sequence[Lesion], seed: int) -> None:
-        self._labels = [_label(lesion) for lesion in lesions]
+    def __init__(self, lesions: Sequence[Lesion], mix: Mapping[Any, float], seed: int) -> None:
+        if not all(np.isfinite(share) and share >= 0 for share in mix.values()) or not sum(mix.values()):
+            raise ValueError(f"the mix of diagnoses is {dict(mix)}; allowed are shares from 0, not all 0")
         self._seed = seed
-        found = Vocabulary.of(lesions)
-        if not found.diagnoses and found.num_unattributed == found.num_lesions:
-            raise ValueError(_unlabelled(len(lesions), "diagnosis or attributes"))
+        self._groups = [_labels(lesions, code) for code in mix]
+        self._shares = np.array(list(mix.values()), dtype=np.float64) / sum(mix.values())
 
     def draw(self, index: int) -> Label:
-        """Draw a lesion's label, every lesion being equally likely."""
-        return _choose(self._labels, np.random.default_rng([self._seed, index]))
-
-
-class BalancedPrompts(Prompts):
-    """Every diagnosis in G equally often; the attributes from a lesion of that diagnosis.
-
-    Lesions of unknown diagnosis are left out. Raises ValueError if no lesion has one, or for a
-    code that is not known.
-    """
-
-    def __init__(self, lesions: Sequence[Lesion], seed: int) -> None:
-        found = Vocabulary.of(lesions).diagnoses
-        self._groups = [[_label(each) for each in lesions if each.diagnosis == code] for code in found]
-        self._seed = seed
-        if not self._groups:
-            raise ValueError(_unlabelled(len(lesions), "a diagnosis"))
-
-    def draw(self, index: int) -> Label:
-        """Draw a diagnosis uniformly, then a label of that diagnosis."""
+        """Draw a diagnosis by its share, then one of its lesions, every one being equally likely."""
         rng = np.random.default_rng([self._seed, index])
-        return _choose(self._groups[rng.integers(len(self._groups))], rng)
+        group = self._groups[rng.choice(len(self._groups), p=self._shares)]
+        return group[rng.integers(len(group))]
+
+    def shares(self) -> dict[Label | None, float]:
+        """The joint probability of each diagnosis with its attributes."""
+        found: dict[Label | None, float] = {}
+        for group, share in zip(self._groups, self._shares.tolist(), strict=True):
+            if share > 0:
+                found |= {label: share * number / len(group) for label, number in Counter(group).items()}
+        return found
 
 
 class FixedPrompts(Prompts):
-    """The same label for every sample. Raises ValueError for a code that is not known."""
+    """The same label for every sample."""
 
     def __init__(self, diagnosis: str | None, attributes: Sequence[str] | None) -> None:
         self._label = Label(diagnosis, None if attributes is None else tuple(attributes))
-        compose(diagnosis, attributes)  # a misspelt code must not wait until sampling
 
     def draw(self, index: int) -> Label:
         """Return the label."""
         return self._label
+
+    def shares(self) -> dict[Label | None, float]:
+        """One label."""
+        return {self._label: 1.0}
 
 
 class EmptyPrompts(Prompts):
@@ -91,17 +89,38 @@ class EmptyPrompts(Prompts):
         """Ask for nothing."""
         return None
 
+    def shares(self) -> dict[Label | None, float]:
+        """Nothing, always."""
+        return {None: 1.0}
 
-def _label(lesion: Lesion) -> Label:
-    return Label(lesion.diagnosis, lesion.attributes)
+
+def empirical_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:
+    """Labels as often as they are in G. Raises ValueError if no lesion has any."""
+    found = Vocabulary.of(lesions)
+    if not found.diagnoses and found.num_unattributed == found.num_lesions:
+        raise ValueError(_unlabelled(len(lesions), "diagnosis or attributes"))
+    mix: dict[Any, float] = dict(found.diagnoses)
+    return MixedPrompts(lesions, mix | ({None: found.num_undiagnosed} if found.num_undiagnosed else {}), seed)
 
 
-def _choose(labels: list[Label], rng: np.random.Generator) -> Label:
-    return labels[rng.integers(len(labels))]
+def balanced_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:
+    """Every diagnosis in G equally often: each lesion by the inverse of its diagnosis' frequency.
+
+    Lesions of unknown diagnosis are left out. Raises ValueError if no lesion has one.
+    """
+    found = Vocabulary.of(lesions).diagnoses
+    if not found:
+        raise ValueError(_unlabelled(len(lesions), "a diagnosis"))
+    return MixedPrompts(lesions, dict.fromkeys(found, 1.0), seed)
+
+
+def _labels(lesions: Sequence[Lesion], diagnosis: str | None) -> list[Label]:
+    found = [Label(one.diagnosis, one.attributes) for one in lesions if one.diagnosis == diagnosis]
+    return found or [Label(diagnosis, None)]
 
 
 def _unlabelled(num_lesions: int, what: str) -> str:
     return (
         f"none of the {num_lesions} training lesions has {what} to draw prompts from; "
-        f"set data.labels to the folder of ISIC's label files, or take empty or fixed prompts"
+        f"set data.labels to the folder of the label files, or take empty or fixed prompts"
     )

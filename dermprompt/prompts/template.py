@@ -1,51 +1,77 @@
-"""From labels to the text of a prompt, and back.
+"""From labels to the text of a prompt.
 
-The paper makes prompts of diagnosis and attributes (section 3.1) but does not print its template: this one
-is this package's own. Whoever changes a word of it, or of the vocabulary, raises ``TEMPLATE_VERSION``.
+The paper makes prompts of diagnosis and attributes (section 3.1) but does not print its template: these are
+this package's own. Whoever changes a word of one gives it another name, for its name stands in the recipes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from dermprompt.prompts.vocabulary import ATTRIBUTES, DIAGNOSES, diagnosis_name, ordered_attributes
-
-TEMPLATE_VERSION = 1
-
-_OPENING = "dermoscopic image of "
-_UNKNOWN = "skin lesion"
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 
-def compose(diagnosis: str | None, attributes: Sequence[str] | None) -> str:
-    """Compose a prompt, such as "dermoscopic image of a melanoma with pigment network and globules".
-
-    ``diagnosis``: a code of the vocabulary, or None for "a skin lesion". ``attributes``: codes in any
-    order, named in the vocabulary's; a text model reads negations badly, so that none present and none
-    known give the same prompt. Raises ValueError for a code that is not known, listing those that are.
+@dataclass(frozen=True)
+class Template:
+    """Words for labels. Where a kind of label has names, codes without one are refused; where it has none, a
+    code is its own name. Attributes are named in the order of ``attributes``, others in the alphabet's.
     """
-    name = _UNKNOWN if diagnosis is None else diagnosis_name(diagnosis)
-    article = "an" if name[0] in "aeiou" else "a"
-    present = [ATTRIBUTES[code] for code in ordered_attributes(attributes or ())]
-    return f"{_OPENING}{article} {name}" + (f" with {_enumerate(present)}" if present else "")
+
+    opening: str
+    unknown: str
+    diagnoses: Mapping[str, str]
+    attributes: Mapping[str, str]
+
+    def compose(self, diagnosis: str | None, attributes: Iterable[str] | None) -> str:
+        """Compose a prompt, such as "dermoscopic image of a melanoma with pigment network and globules".
+
+        ``diagnosis``: a code, or None for ``unknown``. ``attributes``: codes in any order; a text model reads
+        negations badly, so that none present and none known give the same prompt. Raises ValueError for a
+        code that is not known, listing those that are.
+        """
+        name = self.unknown if diagnosis is None else _name("diagnosis", diagnosis, self.diagnoses)
+        article = "an" if name[0].lower() in "aeiou" else "a"
+        present = [_name("attribute", code, self.attributes) for code in self.ordered(attributes or ())]
+        return f"{self.opening} {article} {name}" + (f" with {_enumerate(present)}" if present else "")
+
+    def ordered(self, attributes: Iterable[str]) -> tuple[str, ...]:
+        """The same codes, each once, in the order in which a prompt names them."""
+        rank = {code: number for number, code in enumerate(self.attributes)}
+        return tuple(sorted(set(attributes), key=lambda code: (rank.get(code, len(rank)), code)))
 
 
-def parse(prompt: str) -> tuple[str | None, tuple[str, ...] | None]:
-    """Read diagnosis and attributes from a prompt; the inverse of :func:`compose`.
-
-    A prompt that names no attribute leaves them unknown: None. Raises ValueError for any other text.
-    """
-    subject, _, rest = prompt.removeprefix(_OPENING).partition(" with ")
-    name = subject.partition(" ")[2]
-    names = rest.replace(" and ", ", ").split(", ") if rest else []
-    diagnosis = {text: code for code, text in DIAGNOSES.items()}.get(name)
-    codes = {text: code for code, text in ATTRIBUTES.items()}
-    attributes = tuple(codes[text] for text in names if text in codes) or None
-    # Whatever was overlooked above, an article or an order, does not compose to the same text.
-    if compose(diagnosis, attributes) != prompt:
-        raise ValueError(f"prompt {prompt!r} does not follow template {TEMPLATE_VERSION}: {_OPENING}a ...")
-    return diagnosis, attributes
+def _name(kind: str, code: str, names: Mapping[str, str]) -> str:
+    if names and code not in names:
+        raise ValueError(f"{kind} {code!r} is not known; known are {', '.join(names)}")
+    return names.get(code, code.replace("_", " "))
 
 
 def _enumerate(names: list[str]) -> str:
     """Join with commas and a final "and"."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+# ISIC 2019's classes in the order of its columns, where benign keratosis takes in seborrheic keratosis, solar
+# lentigo and lichen planus-like keratosis; and the attributes of ISIC 2018 task 2.
+DERMOSCOPY = Template(
+    opening="dermoscopic image of",
+    unknown="skin lesion",
+    diagnoses={
+        "MEL": "melanoma",
+        "NV": "melanocytic nevus",
+        "BCC": "basal cell carcinoma",
+        "AK": "actinic keratosis",
+        "BKL": "benign keratosis",
+        "DF": "dermatofibroma",
+        "VASC": "vascular lesion",
+        "SCC": "squamous cell carcinoma",
+    },
+    attributes={
+        "pigment_network": "pigment network",
+        "negative_network": "negative network",
+        "streaks": "streaks",
+        "milia_like_cyst": "milia-like cysts",
+        "globules": "globules",
+    },
+)
+PLAIN = Template(opening="image of", unknown="lesion", diagnoses={}, attributes={})
+TEMPLATES = {"dermoscopy": DERMOSCOPY, "plain": PLAIN}

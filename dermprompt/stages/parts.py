@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dermprompt.data.cache import load_cache
 from dermprompt.lesion import Lesion
-from dermprompt.prompts.template import compose
+from dermprompt.prompts.template import Template
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
@@ -30,9 +30,9 @@ class Part:
         """Images and masks as tensors."""
         return torch.from_numpy(self.images), torch.from_numpy(self.masks)
 
-    def prompts(self) -> tuple[str, ...]:
+    def prompts(self, template: Template) -> tuple[str, ...]:
         """The prompt that describes each lesion."""
-        return tuple(compose(one.diagnosis, one.attributes) for one in self.lesions)
+        return tuple(template.compose(one.diagnosis, one.attributes) for one in self.lesions)
 
 
 def load_part(prepared: Path, cache: Path, name: str) -> Part:

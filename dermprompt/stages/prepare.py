@@ -10,10 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dermprompt.data.cache import build_cache, read_findings
-from dermprompt.data.clusters import clusters_path
+from dermprompt.data.cache import build_cache, load_cache, read_findings
+from dermprompt.data.clusters import clusters_path, load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
-from dermprompt.data.duplicates import load_clusters
 from dermprompt.data.findings import check_findings
 from dermprompt.data.index import lesion_of, load_index, read_index
 from dermprompt.data.phantom import write_phantom
@@ -44,6 +43,24 @@ def cache_pictures(config: Config, indexed: Path, size: int, libraries: Path, fo
     index = load_index(indexed / "index.json")
     with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
         return build_cache(index, size, config.data.mask_threshold, libraries, folder, bar.update)
+
+
+def find_near_duplicates(config: Config, indexed: Path, cache: Path, folder: Path) -> None:
+    """Write ``clusters.json``, for ``data.clusters``."""
+    # Its transforms are slow to import, and no other stage needs them.
+    from dermprompt.data.duplicates import MAX_HASH_DISTANCE, THRESHOLD, find_duplicates
+
+    index = load_index(indexed / "index.json")
+    bad = {one.id for one in read_findings(cache) if one.bad}
+    pictures = load_cache(cache, [one.id for one in index.lesions if one.id not in bad])
+    images = [pictures.images[row] for row in pictures.rows]
+    with tqdm(total=len(images), desc="   near-duplicates", unit=" images", disable=None) as bar:
+        pairs = find_duplicates(pictures.ids, images, bar.update)
+    about = (
+        f"Near-duplicates among {len(images)} images: perceptual hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, "
+        f"and fine structures that correlate by at least {THRESHOLD} once aligned."
+    )
+    save_clusters(folder / "clusters.json", pairs, about)
 
 
 def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from dermprompt import schema
 from dermprompt.config import plain
 from dermprompt.files import write_bytes, write_json
+from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
 from dermprompt.progress import progress
-from dermprompt.prompts.sampler import BalancedPrompts, EmpiricalPrompts, EmptyPrompts, FixedPrompts, Prompts
+from dermprompt.prompts.sampler import (
+    EmptyPrompts,
+    FixedPrompts,
+    Label,
+    MixedPrompts,
+    Prompts,
+    balanced_prompts,
+    empirical_prompts,
+)
+from dermprompt.prompts.template import TEMPLATES
+from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record
+from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition
 
@@ -46,15 +60,53 @@ def mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks |
 
 
 def prompt_source(config: Config, prepared: Path) -> Prompts:
-    """The sampler of prompts; a generator without text gets none."""
-    if config.generator.name == "pix2pixhd" or config.prompts.sampler == "empty":
+    """The sampler of prompts; a generator without text gets none.
+
+    Raises:
+        ValueError: labels without a name, a mix that is none, or with ``prompts.unseen=error`` a prompt for what
+            no training image shows; otherwise that is said.
+    """
+    settings = config.prompts
+    if config.generator.name == "pix2pixhd" or settings.sampler == "empty":
         return EmptyPrompts()
-    if config.prompts.sampler == "fixed":
-        return FixedPrompts(config.prompts.diagnosis, config.prompts.attributes)
+    known = training_lesions(prepared)
+    unseen = Vocabulary.of(known).unseen(*_asked_for(settings))
+    if unseen and settings.unseen == "error":
+        raise ValueError(f"prompts.unseen=error: {unseen}")
+    if unseen:
+        print(f"warning: {unseen}")
+    source = _sampler(settings, known, config.seed)
+    for label in source.shares():
+        compose(config, label)  # a code without a name must not wait until sampling
+    return source
+
+
+def _asked_for(settings: schema.Prompts) -> tuple[list[str], list[str]]:
+    """Diagnoses and attributes that the configuration names."""
+    if settings.sampler == "fixed":
+        return ([settings.diagnosis] if settings.diagnosis else []), settings.attributes
+    return [code for code, share in settings.mix.items() if share > 0], []
+
+
+def _sampler(settings: schema.Prompts, known: list[Lesion], seed: int) -> Prompts:
+    if settings.sampler == "fixed":
+        return FixedPrompts(settings.diagnosis, settings.attributes)
+    if settings.sampler == "target":
+        return MixedPrompts(known, settings.mix, seed)
+    return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](known, seed)
+
+
+def training_lesions(prepared: Path) -> list[Lesion]:
+    """The lesions of G."""
     lesions, split = load_lesions(prepared)
-    known = [lesions[id] for id in split.generator]
-    kinds = {"empirical": EmpiricalPrompts, "balanced": BalancedPrompts}
-    return kinds[config.prompts.sampler](known, config.seed)
+    return [lesions[id] for id in split.generator]
+
+
+def compose(config: Config, label: Label | None) -> str:
+    """The prompt of a label; empty where nothing is asked for."""
+    if label is None:
+        return ""
+    return TEMPLATES[config.prompts.template].compose(label.diagnosis, label.attributes)
 
 
 def synthesize(
@@ -74,9 +126,20 @@ def synthesize(
         label, mask_id = prompts.draw(index), f"{masks.name}/{index}"
         if label is None:
             return Condition(mask, mask_id)
-        return Condition(mask, mask_id, prompts.text(index), label.diagnosis, label.attributes)
+        return Condition(mask, mask_id, compose(config, label), label.diagnosis, label.attributes)
 
     _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
+    _write_card(config, prompts, training_lesions(prepared), trained.name, folder)
+
+
+def _write_card(config: Config, prompts: Prompts, known: list[Lesion], name: str, folder: Path) -> None:
+    def key(label: Label | None) -> LabelKey:
+        return (None, None) if label is None else (label.diagnosis, label.attributes)
+
+    settings = {"masks": plain(config.masks), "prompts": plain(config.prompts), "seed": config.seed}
+    asked = {key(label): share for label, share in prompts.shares().items()}
+    in_g = Counter((one.diagnosis, one.attributes) for one in known)
+    write_card(folder, name, settings, asked, in_g)
 
 
 def reproduce(

@@ -18,6 +18,7 @@ from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float
+from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
@@ -27,11 +28,11 @@ from dermprompt.stages.trainer import trainer_factory
 from dermprompt.training import fit
 
 
-def training_images(prepared: Path, cache: Path) -> TrainingImages:
+def training_images(config: Config, prepared: Path, cache: Path) -> TrainingImages:
     """G, with its prompts."""
     part = load_part(prepared, cache, "generator")
     images, masks = part.tensors()
-    return TrainingImages(images, masks, part.prompts())
+    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]))
 
 
 def _denoising(config: Config, settings: Any) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def _denoising(config: Config, settings: Any) -> dict[str, Any]:
 
 def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
     """Train the scratch base on G and save it in diffusers' format."""
-    settings, data = config.generator.base, training_images(prepared, cache)
+    settings, data = config.generator.base, training_images(config, prepared, cache)
     torch.manual_seed(config.seed)
     codec = PCACodec.fit(images_to_float(data.images), channels=settings.latent_channels)
     base = build_scratch(
@@ -71,7 +72,7 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
 
 def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, folder: Path) -> None:
     """Train the control copy on G and export it in diffusers' format."""
-    settings, data = config.generator, training_images(prepared, cache)
+    settings, data = config.generator, training_images(config, prepared, cache)
     torch.manual_seed(config.seed)
     frozen = open_base(config, base)
     latents = encode_latents(frozen.codec, data, settings.augmentation)
@@ -91,7 +92,7 @@ def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, fo
 
 def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
     """Train the rival on G."""
-    settings, data = config.generator, training_images(prepared, cache)
+    settings, data = config.generator, training_images(config, prepared, cache)
     torch.manual_seed(config.seed)
     shape = {
         "base_channels": settings.base_channels,

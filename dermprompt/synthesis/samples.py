@@ -78,12 +78,25 @@ def write_batch(
 def read_records(folder: Path, count: int) -> list[Sample]:
     """The first ``count`` samples of a set."""
     rows: list[Sample] = []
-    for record in sorted((folder / "batches").glob("*.json")):
+    for record in _records(folder):
         if len(rows) >= count:
             break
-        rows += [Sample(**row) for row in json.loads(record.read_text())]
+        rows += _read_record(record)
     assert len(rows) >= count, (folder, count, len(rows))
     return rows[:count]
+
+
+def read_all_records(folder: Path) -> list[Sample]:
+    """All samples of a set that are there."""
+    return [row for record in _records(folder) for row in _read_record(record)]
+
+
+def _records(folder: Path) -> list[Path]:
+    return sorted((folder / "batches").glob("*.json"))
+
+
+def _read_record(record: Path) -> list[Sample]:
+    return [Sample(**row) for row in json.loads(record.read_text())]
 
 
 def _write_sample(
