@@ -109,11 +109,11 @@ def _aligned(first: np.ndarray, second: np.ndarray, shift: tuple[int, int]) -> f
     still, moving = (cv2.GaussianBlur(_high_pass(grey), (0, 0), 1.5) for grey in (one, other))
     everywhere = np.ones_like(still, np.uint8)
     try:
-        _, warp = cv2.findTransformECC(still, moving, warp, cv2.MOTION_AFFINE, until, everywhere, 5)
+        _, found = cv2.findTransformECC(still, moving, warp, cv2.MOTION_AFFINE, until, everywhere, 5)
     except cv2.error:
         return -1.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(other, warp, (_SIZE, _SIZE), flags=flags, borderMode=cv2.BORDER_REFLECT)
-    inside = cv2.warpAffine(np.ones_like(other), warp, (_SIZE, _SIZE), flags=flags)
+    moved = cv2.warpAffine(other, found, (_SIZE, _SIZE), flags=flags, borderMode=cv2.BORDER_REFLECT)
+    inside = cv2.warpAffine(np.ones_like(other), found, (_SIZE, _SIZE), flags=flags)
     window = _window() * inside
     return float((_normalised(_high_pass(one), window) * _normalised(_high_pass(moved), window)).sum())

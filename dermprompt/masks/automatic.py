@@ -1,138 +1,166 @@
-"""Lesion masks out of nothing: deformed circles (paper, section 2.3).
+"""Lesion masks out of nothing: deformed circles (paper, section 2.3), in two variants.
 
-Every length is a fraction of the image's side, so that one setting gives the same shapes at any size.
+Both take their numbers from the authors' released script, in pixels of its canvas of 512 x 512: the centre's
+coordinates from 236 to 285, the radius from 15 to just inside the nearer edge, an elastic deformation of 100 x 100
+points with sigma 25, opening and closing by an ellipse of half the radius, kept if one component is left.
 
-The authors' released script departs from the paper's text, and from the defaults here:
+- ``paper_code`` does what the script does: its blur of sigma 5 comes before the circle is drawn, and so does
+  nothing (``blur_sigma=0``);
+- ``paper_text`` does what the paper says: the circle is blurred, and cut at half. Only this order is the text's; it
+  gives no numbers.
 
-- it blurs the blank canvas *before* it draws the circle, which does nothing; here the circle is blurred;
-- its elastic grid has 100 points of sigma 25 / 512 (``elastic_sigma=[0.0488], elastic_points=[100]``), which
-  shreds the outline into a speckle that opening then erodes to half the circle's area; its radius starts at
-  15 / 512, its centre spreads by 25 / 512, its opening and closing use half the radius (``kernel=0.5``).
-  Its masks cover 0.5, 15 and 44 % of the image (5, 50 and 95 % quantiles), median eccentricity 0.40 and
-  solidity 0.97: rounder, smaller and more central than real lesions;
-- it draws from NumPy's unseeded global state; here mask i is a function of the settings, the seed and i.
-
-The defaults here deform twice: a coarse grid elongates, a fine one roughens the outline. They were chosen
-by the shapes of ISIC 2018 (medians: area 0.19, eccentricity 0.62, solidity 0.95).
+The script's grid is so fine that it shreds the outline into a speckle, which the opening erodes to about half of the
+circle's area. No picture is warped here: the circle is evaluated at displaced coordinates. Large shapes, whose
+ellipses are large, are opened and closed at a half or a quarter of the resolution. ``benchmarks/mask_shapes.py``
+compares the result with the script's recipe word for word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
-from dermprompt.masks.shape import is_one_component
+from dermprompt.masks.draw import CANVAS, draw_masks
+from dermprompt.masks.elastic import displaced
+from dermprompt.masks.morphology import all_in_blocks, is_one_component, open_and_close
+from dermprompt.masks.noise import normal, uniform
 
-# Shapes are drawn at one resolution, so that the mask of an index is the same shape at every size.
-CANVAS = 192
-MAX_ATTEMPTS = 100
+# An ellipse of this radius in reduced pixels keeps its shape, so a larger one allows a coarser grid.
+_FINEST_RADIUS = 9.5
+# Fields of more masks at once leave the processor's cache.
+_FIELDS_AT_ONCE = {"cpu": 1, "cuda": 64}
+_MASKS_AT_ONCE = 32
+# cv2's circle takes in a pixel whose centre lies a little outside, its ellipse rounds its rows outwards.
+_CIRCLE_ROUNDING = 0.4
+_ELLIPSE_ROUNDING = {1: 0.25, 2: 0.0, 4: 0.0}
 
 
 @dataclass(frozen=True)
 class AutomaticMasks:
-    """An unlimited source of masks (size, size) of one connected component each.
+    """An unlimited source of masks of one connected component each; lengths are pixels of a canvas of 512.
 
-    ``centre_spread``: the centre lies within this distance of the middle, along each axis.
-    ``min_radius``: the radius lies between this and the distance from the centre to the nearest edge.
-    ``blur_sigma``: of the Gaussian blur. ``elastic_sigma`` and ``elastic_points``: one elastic deformation
-    after the other, each by its displacements' standard deviation and its grid's points along a side;
-    empty for none. ``kernel``: the ellipse of opening and closing, as a fraction of the *radius*.
+    ``centre``: lowest and highest coordinate of the centre. ``min_radius``: the radius lies between this and the
+    distance from the centre to the top or left edge. ``blur_sigma``: of the Gaussian blur. ``elastic_sigma`` and
+    ``elastic_points``: standard deviation of the displacements, and points along a side of their grid.
+    ``kernel``: the diameter of the ellipse of opening and closing, in *radii*.
 
     Raises ValueError for settings out of range.
     """
 
     size: int
     seed: int
-    min_radius: float = 0.06
-    centre_spread: float = 0.08
-    blur_sigma: float = 0.01
-    elastic_sigma: Sequence[float] = (0.05, 0.02)
-    elastic_points: Sequence[int] = (4, 12)
-    kernel: float = 0.15
+    centre: Sequence[int] = (236, 285)
+    min_radius: int = 15
+    blur_sigma: float = 0.0
+    elastic_sigma: float = 25.0
+    elastic_points: int = 100
+    kernel: float = 0.5
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        largest = 0.5 - self.centre_spread
-        if not 0 < self.min_radius < largest:
+        low, high = self.centre
+        if not 0 < low <= high < CANVAS:
+            raise ValueError(f"centre is {[low, high]}; allowed is 0 < lowest <= highest < {CANVAS}")
+        if not 2 <= self.min_radius < low:
             raise ValueError(
-                f"min_radius is {self.min_radius}; allowed is more than 0 and less than {largest:g} "
-                f"(0.5 - centre_spread), the distance to the edge of the furthest centre"
+                f"min_radius is {self.min_radius}; allowed is from 2 to less than {low}, the nearest centre"
             )
-        if self.blur_sigma <= 0:
-            raise ValueError(f"blur_sigma is {self.blur_sigma}; allowed is more than 0")
-        check_elastic(self.elastic_sigma, self.elastic_points)
+        if self.blur_sigma < 0 or self.blur_sigma > self.min_radius / 2:
+            raise ValueError(f"blur_sigma is {self.blur_sigma}; allowed is from 0 to half of min_radius")
+        if self.elastic_sigma < 0 or self.elastic_points < 2:
+            raise ValueError(
+                f"elastic_sigma is {self.elastic_sigma}, elastic_points {self.elastic_points}; allowed are from 0, from 2"
+            )
+        if not 0 < self.kernel <= 0.8:
+            raise ValueError(f"kernel is {self.kernel}; allowed is more than 0, at most 0.8 of the radius")
 
-    def draw(self, index: int) -> np.ndarray:
-        """Draw mask ``index``, uint8 (size, size) in {0, 1}: the first attempt with one component.
+    def draw(self, indices: Sequence[int]) -> np.ndarray:
+        """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends on the settings, seed and its index.
 
         Raises ValueError that names the settings after 100 attempts.
         """
-        for attempt in range(MAX_ATTEMPTS):
-            mask = self._attempt(np.random.default_rng([self.seed, index, attempt]))
-            if is_one_component(mask):
-                return mask
-        raise ValueError(f"mask {index} had no single component in {MAX_ATTEMPTS} attempts with {self}")
+        return draw_masks(self._attempt, indices, self.seed, self.size, self.device, self)
 
-    def _attempt(self, rng: np.random.Generator) -> np.ndarray:
-        canvas, radius = self._circle(rng)
-        canvas = cv2.GaussianBlur(canvas, (0, 0), self.blur_sigma * CANVAS)
-        canvas = deform_elastically(canvas, self.elastic_sigma, self.elastic_points, rng)
-        mask = (canvas > 0.5).astype(np.uint8)
-        # An ellipse needs three pixels to differ from a square.
-        side = max(3, round(self.kernel * radius * CANVAS))
-        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, ellipse)
-        return _resize(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, ellipse), self.size)
+    def _attempt(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        centres, radii = self._circles(keys)
+        masks = torch.zeros(len(keys), CANVAS, CANVAS, dtype=torch.bool, device=keys.device)
+        counts = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
+        for factor, window, rows in self._groups(radii):
+            first = (CANVAS - window) // 2
+            found, single = self._shapes(keys[rows], centres[rows], radii[rows], factor, window)
+            masks[rows[single], first : first + window, first : first + window] = found
+            counts[rows] = single
+        return masks, counts
 
-    def _circle(self, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        """A filled circle of 1.0 on a blank float32 canvas, and its radius."""
-        y, x = rng.uniform(0.5 - self.centre_spread, 0.5 + self.centre_spread, size=2)
-        radius = rng.uniform(self.min_radius, min(y, x, 1 - y, 1 - x))
-        rows, columns = (np.mgrid[:CANVAS, :CANVAS] + 0.5) / CANVAS
-        return (np.hypot(rows - y, columns - x) <= radius).astype(np.float32), float(radius)
+    def _circles(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole-numbered centres (N, 2), as (y, x), and radii (N), float32."""
+        low, high = self.centre
+        drawn = uniform(keys, 3, stream=0)
+        centres = (low + drawn[:, :2] * (high + 1 - low)).floor()
+        return centres, (self.min_radius + drawn[:, 2] * (centres.amin(1) - self.min_radius)).floor()
+
+    def _groups(self, radii: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+        """Rows that share a factor of reduction and a window in the canvas's middle, outside which nothing is left."""
+        ellipse = self._ellipse(radii)
+        factors = torch.where(ellipse < 2 * _FINEST_RADIUS, torch.where(ellipse < _FINEST_RADIUS, 1, 2), 4)
+        spread = max(abs(coordinate - CANVAS / 2) for coordinate in self.centre)
+        windows = (((radii + 3.5 * self.elastic_sigma + spread) / 32).ceil() * 64).clamp(max=CANVAS).long()
+        for factor, window in torch.stack([factors, windows], 1).unique(dim=0).tolist():
+            rows = ((factors == factor) & (windows == window)).nonzero()[:, 0]
+            yield from ((factor, window, chunk) for chunk in rows.split(_MASKS_AT_ONCE))
+
+    def _ellipse(self, radii: Tensor) -> Tensor:
+        """Radius of the ellipse; one of an even diameter reaches half a pixel further to one side."""
+        return ((radii * self.kernel).floor().clamp(min=3) - 1) / 2
+
+    def _shapes(self, keys: Tensor, centres: Tensor, radii: Tensor, factor: int, window: int) -> tuple[Tensor, Tensor]:
+        """Which are one component, bool (N); and those, bool (M, window, window)."""
+        reach = radii + _CIRCLE_ROUNDING
+        # A blurred disc is at half its height there, to first order in its curvature.
+        reach = reach - self.blur_sigma**2 / (2 * radii)
+        # The nodes of a reduced grid are taken for pixels, half a pixel beside the middle of what they stand for.
+        places = centres - (0.5 if factor > 1 else 0)
+        step = _FIELDS_AT_ONCE[keys.device.type]
+        parts = [
+            self._inside(keys[i : i + step], places[i : i + step], reach[i : i + step], factor, window)
+            for i in range(0, len(keys), step)
+        ]
+        ellipse = self._ellipse(radii) / factor + _ELLIPSE_ROUNDING[factor]
+        closed, distance = open_and_close(torch.cat(parts), ellipse)
+        single = is_one_component(closed)
+        return _enlarge(distance[single], ellipse[single], factor), single
+
+    def _inside(self, keys: Tensor, centres: Tensor, reach: Tensor, factor: int, window: int) -> Tensor:
+        """Where the displaced circle is, bool (N, window / factor, …): a reduced pixel needs all that it stands for."""
+        points = self.elastic_points
+        grids = normal(keys, 2 * points * points, stream=1).view(-1, 2, points, points) * self.elastic_sigma
+        y, x = displaced(grids, centres, CANVAS, (CANVAS - window) // 2, window).unbind(1)
+        inside = y.square_().addcmul_(x, x) <= reach[:, None, None] ** 2
+        return all_in_blocks(inside, factor)
 
 
-def check_elastic(sigmas: Sequence[float], points: Sequence[int]) -> None:
-    """Raise ValueError unless each deformation has a sigma and a grid of at least two points a side."""
-    if len(sigmas) != len(points):
-        raise ValueError(
-            f"elastic_sigma has {len(sigmas)} values and elastic_points {len(points)}; they belong in pairs"
-        )
-    if any(count < 2 for count in points):
-        raise ValueError(f"elastic_points is {list(points)}; a grid needs at least 2 points along a side")
+def _enlarge(distance: Tensor, radii: Tensor, factor: int) -> Tensor:
+    """Where distances (N, S, S) exceed radii (N): bool (N, factor · S, …), linear between nodes.
 
-
-def deform_elastically(
-    image: np.ndarray,
-    sigmas: Sequence[float],
-    points: Sequence[int],
-    rng: np.random.Generator,
-    beyond: str = "constant",
-) -> np.ndarray:
-    """Deform a float32 (S, S) image by random grids, one after the other.
-
-    Displacements are normal with standard deviation ``sigmas[k]`` (fraction of S) on a grid of
-    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines. ``beyond``: what the
-    image is outside its border, ``constant`` for 0 or ``nearest``.
-    Raises ImportError, with the cure, where elasticdeform does not load.
+    Node i lies on pixel factor · i + factor / 2. So two nodes side by side above a level are joined above it, and
+    nothing is above it beside them: what is one 4-connected component of nodes is one of pixels.
     """
-    try:
-        import elasticdeform
-    except ImportError as error:  # the released wheels were built for NumPy 1
-        raise ImportError(
-            "elasticdeform does not load with this NumPy; build it from its source: "
-            "pip install --force-reinstall --no-deps --no-binary elasticdeform elasticdeform"
-        ) from error
-    for sigma, count in zip(sigmas, points, strict=True):
-        # Its deform_random_grid would draw from NumPy's global state.
-        displacement = rng.normal(0, sigma * len(image), size=(2, count, count))
-        image = elasticdeform.deform_grid(image, displacement, order=1, mode=beyond)
-    return image
-
-
-def _resize(mask: np.ndarray, size: int) -> np.ndarray:
-    how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
-    return (cv2.resize(mask.astype(np.float32), (size, size), interpolation=how) > 0.5).astype(np.uint8)
+    limit = radii[:, None, None]
+    if factor == 1:
+        return distance > limit
+    side, half = factor * (distance.shape[-1] - 1) + 1, factor // 2
+    masks = torch.zeros(len(distance), side + factor - 1, side + factor - 1, dtype=torch.bool, device=distance.device)
+    inner = slice(half, half + side)
+    fine = torch.nn.functional.interpolate(distance[:, None], (side, side), mode="bilinear", align_corners=True)
+    masks[:, inner, inner] = fine[:, 0] > limit
+    # Beyond the outermost nodes the picture goes on as it is there.
+    masks[:, :half] = masks[:, half : half + 1]
+    masks[:, half + side :] = masks[:, half + side - 1 : half + side]
+    masks[:, :, :half] = masks[:, :, half : half + 1]
+    masks[:, :, half + side :] = masks[:, :, half + side - 1 : half + side]
+    return masks

@@ -39,7 +39,7 @@ class Prompts(ABC):
 
 
 class MixedPrompts(Prompts):
-    """Diagnoses (codes, or None for unknown) in the proportions of a mix; with each the attributes of a training lesion that has it.
+    """Diagnoses (codes, or None for unknown) in the proportions of a mix, each with a training lesion's attributes.
 
     A diagnosis that no training lesion has comes without attributes. Raises ValueError for a share that is
     negative or not finite, or where all are 0.

@@ -1,0 +1,61 @@
+"""Drawing by rejection in batches: attempt after attempt until every index has a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from dermprompt.masks.noise import keys_of
+
+# Shapes are drawn at one resolution, so that the mask of an index is the same shape at every size.
+CANVAS = 512
+MAX_ATTEMPTS = 100
+
+# Keys (N) to bool masks (N, CANVAS, CANVAS) and whether each counts (N).
+Attempt = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def draw_masks(
+    attempt: Attempt, indices: Sequence[int], seed: int, size: int, device: str, settings: object
+) -> np.ndarray:
+    """Draw uint8 (N, size, size) masks in {0, 1}: for each index the first attempt that counts.
+
+    A mask depends on ``attempt``, the seed and its index, not on the others. Raises ValueError that names
+    ``settings`` after 100 attempts.
+    """
+    drawn = np.empty((len(indices), size, size), np.uint8)
+    wanted, places = torch.tensor(list(indices), dtype=torch.int64, device=device), np.arange(len(indices))
+    for number in range(MAX_ATTEMPTS):
+        masks, counts = attempt(keys_of(seed, wanted, number))
+        kept = counts.cpu().numpy()
+        for place, mask in zip(places[kept], masks[counts].byte().cpu().numpy(), strict=True):
+            drawn[place] = resize(mask, size)
+        wanted, places = wanted[~counts], places[~kept]
+        if not len(places):
+            return drawn
+    raise ValueError(
+        f"mask {int(wanted[0])} had no single component in {MAX_ATTEMPTS} attempts with {settings}; "
+        "a smaller kernel, a larger radius or less deformation helps"
+    )
+
+
+def resize(mask: np.ndarray, size: int) -> np.ndarray:
+    """Resize uint8 (S, S) in {0, 1}: foreground where more than half of a pixel's area is, in one piece."""
+    if size == len(mask):
+        return mask
+    how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
+    small = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=how) > 0.5).astype(np.uint8)
+    return largest_component(small)
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest 8-connected component of uint8 (S, S) in {0, 1}; an empty mask stays as it is."""
+    number, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if number <= 2:
+        return mask
+    largest = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
+    return (labels == largest).astype(np.uint8)

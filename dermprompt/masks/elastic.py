@@ -1,0 +1,44 @@
+"""Elastic deformation of a shape: where its points come from, not a warped picture of it.
+
+A grid of displacements, interpolated by cubic B-splines as elasticdeform does (Ronneberger et al., 2015): two
+products of matrices give it at every pixel.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=16)
+def spline_matrix(num_points: int, size: int) -> Tensor:
+    """Float32 (size, num_points): values at ``size`` pixels of the interpolating cubic spline of ``num_points``
+    control values, the first and last of which lie on the first and last pixel; mirrored beyond.
+    """
+    from scipy import ndimage
+
+    coefficients = ndimage.spline_filter1d(np.eye(num_points), order=3, axis=0)
+    places = [np.linspace(0, num_points - 1, size)]
+    columns = [ndimage.map_coordinates(one, places, order=3, prefilter=False, mode="mirror") for one in coefficients.T]
+    return torch.from_numpy(np.stack(columns, 1)).float()
+
+
+def displaced(grids: Tensor, origins: Tensor, size: int, first: int, count: int) -> Tensor:
+    """Where pixels take their value from, relative to ``origins`` (N, 2): float32 (N, 2, count, count), as (y, x).
+
+    ``grids``: displacements (N, 2, P, P) in pixels on a canvas of ``size`` pixels, of which the ``count`` rows and
+    columns from ``first`` on are wanted.
+    """
+    matrix = spline_matrix(grids.shape[-1], size)[first : first + count].to(grids.device)
+    places = torch.arange(first, first + count, dtype=torch.float32, device=grids.device)
+    # The pixels' own places are two more terms of the same product: places · 1 along y, 1 · places along x.
+    left = torch.cat([matrix, places[:, None], torch.ones_like(places)[:, None]], 1)
+    right = torch.zeros(len(grids), 2, left.shape[1], count, device=grids.device)
+    right[:, :, :-2] = grids @ matrix.t()
+    right[:, 0, -2] = 1
+    right[:, 1, -1] = places
+    right[:, :, -1] -= origins[:, :, None]
+    return torch.matmul(left, right)
