@@ -180,9 +180,9 @@ class Pipeline:
     def masks(self) -> Artifact:
         """New masks; they depend on the data only where they come from real ones."""
         config = self.config
-        inputs = self._training_data() if config.masks.name == "transform" else ()
+        inputs = self._training_data() if config.masks.name in ("realistic", "transform") else ()
         settings = {"masks": plain(config.masks), **self._sampling()}
-        recipe = Recipe("draw_masks", config.masks.name, 1, settings, inputs)
+        recipe = Recipe("draw_masks", config.masks.name, 2, settings, inputs)
         work = cost.masks(config.synthesis.batch_size)
         return self._grow(recipe, self.num_batches, "synthesize:draw_masks", work, **self._training_paths())
 

@@ -64,15 +64,23 @@ class Data:
 
 @dataclass
 class AutomaticMasks:
-    """Masks from circles (paper, section 2.3); lengths are fractions of the image's side."""
+    """Masks from circles (paper, section 2.3); lengths are pixels of a canvas of 512 x 512."""
 
     name: str = MISSING
-    min_radius: float = MISSING
-    centre_spread: float = MISSING
+    centre: list[int] = MISSING
+    min_radius: int = MISSING
     blur_sigma: float = MISSING
-    elastic_sigma: list[float] = MISSING
-    elastic_points: list[int] = MISSING
+    elastic_sigma: float = MISSING
+    elastic_points: int = MISSING
     kernel: float = MISSING
+
+
+@dataclass
+class RealisticMasks:
+    """New masks with the shapes of G's."""
+
+    name: str = MISSING
+    jitter: float = MISSING
 
 
 @dataclass
@@ -242,7 +250,12 @@ class Config:
 
 # The kinds of the groups that have several, by the name that the group's file gives.
 KINDS: dict[str, dict[str, type]] = {
-    "masks": {"automatic": AutomaticMasks, "transform": TransformedMasks},
+    "masks": {
+        "paper_text": AutomaticMasks,
+        "paper_code": AutomaticMasks,
+        "realistic": RealisticMasks,
+        "transform": TransformedMasks,
+    },
     "generator": {"controlnet": ControlNet, "pix2pixhd": Pix2PixHD, "none": NoGenerator},
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
 }

@@ -27,10 +27,10 @@ from torch import Tensor
 from dermprompt.masks.draw import CANVAS, draw_masks
 from dermprompt.masks.elastic import displaced
 from dermprompt.masks.morphology import all_in_blocks, is_one_component, open_and_close
-from dermprompt.masks.noise import normal, uniform
+from dermprompt.masks.noise import keys_of, normal, uniform
 
 # An ellipse of this radius in reduced pixels keeps its shape, so a larger one allows a coarser grid.
-_FINEST_RADIUS = 9.5
+_FINEST_RADIUS = 14
 # Fields of more masks at once leave the processor's cache.
 _FIELDS_AT_ONCE = {"cpu": 1, "cuda": 64}
 _MASKS_AT_ONCE = 32
@@ -74,7 +74,7 @@ class AutomaticMasks:
             raise ValueError(f"blur_sigma is {self.blur_sigma}; allowed is from 0 to half of min_radius")
         if self.elastic_sigma < 0 or self.elastic_points < 2:
             raise ValueError(
-                f"elastic_sigma is {self.elastic_sigma}, elastic_points {self.elastic_points}; allowed are from 0, from 2"
+                f"elastic_sigma is {self.elastic_sigma}, elastic_points {self.elastic_points}; allowed: from 0, from 2"
             )
         if not 0 < self.kernel <= 0.8:
             raise ValueError(f"kernel is {self.kernel}; allowed is more than 0, at most 0.8 of the radius")
@@ -85,6 +85,12 @@ class AutomaticMasks:
         Raises ValueError that names the settings after 100 attempts.
         """
         return draw_masks(self._attempt, indices, self.seed, self.size, self.device, self)
+
+    def acceptance(self, indices: Sequence[int]) -> float:
+        """The share of ``indices`` whose first attempt is one component."""
+        wanted = torch.tensor(list(indices), dtype=torch.int64, device=self.device)
+        counts = [self._attempt(keys_of(self.seed, chunk, 0))[1] for chunk in wanted.split(256)]
+        return float(torch.cat(counts).float().mean())
 
     def _attempt(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         centres, radii = self._circles(keys)
@@ -145,10 +151,9 @@ class AutomaticMasks:
 
 
 def _enlarge(distance: Tensor, radii: Tensor, factor: int) -> Tensor:
-    """Where distances (N, S, S) exceed radii (N): bool (N, factor · S, …), linear between nodes.
+    """Where distances (N, S, S) exceed radii (N): bool (N, factor · S, …); node i is pixel factor · i + factor / 2.
 
-    Node i lies on pixel factor · i + factor / 2. So two nodes side by side above a level are joined above it, and
-    nothing is above it beside them: what is one 4-connected component of nodes is one of pixels.
+    Cubic between nodes: linear would blunt the cusps that closing leaves.
     """
     limit = radii[:, None, None]
     if factor == 1:
@@ -156,7 +161,7 @@ def _enlarge(distance: Tensor, radii: Tensor, factor: int) -> Tensor:
     side, half = factor * (distance.shape[-1] - 1) + 1, factor // 2
     masks = torch.zeros(len(distance), side + factor - 1, side + factor - 1, dtype=torch.bool, device=distance.device)
     inner = slice(half, half + side)
-    fine = torch.nn.functional.interpolate(distance[:, None], (side, side), mode="bilinear", align_corners=True)
+    fine = torch.nn.functional.interpolate(distance[:, None], (side, side), mode="bicubic", align_corners=True)
     masks[:, inner, inner] = fine[:, 0] > limit
     # Beyond the outermost nodes the picture goes on as it is there.
     masks[:, :half] = masks[:, half : half + 1]

@@ -14,6 +14,7 @@ from dermprompt.masks.noise import keys_of
 # Shapes are drawn at one resolution, so that the mask of an index is the same shape at every size.
 CANVAS = 512
 MAX_ATTEMPTS = 100
+_MASKS_AT_ONCE = 256
 
 # Keys (N) to bool masks (N, CANVAS, CANVAS) and whether each counts (N).
 Attempt = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -27,6 +28,9 @@ def draw_masks(
     A mask depends on ``attempt``, the seed and its index, not on the others. Raises ValueError that names
     ``settings`` after 100 attempts.
     """
+    if len(indices) > _MASKS_AT_ONCE:
+        parts = (indices[i : i + _MASKS_AT_ONCE] for i in range(0, len(indices), _MASKS_AT_ONCE))
+        return np.concatenate([draw_masks(attempt, part, seed, size, device, settings) for part in parts])
     drawn = np.empty((len(indices), size, size), np.uint8)
     wanted, places = torch.tensor(list(indices), dtype=torch.int64, device=device), np.arange(len(indices))
     for number in range(MAX_ATTEMPTS):
@@ -45,11 +49,10 @@ def draw_masks(
 
 def resize(mask: np.ndarray, size: int) -> np.ndarray:
     """Resize uint8 (S, S) in {0, 1}: foreground where more than half of a pixel's area is, in one piece."""
-    if size == len(mask):
-        return mask
-    how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
-    small = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=how) > 0.5).astype(np.uint8)
-    return largest_component(small)
+    if size != len(mask):
+        how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
+        mask = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=how) > 0.5).astype(np.uint8)
+    return largest_component(mask)
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The shape of a mask in five figures, to compare drawn masks with real ones."""
+"""The shape of a mask in a few figures, to compare drawn masks with real ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ class Shape:
     ``area``: share of the image, in (0, 1]. ``eccentricity``: of the ellipse with the same second moments,
     in [0, 1), 0 for a circle. ``solidity``: area by the area of the convex hull, in (0, 1].
     ``centre_y`` and ``centre_x``: the centroid as fractions of height and width, in (0, 1).
-    ``touches_border``: whether a pixel of the outermost rows or columns is foreground.
+    ``roughness``: the outline's length by the convex hull's, from 1; it grows with the resolution.
+    ``border_share``: share of the outermost rows' and columns' pixels that is foreground, in [0, 1];
+    ``touches_border``: whether any is.
     """
 
     area: float
@@ -23,6 +25,8 @@ class Shape:
     solidity: float
     centre_y: float
     centre_x: float
+    roughness: float
+    border_share: float
     touches_border: bool
 
 
@@ -36,13 +40,17 @@ def measure(mask: np.ndarray) -> Shape:
     if area == 0:
         raise ValueError(f"the mask of {mask.shape[0]} x {mask.shape[1]} pixels is empty; it has no shape")
     height, width = mask.shape
+    hull = cv2.convexHull(cv2.findNonZero(mask))
+    border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
     return Shape(
         area=area / mask.size,
         eccentricity=_eccentricity(moments["mu20"] / area, moments["mu02"] / area, moments["mu11"] / area),
-        solidity=area / _hull_area(mask),
+        solidity=area / _hull_area(mask, hull),
         centre_y=(moments["m01"] / area + 0.5) / height,
         centre_x=(moments["m10"] / area + 0.5) / width,
-        touches_border=bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
+        roughness=_outline_length(mask) / max(cv2.arcLength(hull, True), 1.0),
+        border_share=float(border.mean()),
+        touches_border=bool(border.any()),
     )
 
 
@@ -58,7 +66,12 @@ def _eccentricity(xx: float, yy: float, xy: float) -> float:
     return float(np.sqrt(2 * spread / (mean + spread))) if mean > 0 else 0.0
 
 
-def _hull_area(mask: np.ndarray) -> int:
+def _outline_length(mask: np.ndarray) -> float:
+    """Length of the outer outlines, at least 1."""
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(sum(cv2.arcLength(one, True) for one in outlines), 1.0)
+
+
+def _hull_area(mask: np.ndarray, hull: np.ndarray) -> int:
     """Pixels of the convex hull. Counted: the polygon's area leaves out half of each edge pixel."""
-    hull = cv2.convexHull(cv2.findNonZero(mask))
     return int(cv2.fillConvexPoly(np.zeros_like(mask), hull, 1).sum())

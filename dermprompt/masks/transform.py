@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from dermprompt.masks.automatic import MAX_ATTEMPTS, check_elastic, deform_elastically
+from dermprompt.masks.draw import MAX_ATTEMPTS, largest_component
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,8 @@ class TransformedMasks:
 
     ``masks``: the real ones, uint8 (N, S, S) in {0, 1}. ``max_rotation``: degrees to either side.
     ``scale_range``: lowest and highest magnification, about the image's middle.
-    ``elastic_sigma`` (fraction of the side) and ``elastic_points``: as in the automatic source.
+    ``elastic_sigma`` and ``elastic_points``: one elastic deformation after the other, each by its displacements'
+    standard deviation, a fraction of the side, and its grid's points along a side; empty for none.
 
     The released code crops at random instead of resizing; the paper's text is followed here.
     Raises ValueError for settings out of range, or without any real mask.
@@ -41,30 +42,37 @@ class TransformedMasks:
         low, high = self.scale_range
         if not 0 < low <= high:
             raise ValueError(f"scale_range is {[low, high]}; allowed is 0 < lowest <= highest")
-        check_elastic(self.elastic_sigma, self.elastic_points)
+        _check_elastic(self.elastic_sigma, self.elastic_points)
 
-    def draw(self, index: int) -> np.ndarray:
-        """Draw mask ``index``, uint8 (S, S) in {0, 1}, a function of the settings, the seed and ``index``.
+    def draw(self, indices: Sequence[int]) -> np.ndarray:
+        """Draw masks ``indices``, uint8 (N, S, S) in {0, 1}; each depends on the settings, seed and its index.
 
         Of several components the largest stays: a fifth of ISIC's masks, the most ragged ones, have specks,
         and to reject them would leave out just those. Raises ValueError after 100 empty attempts.
         """
+        return np.stack([self._draw(index) for index in indices])
+
+    def row(self, index: int) -> int:
+        """Which of ``masks`` mask ``index`` is made from."""
+        return int(np.random.default_rng([self.seed, index]).integers(len(self.masks)))
+
+    def _draw(self, index: int) -> np.ndarray:
+        real = self.masks[self.row(index)]
         for attempt in range(MAX_ATTEMPTS):
-            mask = self._attempt(np.random.default_rng([self.seed, index, attempt]))
+            mask = self._attempt(real, np.random.default_rng([self.seed, index, attempt + 1]))
             if mask.any():
-                return _largest_component(mask)
+                return largest_component(mask)
         raise ValueError(
             f"mask {index} was empty in {MAX_ATTEMPTS} attempts with seed={self.seed}, "
             f"max_rotation={self.max_rotation}, scale_range={list(self.scale_range)}, "
             f"elastic_sigma={list(self.elastic_sigma)}, elastic_points={list(self.elastic_points)} "
-            f"and {len(self.masks)} real masks"
+            f"from real mask {self.row(index)} of {len(self.masks)}"
         )
 
-    def _attempt(self, rng: np.random.Generator) -> np.ndarray:
-        mask = self.masks[rng.integers(len(self.masks))].astype(np.float32)
+    def _attempt(self, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         angle = rng.uniform(-self.max_rotation, self.max_rotation)
         low, high = self.scale_range
-        mask = _rotate_and_scale(mask, angle, rng.uniform(low, high))
+        mask = _rotate_and_scale(real.astype(np.float32), angle, rng.uniform(low, high))
         mask = deform_elastically(mask, self.elastic_sigma, self.elastic_points, rng, beyond="nearest")
         return (mask > 0.5).astype(np.uint8)
 
@@ -89,7 +97,39 @@ def _continue(mask: np.ndarray, margin: int) -> np.ndarray:
     return soft
 
 
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    largest = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
-    return (labels == largest).astype(np.uint8)
+def _check_elastic(sigmas: Sequence[float], points: Sequence[int]) -> None:
+    """Raise ValueError unless each deformation has a sigma and a grid of at least two points a side."""
+    if len(sigmas) != len(points):
+        raise ValueError(
+            f"elastic_sigma has {len(sigmas)} values and elastic_points {len(points)}; they belong in pairs"
+        )
+    if any(count < 2 for count in points):
+        raise ValueError(f"elastic_points is {list(points)}; a grid needs at least 2 points along a side")
+
+
+def deform_elastically(
+    image: np.ndarray,
+    sigmas: Sequence[float],
+    points: Sequence[int],
+    rng: np.random.Generator,
+    beyond: str = "constant",
+) -> np.ndarray:
+    """Deform a float32 (S, S) image by random grids, one after the other.
+
+    Displacements are normal with standard deviation ``sigmas[k]`` (fraction of S) on a grid of
+    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines. ``beyond``: what the
+    image is outside its border, ``constant`` for 0 or ``nearest``.
+    Raises ImportError, with the cure, where elasticdeform does not load.
+    """
+    try:
+        import elasticdeform
+    except ImportError as error:  # the released wheels were built for NumPy 1
+        raise ImportError(
+            "elasticdeform does not load with this NumPy; build it from its source: "
+            "pip install --force-reinstall --no-deps --no-binary elasticdeform elasticdeform"
+        ) from error
+    for sigma, count in zip(sigmas, points, strict=True):
+        # Its deform_random_grid would draw from NumPy's global state.
+        displacement = rng.normal(0, sigma * len(image), size=(2, count, count))
+        image = elasticdeform.deform_grid(image, displacement, order=1, mode=beyond)
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from dermprompt.config import plain
 from dermprompt.files import write_bytes, write_json
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
+from dermprompt.masks.realistic import RealisticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
 from dermprompt.progress import progress
@@ -40,23 +42,31 @@ from dermprompt.synthesis.samples import Condition
 
 
 def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
-    """Draw batches of masks: an array each, and a record with the shapes."""
+    """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
     source = mask_source(config, prepared, cache)
     size = config.synthesis.batch_size
+    ids = [one.id for one in training_lesions(prepared)]
     for number in progress(numbers, "masks", "batches"):
-        masks = np.stack([source.draw(i) for i in range(number * size, (number + 1) * size)])
+        indices = range(number * size, (number + 1) * size)
+        masks = source.draw(indices)
+        made_from = [ids[source.row(i)] if isinstance(source, TransformedMasks) else None for i in indices]
         array = io.BytesIO()
         np.save(array, masks)
         write_bytes(folder / f"{number:05d}.npy", array.getvalue())
-        write_json(batch_record(folder, number), [vars(measure(mask)) for mask in masks])
+        rows = [{**vars(measure(mask)), "source": id} for mask, id in zip(masks, made_from, strict=True)]
+        write_json(batch_record(folder, number), rows)
 
 
-def mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | TransformedMasks:
-    """Where new masks come from."""
+def mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | RealisticMasks | TransformedMasks:
+    """Where new masks come from; of real masks only G's are seen."""
     settings = plain(config.masks)
-    if settings.pop("name") == "automatic":
+    name = settings.pop("name")
+    if name in ("paper_code", "paper_text"):
         return AutomaticMasks(size=config.image_size, seed=config.seed, **settings)
-    return TransformedMasks(load_part(prepared, cache, "generator").masks, config.seed, **settings)
+    real = np.asarray(load_part(prepared, cache, "generator").masks)
+    if name == "realistic":
+        return RealisticMasks(real, config.image_size, config.seed, **settings)
+    return TransformedMasks(real, config.seed, **settings)
 
 
 def prompt_source(config: Config, prepared: Path) -> Prompts:
@@ -123,10 +133,10 @@ def synthesize(
 
     def condition(index: int) -> Condition:
         mask = np.load(masks / f"{index // size:05d}.npy")[index % size]
-        label, mask_id = prompts.draw(index), f"{masks.name}/{index}"
-        if label is None:
-            return Condition(mask, mask_id)
-        return Condition(mask, mask_id, compose(config, label), label.diagnosis, label.attributes)
+        made_from = json.loads(batch_record(masks, index // size).read_text())[index % size]["source"]
+        label = prompts.draw(index) or Label(None, None)
+        text = compose(config, prompts.draw(index))
+        return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
     _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
     _write_card(config, prompts, training_lesions(prepared), trained.name, folder)

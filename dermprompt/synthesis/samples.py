@@ -26,10 +26,14 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Condition:
-    """What a sample is drawn from: mask uint8 SS in {0, 1} with its id, and the text."""
+    """What a sample is drawn from: mask uint8 SS in {0, 1} with its id, and the text.
+
+    ``source_mask_id``: the image whose mask was transformed into this one, if it was made so.
+    """
 
     mask: np.ndarray
     mask_id: str
+    source_mask_id: str | None = None
     prompt: str = ""
     diagnosis: str | None = None
     attributes: tuple[str, ...] | None = None
@@ -45,6 +49,7 @@ class Sample:
     attributes: list[str] | None
     seed: int
     mask_id: str
+    source_mask_id: str | None
     generator: str
     image_sha256: str
     mask_sha256: str
@@ -109,7 +114,8 @@ def _write_sample(
     write_bytes(mask_path(folder, id), png)
     attributes = None if condition.attributes is None else list(condition.attributes)
     hashes = [hashlib.sha256(data).hexdigest() for data in (jpeg, png)]
-    return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, condition.mask_id, generator, *hashes)
+    origin = condition.mask_id, condition.source_mask_id, generator
+    return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, *origin, *hashes)
 
 
 def _jpeg(image: np.ndarray, comment: str) -> bytes:
