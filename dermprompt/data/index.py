@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt.data.findings import Finding
+from dermprompt.data.folder import find_folder, read_folder_labels
+from dermprompt.data.ham10000 import find_ham10000, read_ham10000_labels
 from dermprompt.data.isic import find_isic
 from dermprompt.data.isic_labels import read_isic_labels
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair, stamps
+from dermprompt.data.ph2 import find_ph2, read_ph2_labels
 from dermprompt.files import write_json
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
 LOADERS: dict[str, tuple[Callable[[Path, Path], Files], Callable[[Path], list[Source]]]] = {
     "isic": (find_isic, read_isic_labels),
+    "ham10000": (find_ham10000, read_ham10000_labels),
+    "ph2": (find_ph2, read_ph2_labels),
+    "folder": (find_folder, read_folder_labels),
     "phantom": (find_isic, read_isic_labels),
 }
 

@@ -79,7 +79,7 @@ def draw_split(
 
     The parts have exactly ``sizes`` where there are images enough, and G gets what is left over. With fewer
     images they keep the proportions of ``sizes``. Groups that do not fit into what a part lacks go on to the
-    next, so a part can be smaller than its size only where groups are large.
+    next, so a part departs from its size only where groups are large.
 
     Args:
         contents: sha256 (hex) of the image by id.
@@ -169,6 +169,8 @@ def _fill(units: Groups, seed: int, sizes: tuple[int, ...]) -> list[list[str]]:
                 part += unit
             else:
                 rest.append(unit)
+        if rest and not part:  # a part for less than any group takes the smallest
+            part = list(rest.pop(min(range(len(rest)), key=lambda i: len(rest[i]))))
         parts.append(part)
         remaining = rest
     parts[0] += [id for unit in remaining for id in unit]

@@ -1,0 +1,125 @@
+"""PH2: 200 images with masks, diagnoses and attributes (Mendonça et al., 2013).
+
+Written after the published layout; not tried on a copy of the 200 images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dermprompt.data.findings import Finding
+from dermprompt.data.labels import Source
+from dermprompt.data.pairs import Files, Picture, pictures
+from dermprompt.data.tables import Fields
+
+IMAGE_FOLDER = "PH2 Dataset images"
+TEXT, SHEET = "PH2_dataset.txt", "PH2_dataset.xlsx"
+LAYOUT = "ROOT/IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp and ROOT/IMDxxx/IMDxxx_lesion/IMDxxx_lesion.bmp"
+DIAGNOSES = {"0": "NV", "1": "NV", "2": "MEL"}
+# Absent, atypical, typical or present.
+STATES = ("A", "AT", "T", "P")
+
+
+def find_ph2(root: Path, labels: Path) -> Files:
+    """Find the pairs in the folders of ``root``, or of ``root/PH2 Dataset images``.
+
+    Raises:
+        ValueError: no folder of an image.
+    """
+    base = root / IMAGE_FOLDER if (root / IMAGE_FOLDER).is_dir() else root
+    images: list[Picture] = []
+    masks: list[Picture] = []
+    for folder in sorted(base.glob("IMD*")):
+        image, mask = folder / f"{folder.name}_Dermoscopic_Image", folder / f"{folder.name}_lesion"
+        images += pictures(image) if image.is_dir() else []
+        masks += pictures(mask, "_lesion") if mask.is_dir() else []
+    if not images:
+        raise ValueError(f"no image of PH2 in data root {root}; expected {LAYOUT}")
+    return Files(tuple(images), tuple(masks), tuple(labels / n for n in (TEXT, SHEET) if (labels / n).is_file()))
+
+
+def read_ph2_labels(labels: Path) -> list[Source]:
+    """Read the table as text, as a sheet, or both: diagnosis and attributes.
+
+    Common and atypical nevi are NV. Of its attributes those that ISIC knows are named: pigment network, dots or
+    globules, and streaks, where not absent. PH2 does not record milia-like cysts or negative networks, which
+    ``attributes`` can then not name.
+    """
+    sources = []
+    if (labels / TEXT).is_file():
+        sources.append(_source(TEXT, _text_rows((labels / TEXT).read_text(errors="replace"))))
+    if (labels / SHEET).is_file():
+        sources.append(_source(SHEET, _sheet_rows(labels / SHEET)))
+    return sources
+
+
+# Id, diagnosis, pigment network, dots or globules, streaks; as they stand.
+Row = tuple[str, str, str, str, str]
+
+
+def _source(name: str, rows: Iterator[Row]) -> Source:
+    known: dict[str, Fields] = {}
+    findings: list[Finding] = []
+    every = list(rows)
+    for id, *cells in every:
+        try:
+            known[id] = _parse(*cells)
+        except ValueError as error:
+            findings.append(Finding("bad_row", f"{name}, {id}", str(error)))
+    if not every:
+        findings.append(Finding("unreadable_table", name, "no row of an image"))
+    return Source(name, (name,), known, len(every), tuple(findings))
+
+
+def _parse(diagnosis: str, network: str, globules: str, streaks: str) -> Fields:
+    if diagnosis not in DIAGNOSES:
+        raise ValueError(f"clinical diagnosis is {diagnosis!r}; allowed are {', '.join(DIAGNOSES)}")
+    states = {"pigment_network": network, "globules": globules, "streaks": streaks}
+    for name, state in states.items():
+        if state not in STATES:
+            raise ValueError(f"{name} is {state!r}; allowed are {', '.join(STATES)}")
+    return {
+        "diagnosis": DIAGNOSES[diagnosis],
+        "attributes": tuple(sorted(name for name, state in states.items() if state != "A")),
+    }
+
+
+def _text_rows(text: str) -> Iterator[Row]:
+    """Rows between double bars: name, histology, clinical diagnosis, asymmetry, network, globules, streaks, …"""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("||")]
+        if len(cells) >= 7 and cells[0].startswith("IMD"):
+            yield cells[0], cells[2], cells[4], cells[5], cells[6]
+
+
+def _sheet_rows(path: Path) -> Iterator[Row]:
+    """Rows below the header that starts with ``Image Name``; a diagnosis is the column with an X."""
+    import openpyxl
+
+    try:
+        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).active
+    except Exception:  # whatever a damaged archive raises; a table without rows is said
+        return
+    rows = [[str(cell or "").strip() for cell in row] for row in sheet.iter_rows(values_only=True)]
+    start = next((number for number, row in enumerate(rows) if row and row[0] == "Image Name"), len(rows))
+    header = rows[start] if start < len(rows) else []
+    for row in rows[start + 1 :]:
+        if row[0].startswith("IMD"):
+            yield row[0], _marked(header, row), *(_cell(header, row, name) for name in _ATTRIBUTES)  # type: ignore[misc]
+
+
+_CLASSES = ("Common Nevus", "Atypical Nevus", "Melanoma")
+_ATTRIBUTES = ("Pigment Network", "Dots/Globules", "Streaks")
+
+
+def _marked(header: Sequence[str], row: Sequence[str]) -> str:
+    marked = [str(number) for number, name in enumerate(_CLASSES) if _cell(header, row, name)]
+    return marked[0] if len(marked) == 1 else ""
+
+
+def _cell(header: Sequence[str], row: Sequence[Any], name: str) -> str:
+    """The cell below a title that starts with ``name``; titles may explain themselves in a second line."""
+    column = next((number for number, title in enumerate(header) if title.startswith(name)), None)
+    return "" if column is None else str(row[column])
