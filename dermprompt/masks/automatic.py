@@ -115,7 +115,9 @@ class AutomaticMasks:
         ellipse = self._ellipse(radii)
         factors = torch.where(ellipse < 2 * _FINEST_RADIUS, torch.where(ellipse < _FINEST_RADIUS, 1, 2), 4)
         spread = max(abs(coordinate - CANVAS / 2) for coordinate in self.centre)
-        windows = (((radii + 3.5 * self.elastic_sigma + spread) / 32).ceil() * 64).clamp(max=CANVAS).long()
+        # Closing reaches its ellipse further than the opened shape, which the deformation carries that far at most.
+        half = radii + 2.5 * self.elastic_sigma + spread + ellipse
+        windows = ((half / 32).ceil() * 64).clamp(max=CANVAS).long()
         for factor, window in torch.stack([factors, windows], 1).unique(dim=0).tolist():
             rows = ((factors == factor) & (windows == window)).nonzero()[:, 0]
             yield from ((factor, window, chunk) for chunk in rows.split(_MASKS_AT_ONCE))

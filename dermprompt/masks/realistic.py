@@ -21,7 +21,7 @@ from dermprompt.masks.shape import is_one_component
 _SIZE = 64
 _ANGLES = 128
 _DISTANCES = np.arange(0.02, 3, 0.02)
-_COMPLETIONS = 20
+_COMPLETIONS = 40
 _VERTICES = 512
 
 

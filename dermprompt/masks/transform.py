@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ class TransformedMasks:
     scale_range: Sequence[float] = (0.8, 1.25)
     elastic_sigma: Sequence[float] = (0.02,)
     elastic_points: Sequence[int] = (5,)
+    filled: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         """Check the settings and the real masks."""
@@ -37,7 +38,8 @@ class TransformedMasks:
         assert self.masks.shape[1] == self.masks.shape[2], self.masks.shape
         assert self.masks.dtype == np.uint8, self.masks.dtype
         assert self.masks.max(initial=0) <= 1, self.masks.max()
-        if not self.masks.any():
+        object.__setattr__(self, "filled", np.flatnonzero(self.masks.any((1, 2))))
+        if not len(self.filled):
             raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; nothing to transform")
         low, high = self.scale_range
         if not 0 < low <= high:
@@ -53,8 +55,8 @@ class TransformedMasks:
         return np.stack([self._draw(index) for index in indices])
 
     def row(self, index: int) -> int:
-        """Which of ``masks`` mask ``index`` is made from."""
-        return int(np.random.default_rng([self.seed, index]).integers(len(self.masks)))
+        """Which of ``masks`` mask ``index`` is made from; not one without foreground."""
+        return int(np.random.default_rng([self.seed, index]).choice(self.filled))
 
     def _draw(self, index: int) -> np.ndarray:
         real = self.masks[self.row(index)]

@@ -119,14 +119,14 @@ def test_ph2_without_images(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in range(16):
+    for number in range(40):
         picture(tmp_path / "images" / f"polyp{number}.png", number)
         picture(tmp_path / "masks" / f"polyp{number}.png", mask=True)
     rows = [
-        f"polyp{n},{'sessile' if n % 2 else 'flat'},{'red; large' if n % 3 else 'none'},P{n // 2},x" for n in range(15)
+        f"polyp{n},{'sessile' if n % 2 else 'flat'},{'red; large' if n % 3 else 'none'},P{n // 2},x" for n in range(39)
     ]
     (tmp_path / "labels.csv").write_text(
-        "\n".join(["id,diagnosis,attributes,lesion_id,notes", *rows, "polyp15,,,,"]) + "\n"
+        "\n".join(["id,diagnosis,attributes,lesion_id,notes", *rows, "polyp39,,,,"]) + "\n"
     )
     return tmp_path
 
@@ -135,7 +135,7 @@ def test_a_folder_of_ones_own(folder: Path) -> None:
     index = read_index("folder", folder, folder)
     known = {one.id: one for one in index.lesions}
     assert (known["polyp1"].diagnosis, known["polyp1"].attributes) == ("sessile", ("large", "red"))
-    assert (known["polyp0"].attributes, known["polyp15"].attributes, known["polyp15"].diagnosis) == ((), None, None)
+    assert (known["polyp0"].attributes, known["polyp39"].attributes, known["polyp39"].diagnosis) == ((), None, None)
     assert [(one.verdict, one.detail) for one in index.findings] == [("extra_columns", "notes")]
 
 
@@ -167,6 +167,6 @@ def test_the_job_takes_a_folder(folder: Path, tmp_path: Path) -> None:
     run(tmp_path, *overrides, "stage=prepare", "data=folder", f"data.root={folder}")
     (report,) = (tmp_path / "store" / "prepare").glob("split-grouped-*/coverage.json")
     found = json.loads(report.read_text())
-    assert (found["images"], found["diagnosis"]) == (16, {"flat": 8, "sessile": 7})
-    assert len(found["several_images"]) == 7
+    assert (found["images"], found["diagnosis"]) == (40, {"flat": 20, "sessile": 19})
+    assert len(found["several_images"]) == 19
     assert all(len(set(parts.values())) == 1 for parts in found["several_images"].values())
