@@ -47,7 +47,7 @@ def test_the_same_shape_at_every_size() -> None:
 
 def test_without_deformation_a_circle_between_the_bounds() -> None:
     radii = []
-    for mask in replace(CODE, elastic_sigma=0.0, min_radius=100).draw(range(40)):
+    for mask in replace(CODE, elastic_sigma=0.0, min_radius=100, kernel=0.05).draw(range(40)):
         shape = measure(mask)
         radii.append(np.sqrt(mask.sum() / np.pi))
         assert shape.eccentricity < 0.1

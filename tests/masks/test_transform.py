@@ -87,9 +87,7 @@ def test_empty_results_are_drawn_again() -> None:
     assert all(TransformedMasks(mixed, seed=0).draw([index])[0].any() for index in range(20))
     corner = np.zeros((1, 64, 64), np.uint8)
     corner[0, 2, 2] = 1
-    with pytest.raises(
-        ValueError, match=r"mask 3 was empty in 100 .*scale_range=\[3, 3\].* from real mask 0 of 1"
-    ):
+    with pytest.raises(ValueError, match=r"mask 3 was empty in 100 .*scale_range=\[3, 3\].* from real mask 0 of 1"):
         _still(corner, scale_range=(3, 3)).draw([3])[0]
 
 
