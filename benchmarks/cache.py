@@ -2,7 +2,7 @@
 
     python benchmarks/cache.py [--images 96] [--size 256] [--repeats 3]
 
-JPEGs of 1024 x 768, of 3024 x 2016 and of 6688 x 4439 pixels (ISIC's middle and largest) are painted, decoded and resized
+JPEGs of 1024 x 768, of 3024 x 2016 and of 6688 x 4439 pixels (ISIC's largest) are painted, decoded and resized
 by the usual recipe (OpenCV), and read as an epoch reads them from the cache, shuffled, in batches of 32. One
 process, two threads.
 """

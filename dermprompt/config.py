@@ -168,8 +168,14 @@ def _check_prompts(prompts: schema.Prompts) -> None:
     _one_of("prompts.sampler", prompts.sampler, ("empirical", "balanced", "target", "fixed", "empty"))
     _one_of("prompts.template", prompts.template, ("dermoscopy", "plain"))
     _one_of("prompts.unseen", prompts.unseen, ("warn", "error"))
+    if prompts.sampler == "target" and not _is_mix(prompts.mix):
+        raise ValueError(f"prompts.mix={prompts.mix}: shares by diagnosis, such as {{MEL:0.5,BKL:0.5}}")
     if not 0 <= prompts.dropout <= 1:
         raise ValueError(f"prompts.dropout={prompts.dropout}: a share between 0 and 1")
+
+
+def _is_mix(mix: Any) -> bool:
+    return isinstance(mix, dict) and all(type(share) in (int, float) for share in mix.values())
 
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:

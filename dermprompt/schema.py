@@ -103,7 +103,7 @@ class Prompts:
     unseen: str = MISSING
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
-    mix: dict[str, float] = MISSING
+    mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
     dropout: float = MISSING
 
 

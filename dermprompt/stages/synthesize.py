@@ -95,7 +95,7 @@ def _asked_for(settings: schema.Prompts) -> tuple[list[str], list[str]]:
     """Diagnoses and attributes that the configuration names."""
     if settings.sampler == "fixed":
         return ([settings.diagnosis] if settings.diagnosis else []), settings.attributes
-    return [code for code, share in settings.mix.items() if share > 0], []
+    return [code for code, share in (settings.mix or {}).items() if share > 0], []
 
 
 def _sampler(settings: schema.Prompts, known: list[Lesion], seed: int) -> Prompts:
