@@ -37,13 +37,13 @@ def plan(folder: Path, *overrides: str) -> dict[str, str]:
         ("generator.guidance=3.5", {"samples", "S + N"}),
         ("generator.control_scale=1.1", {"samples", "S + N"}),
         ("prompts.sampler=balanced", {"samples", "S + N"}),
-        ("masks.kernel=0.2", {"masks", "samples", "S + N"}),
+        ("masks.jitter=0.2", {"masks", "samples", "S + N"}),
         ("generator.learning_rate=1e-3", {"generator", "samples", "S + N"}),
         ("generator.base.learning_rate=1e-3", {"base", "generator", "samples", "S + N"}),
         ("segmenter.learning_rate=1e-2", {"S only", "S + N"}),
         ("trainer.precision=bf16-mixed", {"base", "generator", "samples", "S only", "S + N"}),
         ("seed=1", {"base", "generator", "masks", "samples", "S only", "S + N"}),
-        ("data.split.seed=1", {"base", "generator", "samples", "S only", "S + N"}),
+        ("data.split.seed=1", {"base", "generator", "masks", "samples", "S only", "S + N"}),
     ],
 )
 def test_a_setting_changes_what_it_determines(tmp_path, override, changed):

@@ -46,7 +46,7 @@ def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
     verdicts = dict(Counter(one["verdict"] for one in report["findings"]).most_common())
     counts = {"labelled by": labelled, "odd files": verdicts, "skipped": len(report["skipped"])}
     torn = {"lesions of several images": len(report["several_images"]), "torn apart": len(_torn(report))}
-    return {key: report[key] for key in kept} | counts | {"protocol": report["protocol"]} | report["split"] | torn
+    return {key: report[key] for key in (*kept, "protocol", "split")} | counts | torn
 
 
 def format_coverage(report: dict[str, Any]) -> str:
