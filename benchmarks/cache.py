@@ -77,6 +77,16 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def memory() -> None:
+    """Print the peak for more and more images; first of all, for a peak never falls."""
+    print("peak memory while a library of 256 x 256 pixels grows, from JPEGs of 1024 x 768")
+    for number in (64, 256, 1024):
+        with tempfile.TemporaryDirectory() as folder:
+            pairs = paint(Path(folder), number, 768, 1024)
+            grow_library(Path(folder) / "library", 256, pairs, None, lambda _: None)
+        print(f"{number:6} images: {peak_memory():.0f} MiB")
+
+
 def main() -> None:
     """Print a line for each size of originals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,8 +95,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     cv2.setNumThreads(2)
+    memory()
     rng = np.random.default_rng(0)
-    print(f"{'originals':14} {'decode + resize':>16} {'decoded scaled':>15} {'from the cache':>15} {'ratio':>7}")
+    print(f"\n{'originals':14} {'decode + resize':>16} {'decoded scaled':>15} {'from the cache':>15} {'ratio':>7}")
     for name, (height, width) in SIDES.items():
         with tempfile.TemporaryDirectory() as folder:
             pairs = paint(Path(folder), arguments.images if height < 4000 else arguments.images // 4, height, width)
@@ -98,12 +109,6 @@ def main() -> None:
             ]
         plain, once, cached = (statistics.median(column) for column in zip(*turns, strict=True))
         print(f"{name:14} {plain:13.1f} ms {once:12.1f} ms {cached:12.3f} ms {plain / cached:7.0f}")
-    print("\npeak memory while a library of 256 x 256 pixels grows, from JPEGs of 1024 x 768")
-    for number in (64, 256, 1024):
-        with tempfile.TemporaryDirectory() as folder:
-            pairs = paint(Path(folder), number, 768, 1024)
-            grow_library(Path(folder) / "library", 256, pairs, None, lambda _: None)
-        print(f"{number:6} images: {peak_memory():.0f} MiB")
 
 
 if __name__ == "__main__":

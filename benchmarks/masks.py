@@ -40,7 +40,7 @@ def contenders(device: str, number: int, root: Path | None) -> dict[str, Callabl
     if root is not None:
         from mask_shapes import read_masks
 
-        sources["realistic"] = RealisticMasks(read_masks(root)[0], 512, 0, device=device)
+        sources["realistic"] = RealisticMasks(read_masks(root)[0], 512, 0)
     ours = {
         name: lambda i, source=source: len(source.draw(range(i * number, (i + 1) * number)))
         for name, source in sources.items()
