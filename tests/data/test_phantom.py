@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermprompt.data.isic import read_isic
-from dermprompt.data.labels import ATTRIBUTES
+from dermprompt.data.index import read_index
+from dermprompt.data.isic_labels import ATTRIBUTES
 from dermprompt.data.phantom import (
     ATTRIBUTE_PREVALENCE,
     ATTRIBUTE_TABLE,
@@ -53,7 +53,7 @@ def _balanced_accuracy(phantoms: list[Phantom], images: list[np.ndarray]) -> flo
 
 
 def test_the_isic_loader_reads_what_was_drawn(root: Path) -> None:
-    lesions = read_isic(root, root)
+    lesions = read_index("phantom", root, root).lesions
     assert len(lesions) == NUM_IMAGES
     for index, lesion in enumerate(lesions):
         phantom = make_phantom(3, index, 64)
