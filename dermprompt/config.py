@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from dermprompt import schema
+from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -166,7 +167,7 @@ def _check_data(data: schema.Data) -> None:
 
 def _check_prompts(prompts: schema.Prompts) -> None:
     _one_of("prompts.sampler", prompts.sampler, ("empirical", "balanced", "target", "fixed", "empty"))
-    _one_of("prompts.template", prompts.template, ("dermoscopy", "plain"))
+    _one_of("prompts.template", prompts.template, tuple(TEMPLATES))
     _one_of("prompts.unseen", prompts.unseen, ("warn", "error"))
     if prompts.sampler == "target" and not _is_mix(prompts.mix):
         raise ValueError(f"prompts.mix={prompts.mix}: shares by diagnosis, such as {{MEL:0.5,BKL:0.5}}")

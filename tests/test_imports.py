@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "dermprompt"
@@ -61,6 +62,14 @@ def test_hydra_stays_in_its_places():
 
 def test_wandb_stays_behind_lightnings_logger():
     assert not [name for name, tree in modules().items() if "wandb" in _roots(tree)]
+
+
+def test_other_organs_find_no_word_of_dermatology():
+    words = re.compile(r"\b(skin|cutaneous|dermat\w+|dermosc\w+|melan\w+|na?ev(us|i)|moles?|kerato\w+|ISIC_\d)", re.I)
+    for path in PACKAGE.rglob("*.*"):
+        room = path.relative_to(PACKAGE).parts[0]
+        if path.suffix in (".py", ".html", ".css", ".js") and room not in ("data", "prompts"):
+            assert not words.search(path.read_text()), path
 
 
 def test_files_and_functions_stay_small():

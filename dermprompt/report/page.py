@@ -220,7 +220,7 @@ def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
     if row.mask and row.mask.generated > row.mask.real:
         notes.append(
             f"{who}: the judge finds lesions better in generated images than in real ones. "
-            "This is a warning of cartoons: clean shapes without the difficulty of real skin."
+            "This is a warning of cartoons: clean shapes without the difficulty of real photographs."
         )
     if row.mask and row.mask.generated <= row.mask.exchanged:
         notes.append(f"{who}: not above the level of chance, so the images do not follow their masks.")

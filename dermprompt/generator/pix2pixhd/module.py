@@ -26,7 +26,7 @@ class Pix2PixHD(LightningModule):
     each of the two backward passes reaches one network alone.
 
     Args:
-        generator: one-hot labels N2HW (skin, lesion) in, images N3HW in [-1, 1] out.
+        generator: one-hot labels N2HW (background, lesion) in, images N3HW in [-1, 1] out.
         discriminator: labels and images in, for each scale a list of features out.
         learning_rate: of both Adams, constant to ``decay_from_step``, then linear to zero at ``max_steps``.
         feature_weight: λ of feature matching, and of the perceptual loss as in the authors' release.
@@ -132,5 +132,5 @@ class Pix2PixHD(LightningModule):
 
 
 def one_hot(masks: Tensor) -> Tensor:
-    """Turn masks N1HW in {0, 1} into labels N2HW: skin, lesion."""
+    """Turn masks N1HW in {0, 1} into labels N2HW: background, lesion."""
     return torch.cat([1 - masks, masks], dim=1)
