@@ -13,12 +13,34 @@ from dermprompt.files import write_bytes
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``n`` images and its 95 % bootstrap interval."""
+    """A mean over ``n`` images and its 95 % bootstrap interval.
+
+    ``over`` says what was resampled: ``images``, or ``seeds and images`` (of ``seeds`` trainings).
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    over: str = "images"
+    seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms on the same images and seeds: the mean difference, and what it says.
+
+    ``verdict``: better, worse, equivalent or unresolved. ``effect``: the difference in standard deviations over
+    images. ``smallest``: the difference that would have been shown with 80 % power. ``p`` belongs to ``gain``,
+    ``wilcoxon`` to another question, whether more images gain than lose.
+    """
+
+    gain: Interval
+    verdict: str
+    effect: float
+    smallest: float
+    p: float
+    wilcoxon: float
 
 
 @dataclass(frozen=True)
