@@ -27,6 +27,23 @@ def pooled_dice(pred: Masks, target: Masks) -> float:
     return float(_ratio(2 * both.sum(), total.sum()))
 
 
+def sensitivity(pred: Masks, target: Masks) -> Values:
+    """Share of the true pixels that are predicted, per image; 1 where none is true."""
+    both, _ = _counts(pred, target)
+    return _ratio(both, _areas(target))
+
+
+def specificity(pred: Masks, target: Masks) -> Values:
+    """Share of the other pixels that are not predicted, per image; 1 where all are true."""
+    return sensitivity(~pred.astype(bool), ~target.astype(bool))
+
+
+def thresholded_jaccard(pred: Masks, target: Masks, threshold: float = 0.65) -> Values:
+    """The score of ISIC 2018 Task 1 (Codella et al. 2019): the IoU, and 0 where that is below 0.65, per image."""
+    values = iou(pred, target)
+    return np.where(values >= threshold, values, 0.0)
+
+
 def dice_matrix(pred: Masks, target: Masks, chunk: int = 64) -> Values:
     """Dice (1945) of each of N masks with each of M: float64 NM. ``chunk`` targets at a time bound memory."""
     assert pred.shape[1:] == target.shape[1:], (pred.shape, target.shape)

@@ -1,0 +1,89 @@
+"""Every measure of a predicted mask, image by image, and what a test set's scores come to."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermprompt.evaluation.boundary import hd95, surface_dice
+from dermprompt.evaluation.overlap import dice, iou, sensitivity, specificity, thresholded_jaccard
+from dermprompt.files import write_bytes
+
+Mask = NDArray[np.bool_] | NDArray[np.uint8]
+
+# An image whose Dice is below counts as a failure.
+FAILURE = 0.5
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Measures of one image, at the resolution of its true mask; ``hd95`` is a share of the diagonal, 0 is best,
+    of all others 1. Both masks empty: the best values; one empty: the worst of Dice, IoU and the distances.
+
+    ``common`` and ``total``: pixels in both masks, and the sum of both areas, for the pooled Dice.
+    """
+
+    dice: float
+    iou: float
+    jaccard65: float
+    sensitivity: float
+    specificity: float
+    hd95: float
+    surface_dice: float
+    common: int
+    total: int
+
+
+MEASURES = tuple(field.name for field in dataclasses.fields(Scores) if field.type == "float")
+
+
+def score(pred: Mask, target: Mask) -> Scores:
+    """Measure a predicted mask against the true one, HW each.
+
+    Raises:
+        ValueError: their sizes differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f"a prediction of {pred.shape} pixels (height, width) for a mask of {target.shape}")
+    one, other = pred[None].astype(bool), target[None].astype(bool)
+    return Scores(
+        dice=float(dice(one, other)[0]),
+        iou=float(iou(one, other)[0]),
+        jaccard65=float(thresholded_jaccard(one, other)[0]),
+        sensitivity=float(sensitivity(one, other)[0]),
+        specificity=float(specificity(one, other)[0]),
+        hd95=hd95(one[0], other[0]),
+        surface_dice=surface_dice(one[0], other[0]),
+        common=int(np.count_nonzero(one & other)),
+        total=int(one.sum() + other.sum()),
+    )
+
+
+def pooled(scores: Sequence[Scores]) -> float:
+    """Dice over the pixels of all images at once, so that large masks count for more."""
+    total = sum(one.total for one in scores)
+    return 2 * sum(one.common for one in scores) / total if total else 1.0
+
+
+def save_scores(scores: dict[str, Scores], path: Path) -> None:
+    """Write a csv with a row for each image id."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["id", *(field.name for field in dataclasses.fields(Scores))], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"id": id, **dataclasses.asdict(one)} for id, one in scores.items())
+    write_bytes(path, text.getvalue().encode())
+
+
+def load_scores(path: Path) -> dict[str, Scores]:
+    """The inverse of :func:`save_scores`."""
+    types = {field.name: {"float": float, "int": int}[str(field.type)] for field in dataclasses.fields(Scores)}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["id"]: Scores(**{name: kind(row[name]) for name, kind in types.items()}) for row in rows}
