@@ -147,6 +147,7 @@ def check(config: Config) -> None:
     _multiple_of_16("image_size", config.image_size)
     for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
         _check_segmenter(key, segmenter)
+    _check_arm(config)
     _check_generator(config)
 
 
@@ -155,6 +156,8 @@ def _check_data(data: schema.Data) -> None:
     _one_of("data.on_bad", data.on_bad, ("error", "skip"))
     _one_of("data.on_conflict", data.on_conflict, ("error", "first", "last", "unknown"))
     _one_of("data.split.protocol", data.split.protocol, ("paper", "official", "grouped"))
+    if data.split.fold is not None and not (data.split.protocol != "official" and 0 <= data.split.fold <= 4):
+        raise ValueError(f"data.split.fold={data.split.fold}: 0 to 4, and not with protocol=official")
     if data.name == "phantom" and data.root is not None:
         raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
     if len(data.split.sizes) != 4 or min(data.split.sizes) < 1:
@@ -181,10 +184,36 @@ def _is_mix(mix: Any) -> bool:
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
     _multiple_of_16(f"{key}.image_size", segmenter.image_size)
-    _one_of(f"{key}.loss", segmenter.loss, ("dice_batch", "dice_sample"))
-    _one_of(f"{key}.augmentation", segmenter.augmentation, ("none", "flips", "affine"))
-    for name in ("batch_size", "max_epochs", "validate_every"):
-        _at_least(f"{key}.{name}", getattr(segmenter, name), 1)
+    _one_of(f"{key}.loss", segmenter.loss, ("dice_batch", "dice_sample", "dice_ce"))
+    _one_of(f"{key}.schedule", segmenter.schedule, ("constant", "cosine"))
+    _one_of(f"{key}.augmentation", segmenter.augmentation, ("none", "flips", "affine", "strong"))
+    if (segmenter.max_epochs is None) == (segmenter.max_steps is None):
+        raise ValueError(
+            f"{key}.max_epochs={segmenter.max_epochs} and {key}.max_steps={segmenter.max_steps}: one of them, "
+            "the other null"
+        )
+    for name in ("batch_size", "max_epochs", "max_steps", "validate_every"):
+        if getattr(segmenter, name) is not None:
+            _at_least(f"{key}.{name}", getattr(segmenter, name), 1)
+
+
+def _check_arm(config: Config) -> None:
+    arm, count = config.arm, config.synthesis.count
+    _one_of("arm.real", arm.real, ("s", "s_and_g", "none"))
+    _one_of("arm.batches", arm.batches, ("concatenated", "half_real"))
+    _one_of("arm.world", arm.world, ("open", "closed"))
+    for name in ("num_real", "steps_of"):
+        if getattr(arm, name) is not None:
+            _at_least(f"arm.{name}", getattr(arm, name), 1)
+    if arm.num_real is not None and arm.num_real > config.data.split.sizes[1]:
+        raise ValueError(f"arm.num_real={arm.num_real}: at most the {config.data.split.sizes[1]} of S.train")
+    needs = {"arm.real=none": arm.real == "none", "arm.batches=half_real": arm.batches == "half_real"}
+    needs["arm.finetune=true"] = arm.finetune
+    for what, asked in needs.items():
+        if asked and not count:
+            raise ValueError(f"{what} with synthesis.count=0: it needs samples")
+    if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
+        raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
 
 
 def _check_generator(config: Config) -> None:

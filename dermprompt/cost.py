@@ -79,7 +79,9 @@ def batch(config: Config) -> float:
 
 def segmenter(config: Config, settings: Segmenter, count: int) -> float:
     """Seconds to train a segmenter."""
-    images = settings.max_epochs * (config.data.split.sizes[1] + count)
+    epoch = (config.data.split.sizes[1] if config.arm.num_real is None else config.arm.num_real) + count
+    steps = settings.max_steps or (settings.max_epochs or 0) * max(1, epoch // settings.batch_size)
+    images = steps * settings.batch_size
     if settings.name == "dcsaunet":
         return _seconds(images * _at(_DCSAUNET, settings.image_size), config)
     width = settings.network.get("features", [64])[0] / 64

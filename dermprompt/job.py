@@ -68,8 +68,8 @@ def _check_conditions(pipeline: Pipeline) -> None:
         return
     from dermprompt.stages.synthesize import mask_source, prompt_source
 
-    prompt_source(config, pipeline.prepared.path)
-    mask_source(config, pipeline.prepared.path, pipeline.cache(config.image_size).path)
+    prompt_source(config, pipeline.known.path)
+    mask_source(config, pipeline.known.path, pipeline.cache(config.image_size).path)
 
 
 def _run_stage(pipeline: Pipeline) -> None:

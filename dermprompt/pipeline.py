@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, launch
+from dermprompt import cost, launch, schema
 from dermprompt.config import plain, training_settings
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_data import DataPipeline
@@ -31,10 +31,17 @@ SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
 
 @dataclass(frozen=True)
 class Arm:
-    """A segmenter's training set: S.train, and ``count`` samples when there are any."""
+    """What a segmenter is, what it trains on, and ``count`` samples when there are any."""
 
     settings: Segmenter
     count: int
+    rules: schema.Arm
+
+
+def s_only(num_real: int | None = None) -> schema.Arm:
+    """The rules of S only, with all of S.train or so many."""
+    fixed = {"real": "s", "batches": "concatenated", "finetune": False, "steps_of": None, "world": "open"}
+    return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
 
 
 class Pipeline(DataPipeline):
@@ -103,10 +110,10 @@ class Pipeline(DataPipeline):
         }
 
     def _training_data(self) -> tuple[str, str]:
-        return self.prepared.digest, self.cache(self.config.image_size).digest
+        return self.known.digest, self.cache(self.config.image_size).digest
 
     def _training_paths(self) -> dict[str, Path]:
-        return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
+        return {"known": self.known.path, "cache": self.cache(self.config.image_size).path}
 
     # Samples.
 
@@ -130,25 +137,28 @@ class Pipeline(DataPipeline):
         """Samples of new masks and prompts; the set has no count."""
         prompts = {} if self.base is None else plain(self.config.prompts)
         prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
-        recipe = self._drawing("synthesize", {"prompts": prompts}, self.masks.digest)
-        paths = {"prepared": self.prepared.path, "masks": self.masks.path, **self._generator_paths()}
+        recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
+        paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
         return self._grow(recipe, self.num_batches, "synthesize:synthesize", cost.batch(self.config), **paths)
 
     @cached_property
     def reproduced(self) -> Artifact:
         """Samples of S.test's masks with empty prompts (paper, section 3.3)."""
         num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
-        recipe = self._drawing("reproduce", {}, "S.test")
-        paths = {**self._training_paths(), **self._generator_paths()}
+        recipe = self._drawing("reproduce", {}, self.prepared.digest, "S.test")
+        paths = {**self._prepared_paths(), **self._generator_paths()}
         batches = -(-num_test // self.config.synthesis.batch_size)
         return self._grow(recipe, batches, "synthesize:reproduce", cost.batch(self.config), **paths)
 
-    def _drawing(self, stage: str, settings: dict[str, Any], masks: str) -> Recipe:
+    def _drawing(self, stage: str, settings: dict[str, Any], lesions: str, masks: str) -> Recipe:
         config = self.config
         keys = SAMPLER if config.generator.name == "controlnet" else ()
         settings |= {key: getattr(config.generator, key) for key in keys}
-        inputs = (self.prepared.digest, self.generator.digest, masks)
+        inputs = (lesions, self.generator.digest, masks)
         return Recipe(stage, config.generator.name, 1, settings | self._sampling(), inputs)
+
+    def _prepared_paths(self) -> dict[str, Path]:
+        return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
 
     def _sampling(self) -> dict[str, Any]:
         config = self.config
@@ -162,27 +172,30 @@ class Pipeline(DataPipeline):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """S only, S + N when N > 0."""
-        settings, count = self.config.segmenter, self.config.synthesis.count
-        return (Arm(settings, 0), Arm(settings, count)) if count else (Arm(settings, 0),)
+        """The arm that is asked for; before it S only, as far as the arm has it, where samples are added."""
+        config = self.config
+        own = Arm(config.segmenter, config.synthesis.count, config.arm)
+        return (Arm(config.segmenter, 0, s_only(config.arm.num_real)), own) if own.count else (own,)
 
     @property
     def judge(self) -> Artifact:
-        """The fixed segmenter that says whether masks are obeyed: trained on S.train alone."""
-        return self.segmenter(Arm(self.config.evaluation.judge, 0))
+        """The fixed segmenter that says whether masks are obeyed: trained on all of S.train alone."""
+        return self.segmenter(Arm(self.config.evaluation.judge, 0, s_only()))
 
     def segmenter(self, arm: Arm) -> Artifact:
         """A trained segmenter. S only is the same for all generators."""
-        cache = self.cache(arm.settings.image_size)
-        sources: dict[str, Any] = {"samples": None, "count": arm.count, "decisions": None}
+        cache, rules = self.cache(arm.settings.image_size), plain(arm.rules)
+        for key in ("name", "world"):  # the world is the samples' affair
+            rules.pop(key)
+        sources: dict[str, Any] = {"samples": None, "count": arm.count, "decisions": None, **rules}
         inputs: tuple[str, ...] = (self.prepared.digest, cache.digest)
         if arm.count:
             curated = self.curated
             sources |= {"samples": self.samples.path, "decisions": curated.path if curated else None}
             inputs += (self.samples.digest, curated.digest if curated else "all")
-        settings = {"segmenter": plain(arm.settings), "count": arm.count, "seed": self.config.seed}
+        settings = {"segmenter": plain(arm.settings), "count": arm.count, "arm": rules}
         name = arm.settings.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        recipe = Recipe("train_segmenter", name, 1, settings, inputs)
+        recipe = Recipe("train_segmenter", name, 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
         work = cost.segmenter(self.config, arm.settings, arm.count)
         return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
@@ -202,10 +215,10 @@ class Pipeline(DataPipeline):
 
     # Evaluation.
 
-    def dice(self, arm: Arm) -> Artifact:
-        """Dice of every image of S.test."""
+    def scores(self, arm: Arm) -> Artifact:
+        """Scores of every image of S.test."""
         trained, cache = self.segmenter(arm), self.cache(arm.settings.image_size)
-        recipe = Recipe("evaluate", f"dice-{trained.path.name}", 1, {}, (trained.digest, cache.digest))
+        recipe = Recipe("evaluate", f"scores-{trained.path.name}", 1, {}, (trained.digest, cache.digest))
         paths = {"prepared": self.prepared.path, "cache": cache.path, "trained": trained.path}
         return self._make(recipe, "evaluate:evaluate_segmenter", 5.0, settings=arm.settings, **paths)
 
@@ -213,8 +226,9 @@ class Pipeline(DataPipeline):
     def trivial_quality(self) -> Artifact:
         """Table 1's rows without a generator."""
         settings = {"seed": self.config.data.split.seed}
-        recipe = Recipe("evaluate", "trivial", 1, settings, self._training_data())
-        return self._make(recipe, "evaluate:evaluate_trivial", 40.0, **self._training_paths())
+        inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
+        recipe = Recipe("evaluate", "trivial", 1, settings, inputs)
+        return self._make(recipe, "evaluate:evaluate_trivial", 40.0, **self._prepared_paths())
 
     @cached_property
     def generator_quality(self) -> Artifact:
@@ -245,7 +259,7 @@ class Pipeline(DataPipeline):
         """Everything that the report shows."""
         _ = self.trivial_quality
         for arm in self.arms:
-            self.dice(arm)
+            self.scores(arm)
         if self.config.generator.name != "none":
             _ = self.generator_quality, self.text_quality
 

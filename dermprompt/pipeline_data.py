@@ -69,6 +69,14 @@ class DataPipeline:
         return self._make(recipe, "prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path)
 
     @cached_property
+    def known(self) -> Artifact:
+        """The lesions that generators, masks and prompts may see; the same in all folds."""
+        arm = self.config.arm
+        settings = {"world": arm.world, "num_real": arm.num_real if arm.world == "closed" else None}
+        recipe = Recipe("prepare", f"known-{arm.world}", 1, settings, (self.prepared.digest,))
+        return self._make(recipe, "prepare:list_known", 0.1, prepared=self.prepared.path, **settings)
+
+    @cached_property
     def duplicates(self) -> Artifact:
         """Near-duplicates of the data set, as a file for ``data.clusters``."""
         cache = self.cache(DUPLICATES_SIZE)

@@ -59,11 +59,22 @@ class ImageQuality:
 
 
 @dataclass(frozen=True)
+class Subgroup:
+    """The Dice of some of the test images: those of one diagnosis, size, attribute, or at the border."""
+
+    kind: str
+    name: str
+    dice: Interval
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """A cell of Table 2: the Dice of a segmenter on S.test (paper, section 3.4).
 
     ``generator`` is None and ``count`` 0 for S only. ``gain`` is the paired difference to S only.
-    ``failures`` is the share of test images with a Dice under 0.5.
+    ``failures`` is the share of test images with a Dice under 0.5. ``arm`` names what it was trained on, of
+    ``num_real`` images of S.train (None: all), with ``seed``; ``scores`` is the csv of every image's measures, in
+    the run folder; ``measures`` are their means.
     """
 
     segmenter: str
@@ -73,6 +84,12 @@ class Segmentation:
     gain: Interval | None
     pooled_dice: float
     failures: float
+    arm: str = "default"
+    num_real: int | None = None
+    seed: int = 0
+    scores: str = ""
+    measures: dict[str, float] = field(default_factory=dict)
+    groups: tuple[Subgroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,8 +187,13 @@ def load_results(path: Path) -> Results:
 
 
 def _segmentation(row: dict[str, Any]) -> Segmentation:
-    gain = row.pop("gain")
-    return Segmentation(dice=Interval(**row.pop("dice")), gain=Interval(**gain) if gain else None, **row)
+    gain, groups = row.pop("gain"), row.pop("groups")
+    return Segmentation(
+        dice=Interval(**row.pop("dice")),
+        gain=Interval(**gain) if gain else None,
+        groups=tuple(Subgroup(one["kind"], one["name"], Interval(**one["dice"])) for one in groups),
+        **row,
+    )
 
 
 def _curve(row: dict[str, Any]) -> Curve:

@@ -37,13 +37,14 @@ class Paths:
 @dataclass
 class Split:
     """How G, S.train, S.val and S.test are drawn, or the file of a split that was; with fewer images than the
-    sizes' sum the same proportions.
+    sizes' sum the same proportions. ``fold``, 0 to 4: S rotated, so that another fifth of it is S.test.
     """
 
     protocol: str = MISSING
     sizes: list[int] = MISSING
     seed: int = MISSING
     file: str | None = MISSING
+    fold: int | None = MISSING
 
 
 @dataclass
@@ -211,10 +212,33 @@ class Segmenter:
     image_size: int = MISSING
     learning_rate: float = MISSING
     batch_size: int = MISSING
-    max_epochs: int = MISSING
+    max_epochs: int | None = MISSING
+    max_steps: int | None = MISSING
     validate_every: int = MISSING
     loss: str = MISSING
+    schedule: str = MISSING
     augmentation: str = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Arm:
+    """What a segmenter trains on beside its samples, and for how long: one arm of a comparison.
+
+    ``real``: the real images, ``s`` (S.train), ``s_and_g`` or ``none``. ``num_real``: only so many of S.train, and
+    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
+    (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
+    as S with this many samples would take. ``world``: what the generator, its base, masks and prompts may see, G
+    (``open``) or the arm's own part of S.train (``closed``).
+    """
+
+    name: str = MISSING
+    real: str = MISSING
+    num_real: int | None = MISSING
+    batches: str = MISSING
+    finetune: bool = MISSING
+    steps_of: int | None = MISSING
+    world: str = MISSING
 
 
 @dataclass
@@ -243,6 +267,7 @@ class Config:
     synthesis: Synthesis = field(default_factory=Synthesis)
     curation: Curation = field(default_factory=Curation)
     segmenter: Segmenter = field(default_factory=Segmenter)
+    arm: Arm = field(default_factory=Arm)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: dict[str, Any] = MISSING
     logger: dict[str, Any] = MISSING

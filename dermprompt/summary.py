@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from dermprompt.data.coverage import digest_for_page
+from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.evaluation.subgroups import subgroups
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.results import (
     Curve,
@@ -19,17 +22,19 @@ from dermprompt.results import (
     Picture,
     Results,
     Segmentation,
+    Subgroup,
     TextObedience,
 )
 from dermprompt.stages.evaluate import read_json, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
+from dermprompt.stages.prepare import load_lesions
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
 from dermprompt.training import read_curves
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
     """Gather what a finished job found out; writes its pictures into the run folder."""
-    config, generator = pipeline.config, _name(pipeline)
+    config, generator, arms = pipeline.config, _name(pipeline), pipeline.arms
     shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
     quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
     masks = text = None
@@ -47,13 +52,13 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         base=config.generator.base.name if generator == "controlnet" else None,
         count=config.synthesis.count,
         segmenter=config.segmenter.name,
-        seed=config.seed,
+        seed=config.segmenter.seed,
         image_size=config.image_size,
         dataset=config.data.name,
         caution=config.caution,
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
         image_quality=tuple(quality),
-        segmentation=tuple(_segmentation(pipeline, arm) for arm in pipeline.arms),
+        segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
         mask_obedience=masks,
         text_obedience=text,
         curves=_curves(pipeline),
@@ -78,26 +83,45 @@ def _work(pipeline: Pipeline) -> dict[str, int]:
     return counted | {"segmenters trained": made.get("train_segmenter", 0)}
 
 
-def _per_image(pipeline: Pipeline, arm: Arm) -> tuple[np.ndarray, float]:
-    found = read_json(pipeline.dice(arm).path / "dice.json")
-    return np.array(list(found["dice"].values())), found["pooled"]
+def _scores(pipeline: Pipeline, arm: Arm) -> dict[str, Scores]:
+    return load_scores(pipeline.scores(arm).path / "scores.csv")
 
 
-def _segmentation(pipeline: Pipeline, arm: Arm) -> Segmentation:
-    config = pipeline.config
-    values, pooled = _per_image(pipeline, arm)
+def _dice(scores: Iterable[Scores]) -> np.ndarray:
+    return np.array([one.dice for one in scores])
+
+
+def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
+    config, scores = pipeline.config, _scores(pipeline, arm)
+    values = _dice(scores.values())
     gain = None
     if arm.count:
-        baseline, _ = _per_image(pipeline, pipeline.arms[0])
-        gain = paired_gain(values, baseline, config.seed)
+        gain = paired_gain(values, _dice(_scores(pipeline, pipeline.arms[0]).values()), config.seed)
+    name = f"scores-{arm.rules.name}.csv"
+    save_scores(scores, folder / name)
     return Segmentation(
         segmenter=arm.settings.name,
         generator=_name(pipeline) if arm.count else None,
         count=arm.count,
         dice=bootstrap_mean(values, config.seed, config.evaluation.bootstraps),
         gain=gain,
-        pooled_dice=pooled,
-        failures=float((values < 0.5).mean()),
+        pooled_dice=pooled(list(scores.values())),
+        failures=float((values < FAILURE).mean()),
+        arm=arm.rules.name,
+        num_real=arm.rules.num_real,
+        seed=arm.settings.seed,
+        scores=name,
+        measures={key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
+        groups=_groups(pipeline, scores),
+    )
+
+
+def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
+    config, (lesions, _) = pipeline.config, load_lesions(pipeline.prepared.path)
+    found = subgroups([lesions[id] for id in scores], scores)
+    return tuple(
+        Subgroup(kind, name, bootstrap_mean(_dice(scores[id] for id in ids), config.seed, config.evaluation.bootstraps))
+        for (kind, name), ids in found.items()
     )
 
 

@@ -23,6 +23,7 @@ from dermprompt.data.findings import listed
 from dermprompt.files import write_json
 
 PARTS = ("generator", "train", "val", "test")
+NUM_FOLDS = 5
 PROTOCOLS = ("paper", "official", "grouped")
 MIN_IMAGES = 8
 
@@ -105,6 +106,32 @@ def draw_split(
         parts = _fill(_units(training, groups if protocol == "grouped" else ()), seed, sizes)
     used = {id: contents[id] for part in parts for id in part}
     return _split_of(parts, protocol, seed, used)
+
+
+def rotate(split: Split, fold: int, groups: Groups = ()) -> Split:
+    """The same G, and S in five folds: one is S.test, of the rest S.val keeps its size and S.train is what is left.
+
+    Over the five folds each image of S is tested once. What stays together in the split does so here.
+
+    Raises:
+        ValueError: there are too few images or groups in S for five folds.
+    """
+    assert 0 <= fold < NUM_FOLDS, fold
+    ids = {*split.train, *split.val, *split.test}
+    own = {id: split.contents[id] for id in ids}
+    groups = groups if split.protocol == "grouped" else ()
+    folds = _fill(_units(own, groups), split.seed, (len(ids) // NUM_FOLDS or 1,) * NUM_FOLDS)
+    rest = {id: own[id] for id in ids.difference(folds[fold])}
+    val_size = min(len(split.val), len(rest) // 2)
+    train, val = _fill(_units(rest, groups), split.seed, (len(rest) - val_size, val_size))
+    parts = [list(split.generator), train, val, folds[fold]]
+    return _split_of(parts, split.protocol, split.seed, split.contents)
+
+
+def subset(ids: Sequence[str], number: int, seed: int) -> tuple[str, ...]:
+    """The first ``number`` of a seeded order of ids, sorted: a smaller subset lies in a larger one."""
+    order = np.random.default_rng([seed, 1]).permutation(len(ids))
+    return tuple(sorted(ids[i] for i in order[:number]))
 
 
 def load_split(path: Path) -> Split:

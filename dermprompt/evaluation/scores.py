@@ -27,7 +27,8 @@ class Scores:
     """Measures of one image, at the resolution of its true mask; ``hd95`` is a share of the diagonal, 0 is best,
     of all others 1. Both masks empty: the best values; one empty: the worst of Dice, IoU and the distances.
 
-    ``common`` and ``total``: pixels in both masks, and the sum of both areas, for the pooled Dice.
+    ``common`` and ``total``: pixels in both masks, and the sum of both areas, for the pooled Dice. ``area``: the
+    true mask's share of the image; ``border``: 1 where it touches the border, else 0.
     """
 
     dice: float
@@ -39,9 +40,11 @@ class Scores:
     surface_dice: float
     common: int
     total: int
+    area: float
+    border: int
 
 
-MEASURES = tuple(field.name for field in dataclasses.fields(Scores) if field.type == "float")
+MEASURES = ("dice", "iou", "jaccard65", "sensitivity", "specificity", "hd95", "surface_dice")
 
 
 def score(pred: Mask, target: Mask) -> Scores:
@@ -63,6 +66,8 @@ def score(pred: Mask, target: Mask) -> Scores:
         surface_dice=surface_dice(one[0], other[0]),
         common=int(np.count_nonzero(one & other)),
         total=int(one.sum() + other.sum()),
+        area=float(target.mean()),
+        border=int(any(edge.any() for edge in (target[0], target[-1], target[:, 0], target[:, -1]))),
     )
 
 

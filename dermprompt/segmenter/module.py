@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 import torch
 from kornia.augmentation import (
+    AugmentationBase2D,
     AugmentationSequential,
-    GeometricAugmentationBase2D,
+    ColorJiggle,
     RandomAffine,
+    RandomElasticTransform,
+    RandomGaussianBlur,
+    RandomGaussianNoise,
     RandomHorizontalFlip,
     RandomVerticalFlip,
 )
 from lightning import LightningModule
-from monai.losses import DiceLoss
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from monai.losses import DiceCELoss, DiceLoss
 from monai.metrics import compute_dice
 from torch import Tensor, nn
 
-# Whether the sums of the soft Dice run over the whole batch (the DCSAU-Net release) or over each image.
-LOSSES = {"dice_batch": True, "dice_sample": False}
-AUGMENTATIONS = ("none", "flips", "affine")
+LOSSES = ("dice_batch", "dice_sample", "dice_ce")
+SCHEDULES = ("constant", "cosine")
+AUGMENTATIONS = ("none", "flips", "affine", "strong")
 
 
 class SegmenterModule(LightningModule):
@@ -32,11 +37,14 @@ class SegmenterModule(LightningModule):
         learning_rate: of Adam (paper: 1e-3).
         seed: of the augmentation.
         loss: ``dice_batch``, 1 - (2 Σ pg + 1) / (Σ p + Σ g + 1) over all pixels of a process's batch, in
-            which large lesions weigh more, or ``dice_sample``, the mean of that over the images.
-        augmentation: ``none``; ``flips``, both ways; or ``affine``, flips, rotation, shift and scale.
+            which large lesions weigh more; ``dice_sample``, the mean of that over the images; or ``dice_ce``,
+            ``dice_sample`` plus the cross-entropy.
+        augmentation: ``none``; ``flips``, both ways; ``affine``, flips, rotation, shift and scale; or
+            ``strong``, that with elastic deformation, colours, blur and noise.
+        schedule: of the learning rate, ``constant`` or ``cosine`` down to 0 at ``max_steps``.
 
     Raises:
-        ValueError: the loss or the augmentation is not one of these.
+        ValueError: the loss, the augmentation or the schedule is not one of these.
     """
 
     def __init__(
@@ -46,12 +54,15 @@ class SegmenterModule(LightningModule):
         seed: int,
         loss: str = "dice_batch",
         augmentation: str = "none",
+        schedule: str = "constant",
+        max_steps: int = 1,
     ) -> None:
         super().__init__()
-        if loss not in LOSSES:
-            raise ValueError(f"segmenter loss: {loss!r} is not one of {', '.join(LOSSES)}")
+        if schedule not in SCHEDULES:
+            raise ValueError(f"segmenter schedule: {schedule!r} is not one of {', '.join(SCHEDULES)}")
         self.network, self.learning_rate, self.seed = network, learning_rate, seed
-        self.loss = DiceLoss(sigmoid=True, batch=LOSSES[loss], smooth_nr=1, smooth_dr=1)
+        self.schedule, self.max_steps = schedule, max_steps
+        self.loss = build_loss(loss)
         # In a tuple, not a submodule: moved to a device, kornia would draw with that device's generator.
         self._augmentation = (build_augmentation(augmentation),)
 
@@ -65,8 +76,9 @@ class SegmenterModule(LightningModule):
         # Kornia takes no generator. In lower precision it would round the coordinates, hence no autocast.
         with torch.random.fork_rng(devices=[]), torch.autocast(images.device.type, enabled=False):
             torch.default_generator.manual_seed(seed)
-            images, masks = self._augmentation[0](images, masks)
-        return images, masks
+            # Kornia's colours are in [0, 1].
+            images, masks = self._augmentation[0](images / 2 + 0.5, masks)
+        return images * 2 - 1, masks
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Give the Dice loss of an augmented batch."""
@@ -81,9 +93,13 @@ class SegmenterModule(LightningModule):
         dice = dice_of_logits(self.network(images), masks).mean()
         self.log("segmenter/val/dice", dice, prog_bar=True, batch_size=len(images), sync_dist=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at a constant learning rate."""
-        return torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam, with the schedule by steps."""
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate)
+        if self.schedule == "constant":
+            return {"optimizer": optimizer}
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
 
 def dice_of_logits(logits: Tensor, masks: Tensor) -> Tensor:
@@ -91,18 +107,38 @@ def dice_of_logits(logits: Tensor, masks: Tensor) -> Tensor:
     return compute_dice((logits > 0).float(), masks, ignore_empty=False)[:, 0]
 
 
+def build_loss(name: str) -> nn.Module:
+    """Build the loss of logits N1HW and masks N1HW.
+
+    Raises:
+        ValueError: the name is not one of ``dice_batch``, ``dice_sample`` and ``dice_ce``.
+    """
+    if name not in LOSSES:
+        raise ValueError(f"segmenter loss: {name!r} is not one of {', '.join(LOSSES)}")
+    # With ``batch`` the sums run over the whole batch, as in the DCSAU-Net release.
+    loss = DiceCELoss if name == "dice_ce" else DiceLoss
+    return loss(sigmoid=True, batch=name == "dice_batch", smooth_nr=1, smooth_dr=1)
+
+
 def build_augmentation(name: str) -> AugmentationSequential:
     """Build what turns (images NCHW, masks N1HW) into augmented ones; masks are resampled to the nearest.
 
     Raises:
-        ValueError: the name is not one of ``none``, ``flips`` and ``affine``.
+        ValueError: the name is not one of ``none``, ``flips``, ``affine`` and ``strong``.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"segmenter augmentation: {name!r} is not one of {', '.join(AUGMENTATIONS)}")
-    steps: list[GeometricAugmentationBase2D] = []
+    steps: list[AugmentationBase2D] = []
     if name != "none":
         steps += [RandomHorizontalFlip(p=0.5), RandomVerticalFlip(p=0.5)]
-    if name == "affine":
+    if name in ("affine", "strong"):
         # What comes in at the border is mirrored in image and mask: no grey corners to learn from.
         steps.append(RandomAffine(180, (0.1, 0.1), (0.8, 1.25), padding_mode="reflection", p=0.5))
+    if name == "strong":
+        steps += [
+            RandomElasticTransform((31, 31), (6.0, 6.0), (0.5, 0.5), padding_mode="reflection", p=0.3),
+            ColorJiggle(0.2, 0.2, 0.2, 0.05, p=0.8),
+            RandomGaussianBlur((5, 5), (0.3, 1.5), p=0.2),
+            RandomGaussianNoise(std=0.05, p=0.2),
+        ]
     return AugmentationSequential(*steps, data_keys=["input", "mask"])

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from dermprompt.curation.agreement import agreement, decide
 from dermprompt.curation.memorisation import calibrate, nearest
+from dermprompt.data.decode import decode_mask
 from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
-from dermprompt.evaluation.overlap import dice, pooled_dice
+from dermprompt.evaluation.scores import save_scores, score
 from dermprompt.files import write_json
 from dermprompt.lesion import images_to_float
 from dermprompt.results import ImageQuality, TextObedience
@@ -28,26 +32,45 @@ from dermprompt.stages.trained import open_segmenter
 BATCH = 32
 
 
-@torch.no_grad()
 def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:
     """Predicted masks uint8 NSS in {0, 1} of images uint8 NSS3."""
+    return np.concatenate([(logits > 0).byte().numpy() for logits in predict_logits(network, images)])
+
+
+@torch.no_grad()
+def predict_logits(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
+    """Logits of images uint8 NSS3, in batches NSS.
+
+    Raises:
+        ValueError: a logit is no number.
+    """
     device = next(network.parameters()).device
-    predictions = []
     for start in range(0, len(images), BATCH):
         batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
-        predictions.append((network(batch)[:, 0] > 0).byte().cpu().numpy())
-    return np.concatenate(predictions)
+        logits = network(batch)[:, 0].float().cpu()
+        if not logits.isfinite().all():
+            raise ValueError("the segmenter gives logits that are no numbers: its training diverged")
+        yield logits
+
+
+def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """The mask uint8 HW in {0, 1} of one image's logits SS, at another size."""
+    resized = functional.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)
+    return (resized[0, 0] > 0).byte().numpy()
 
 
 def evaluate_segmenter(
     config: Config, settings: Segmenter, prepared: Path, cache: Path, trained: Path, folder: Path
 ) -> None:
-    """Dice of every image of S.test (Table 2), as ``dice.json``."""
+    """Score every image of S.test (Table 2) at the resolution of its mask's file, as ``scores.csv``."""
     test = load_part(prepared, cache, "test")
-    predictions = predict_masks(open_segmenter(config, settings, trained), test.images)
-    per_image = dice(predictions, test.masks)
-    rows = {one.id: value for one, value in zip(test.lesions, per_image.tolist(), strict=True)}
-    write_json(folder / "dice.json", {"dice": rows, "pooled": pooled_dice(predictions, test.masks)})
+    batches = predict_logits(open_segmenter(config, settings, trained), test.images)
+    predictions = chain.from_iterable(batches)
+    scores = {}
+    for lesion, logits in zip(test.lesions, predictions, strict=True):
+        mask = decode_mask(lesion.mask.read_bytes(), config.data.mask_threshold).pixels
+        scores[lesion.id] = score(enlarge(logits, mask.shape), mask)
+    save_scores(scores, folder / "scores.csv")
 
 
 def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:

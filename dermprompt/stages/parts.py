@@ -14,7 +14,7 @@ from torch import Tensor
 from dermprompt.data.cache import load_cache
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import Template
-from dermprompt.stages.prepare import load_lesions
+from dermprompt.stages.prepare import load_known, load_lesions, real_ids
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
 
@@ -35,12 +35,20 @@ class Part:
         return tuple(template.compose(one.diagnosis, one.attributes) for one in self.lesions)
 
 
-def load_part(prepared: Path, cache: Path, name: str) -> Part:
-    """Load ``generator``, ``train``, ``val`` or ``test``."""
+def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = None) -> Part:
+    """Load ``generator``, ``train``, ``val`` or ``test``; of S.train and S.val what an arm has of them."""
     lesions, split = load_lesions(prepared)
-    pictures = load_cache(cache, getattr(split, name))
-    chosen = pictures.rows
-    return Part(tuple(lesions[id] for id in pictures.ids), pictures.images[chosen], pictures.masks[chosen])
+    return _load([lesions[id] for id in real_ids(split, name, num_real)], cache)
+
+
+def load_known_part(known: Path, cache: Path) -> Part:
+    """Load what generators, masks and prompts may see."""
+    return _load(load_known(known), cache)
+
+
+def _load(lesions: list[Lesion], cache: Path) -> Part:
+    pictures = load_cache(cache, [one.id for one in lesions])
+    return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.findings import check_findings
 from dermprompt.data.index import lesion_of, load_index, read_index
 from dermprompt.data.phantom import write_phantom
-from dermprompt.data.split import Split, draw_split, load_split
+from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.files import write_bytes, write_json
 from dermprompt.lesion import Lesion
 from dermprompt.schema import Config
@@ -83,16 +83,16 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
 
 
 def _split(config: Config, lesions: list[Lesion], contents: dict[str, str]) -> Split:
-    """The split of a file, or one drawn as configured."""
-    settings = config.data.split
+    """The split of a file, or one drawn as configured; rotated where a fold is asked for."""
+    settings, groups = config.data.split, _groups(lesions, config.data.clusters)
     if settings.file is not None:
         split = load_split(Path(settings.file).expanduser())
         split.check(contents)
-        return split
-    folders = {one.id: one.part for one in lesions}
-    sizes = tuple(settings.sizes)
-    groups = _groups(lesions, config.data.clusters)
-    return draw_split(contents, settings.protocol, settings.seed, sizes, groups, folders)  # type: ignore[arg-type]
+    else:
+        folders = {one.id: one.part for one in lesions}
+        sizes = tuple(settings.sizes)
+        split = draw_split(contents, settings.protocol, settings.seed, sizes, groups, folders)  # type: ignore[arg-type]
+    return split if settings.fold is None else rotate(split, settings.fold, groups)
 
 
 def _groups(lesions: list[Lesion], clusters: str | None) -> list[tuple[str, ...]]:
@@ -103,6 +103,31 @@ def _groups(lesions: list[Lesion], clusters: str | None) -> list[tuple[str, ...]
             same.setdefault(one.lesion_id, []).append(one.id)
     near = [] if clusters is None else load_clusters(clusters_path(clusters))
     return [*map(tuple, same.values()), *near]
+
+
+def list_known(config: Config, prepared: Path, world: str, num_real: int | None, folder: Path) -> str:
+    """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test."""
+    lesions, split = load_lesions(prepared)
+    ids = split.generator if world == "open" else real_ids(split, "train", num_real)
+    known = [lesions[id] for id in ids]
+    rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in known]
+    write_json(folder / "known.json", rows)
+    content = [[one.id, one.diagnosis, one.attributes, split.contents[one.id]] for one in known]
+    return sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
+    """The ids of a part, or of S.train only so many, and of S.val in proportion."""
+    ids: tuple[str, ...] = getattr(split, part)
+    if num_real is None or part not in ("train", "val"):
+        return ids
+    number = num_real if part == "train" else max(1, round(len(ids) * num_real / len(split.train)))
+    return subset(ids, number, split.seed)
+
+
+def load_known(known: Path) -> list[Lesion]:
+    """The lesions that :func:`list_known` wrote."""
+    return [lesion_of(row) for row in json.loads((known / "known.json").read_text())]
 
 
 def load_lesions(prepared: Path) -> tuple[dict[str, Lesion], Split]:

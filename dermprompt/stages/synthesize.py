@@ -32,8 +32,8 @@ from dermprompt.prompts.sampler import (
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.schema import Config
-from dermprompt.stages.parts import load_part
-from dermprompt.stages.prepare import load_lesions
+from dermprompt.stages.parts import load_known_part, load_part
+from dermprompt.stages.prepare import load_known
 from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record
 from dermprompt.synthesis.card import LabelKey, write_card
@@ -41,11 +41,11 @@ from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition
 
 
-def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
+def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
     """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
-    source = mask_source(config, prepared, cache)
+    source = mask_source(config, known, cache)
     size = config.synthesis.batch_size
-    ids = [one.id for one in training_lesions(prepared)]
+    ids = [one.id for one in load_known(known)]
     for number in progress(numbers, "masks", "batches"):
         indices = range(number * size, (number + 1) * size)
         masks = source.draw(indices)
@@ -57,19 +57,19 @@ def draw_masks(config: Config, prepared: Path, cache: Path, folder: Path, number
         write_json(batch_record(folder, number), rows)
 
 
-def mask_source(config: Config, prepared: Path, cache: Path) -> AutomaticMasks | RealisticMasks | TransformedMasks:
-    """Where new masks come from; of real masks only G's are seen."""
+def mask_source(config: Config, known: Path, cache: Path) -> AutomaticMasks | RealisticMasks | TransformedMasks:
+    """Where new masks come from; of real masks only those that are known are seen."""
     settings = plain(config.masks)
     name = settings.pop("name")
     if name in ("paper_code", "paper_text"):
         return AutomaticMasks(size=config.image_size, seed=config.seed, **settings)
-    real = np.asarray(load_part(prepared, cache, "generator").masks)
+    real = np.asarray(load_known_part(known, cache).masks)
     if name == "realistic":
         return RealisticMasks(real, config.image_size, config.seed, **settings)
     return TransformedMasks(real, config.seed, **settings)
 
 
-def prompt_source(config: Config, prepared: Path) -> Prompts:
+def prompt_source(config: Config, known: Path) -> Prompts:
     """The sampler of prompts; a generator without text gets none.
 
     Raises:
@@ -79,13 +79,13 @@ def prompt_source(config: Config, prepared: Path) -> Prompts:
     settings = config.prompts
     if config.generator.name == "pix2pixhd" or settings.sampler == "empty":
         return EmptyPrompts()
-    known = training_lesions(prepared)
-    unseen = Vocabulary.of(known).unseen(*_asked_for(settings))
+    lesions = load_known(known)
+    unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
     if unseen and settings.unseen == "error":
         raise ValueError(f"prompts.unseen=error: {unseen}")
     if unseen:
         print(f"warning: {unseen}")
-    source = _sampler(settings, known, config.seed)
+    source = _sampler(settings, lesions, config.seed)
     for label in source.shares():
         compose(config, label)  # a code without a name must not wait until sampling
     return source
@@ -106,12 +106,6 @@ def _sampler(settings: schema.Prompts, known: list[Lesion], seed: int) -> Prompt
     return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](known, seed)
 
 
-def training_lesions(prepared: Path) -> list[Lesion]:
-    """The lesions of G."""
-    lesions, split = load_lesions(prepared)
-    return [lesions[id] for id in split.generator]
-
-
 def compose(config: Config, label: Label | None) -> str:
     """The prompt of a label; empty where nothing is asked for."""
     if label is None:
@@ -121,7 +115,7 @@ def compose(config: Config, label: Label | None) -> str:
 
 def synthesize(
     config: Config,
-    prepared: Path,
+    known: Path,
     masks: Path,
     trained: Path,
     base: Path | None,
@@ -129,7 +123,7 @@ def synthesize(
     numbers: list[int],
 ) -> None:
     """Draw batches of new samples: drawn masks, drawn prompts."""
-    prompts, size = prompt_source(config, prepared), config.synthesis.batch_size
+    prompts, size = prompt_source(config, known), config.synthesis.batch_size
 
     def condition(index: int) -> Condition:
         mask = np.load(masks / f"{index // size:05d}.npy")[index % size]
@@ -139,7 +133,7 @@ def synthesize(
         return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
     _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
-    _write_card(config, prompts, training_lesions(prepared), trained.name, folder)
+    _write_card(config, prompts, load_known(known), trained.name, folder)
 
 
 def _write_card(config: Config, prompts: Prompts, known: list[Lesion], name: str, folder: Path) -> None:

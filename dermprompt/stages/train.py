@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
 from dermprompt.generator.codec import PCACodec
@@ -20,17 +21,19 @@ from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
-from dermprompt.segmenter.batches import SegmentationBatches, ordered_loader
+from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
-from dermprompt.stages.parts import Part, load_part, load_samples
+from dermprompt.stages.parts import load_known_part, load_part, load_samples
 from dermprompt.stages.trained import build_network, open_base
 from dermprompt.stages.trainer import trainer_factory
 from dermprompt.training import fit
 
+Pairs = tuple[np.ndarray, np.ndarray]
 
-def training_images(config: Config, prepared: Path, cache: Path) -> TrainingImages:
-    """G, with its prompts."""
-    part = load_part(prepared, cache, "generator")
+
+def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
+    """What a generator may see, with its prompts."""
+    part = load_known_part(known, cache)
     images, masks = part.tensors()
     return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]))
 
@@ -42,9 +45,9 @@ def _denoising(config: Config, settings: Any) -> dict[str, Any]:
     return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
 
-def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
-    """Train the scratch base on G and save it in diffusers' format."""
-    settings, data = config.generator.base, training_images(config, prepared, cache)
+def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
+    """Train the scratch base and save it in diffusers' format."""
+    settings, data = config.generator.base, training_images(config, known, cache)
     torch.manual_seed(config.seed)
     codec = PCACodec.fit(images_to_float(data.images), channels=settings.latent_channels)
     base = build_scratch(
@@ -70,9 +73,9 @@ def train_base(config: Config, prepared: Path, cache: Path, folder: Path) -> Non
         module.finished().save(folder)
 
 
-def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, folder: Path) -> None:
-    """Train the control copy on G and export it in diffusers' format."""
-    settings, data = config.generator, training_images(config, prepared, cache)
+def train_controlnet(config: Config, known: Path, cache: Path, base: Path, folder: Path) -> None:
+    """Train the control copy and export it in diffusers' format."""
+    settings, data = config.generator, training_images(config, known, cache)
     torch.manual_seed(config.seed)
     frozen = open_base(config, base)
     latents = encode_latents(frozen.codec, data, settings.augmentation)
@@ -90,9 +93,9 @@ def train_controlnet(config: Config, prepared: Path, cache: Path, base: Path, fo
         module.finished().save_pretrained(folder / "controlnet")
 
 
-def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
-    """Train the rival on G."""
-    settings, data = config.generator, training_images(config, prepared, cache)
+def train_pix2pixhd(config: Config, known: Path, cache: Path, folder: Path) -> None:
+    """Train the rival."""
+    settings, data = config.generator, training_images(config, known, cache)
     torch.manual_seed(config.seed)
     shape = {
         "base_channels": settings.base_channels,
@@ -123,34 +126,71 @@ def train_pix2pixhd(config: Config, prepared: Path, cache: Path, folder: Path) -
 def train_segmenter(
     config: Config, settings: Segmenter, prepared: Path, cache: Path, sources: dict[str, Any], folder: Path
 ) -> None:
-    """Train on S.train and, when ``sources`` names a synthetic set, its samples; S.val is real alone.
+    """Train on the real images and the samples of an arm; S.val is real alone. The last weights are kept.
 
-    ``sources``: ``samples`` (folder or None), ``count``, ``decisions`` (a curation's folder or None).
+    ``sources``: the arm (:class:`~dermprompt.schema.Arm`), and its samples: ``samples`` (a folder or None),
+    ``count``, ``decisions`` (a curation's folder or None).
     """
-    train, val = (load_part(prepared, cache, name) for name in ("train", "val"))
-    images, masks = _with_samples(train, settings.image_size, sources)
-    torch.manual_seed(config.seed)
+    real, drawn = _real_pairs(prepared, cache, sources), _drawn_pairs(settings.image_size, sources)
+    validation = SegmentationBatches(*load_part(prepared, cache, "val", sources["num_real"]).tensors())
+    torch.manual_seed(settings.seed)
     network = build_network(settings)
-    module = SegmenterModule(network, settings.learning_rate, config.seed, settings.loss, settings.augmentation)
-    batches = SegmentationBatches(torch.from_numpy(images), torch.from_numpy(masks))
-    loader = make_loader(batches, len(images), settings.batch_size, config.seed, *rank_and_size())
-    validation = ordered_loader(SegmentationBatches(*val.tensors()), settings.batch_size)
-    fit(
-        module,
-        loader,
-        trainer_factory(config, folder, "segmenter"),
-        folder,
-        config.seed,
-        max_epochs=settings.max_epochs,
-        validation=validation,
-        validate_every=settings.validate_every,
-    )
+    phases = {folder / "pretraining": drawn, folder: real} if sources["finetune"] else {folder: [*real, *drawn]}
+    for place, pairs in phases.items():
+        place.mkdir(exist_ok=True)
+        num_real = sum(len(images) for images, _ in real)
+        loader = _segmenter_loader(settings, pairs, num_real if sources["batches"] == "half_real" else None)
+        steps = num_steps(settings, len(loader), num_real, sources["steps_of"])
+        module = SegmenterModule(
+            network,
+            settings.learning_rate,
+            settings.seed,
+            settings.loss,
+            settings.augmentation,
+            settings.schedule,
+            steps,
+        )
+        fit(
+            module,
+            loader,
+            trainer_factory(config, place, "segmenter"),
+            place,
+            settings.seed,
+            max_steps=steps,
+            validation=ordered_loader(validation, settings.batch_size),
+            validate_every=settings.validate_every,
+        )
     if is_first_rank():
         save_weights(network, folder / "network.safetensors")
 
 
-def _with_samples(train: Part, size: int, sources: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def _real_pairs(prepared: Path, cache: Path, sources: dict[str, Any]) -> list[Pairs]:
+    """Images and masks of the real parts that an arm trains on."""
+    names = {"s": ["train"], "s_and_g": ["train", "generator"], "none": []}[sources["real"]]
+    parts = [load_part(prepared, cache, name, sources["num_real"]) for name in names]
+    return [(part.images, part.masks) for part in parts]
+
+
+def _drawn_pairs(size: int, sources: dict[str, Any]) -> list[Pairs]:
     if sources["samples"] is None:
-        return train.images, train.masks
+        return []
     samples = load_samples(sources["samples"], sources["count"], size, sources["decisions"])
-    return np.concatenate([train.images, samples.images]), np.concatenate([train.masks, samples.masks])
+    return [(samples.images, samples.masks)]
+
+
+def _segmenter_loader(settings: Segmenter, pairs: list[Pairs], num_half: int | None) -> DataLoader[Any]:
+    images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*pairs, strict=True))
+    data, share = SegmentationBatches(images, masks), rank_and_size()
+    if num_half is None:
+        return make_loader(data, len(images), settings.batch_size, settings.seed, *share)
+    return half_real_loader(data, num_half, settings.batch_size, settings.seed, *share)
+
+
+def num_steps(settings: Segmenter, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:
+    """How many steps a segmenter trains for: as configured, or as with ``steps_of`` samples at these epochs."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    assert settings.max_epochs is not None
+    if steps_of is not None:
+        steps_an_epoch = max(1, (num_real + steps_of) // settings.batch_size)
+    return settings.max_epochs * steps_an_epoch

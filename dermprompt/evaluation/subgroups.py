@@ -1,0 +1,34 @@
+"""Which test images belong together: by diagnosis, attribute, size of the lesion, and whether it is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dermprompt.evaluation.scores import Scores
+from dermprompt.lesion import Lesion
+
+# Upper bounds of the lesion's share of the image.
+SIZES = ((0.1, "below 10 %"), (0.3, "10 to 30 %"), (1.01, "above 30 %"))
+
+
+def subgroups(lesions: Sequence[Lesion], scores: Mapping[str, Scores]) -> dict[tuple[str, str], list[str]]:
+    """Ids by (kind, name); an image stands in one group of most kinds, and in one for each of its attributes.
+
+    ``scores`` gives each image's true area and contact with the border.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in sorted(lesions, key=lambda lesion: lesion.id):
+        for group in _groups_of(one, scores[one.id]):
+            groups.setdefault(group, []).append(one.id)
+    kinds = ("diagnosis", "size", "border", "attribute")
+    return dict(sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1])))
+
+
+def _groups_of(lesion: Lesion, score: Scores) -> list[tuple[str, str]]:
+    size = next(name for bound, name in SIZES if score.area < bound)
+    return [
+        ("diagnosis", lesion.diagnosis or "unknown"),
+        ("size", size),
+        ("border", "touches" if score.border else "inside"),
+        *(("attribute", name) for name in lesion.attributes or ()),
+    ]
