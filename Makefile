@@ -46,7 +46,7 @@ table2: setup need-root ## the paper's Table 2: ROOT=...
 	$(RUN) +experiment=table2 $(DATA) $(ARGS)
 
 report: setup ## write a sweep's page again from its results: FOLDER=runs/...
-	$(BIN)/python -m dermprompt.report $(FOLDER)
+	$(BIN)/python -m dermprompt.sweep $(FOLDER)
 
 docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .

@@ -174,8 +174,8 @@ class Pipeline(DataPipeline):
     def arms(self) -> tuple[Arm, ...]:
         """The arm that is asked for; before it S only, as far as the arm has it, where samples are added."""
         config = self.config
-        own = Arm(config.segmenter, config.synthesis.count, config.arm)
-        return (Arm(config.segmenter, 0, s_only(config.arm.num_real)), own) if own.count else (own,)
+        own = Arm(config.segmenter, config.synthesis.count, self.rules)
+        return (Arm(config.segmenter, 0, s_only(self.rules.num_real)), own) if own.count else (own,)
 
     @property
     def judge(self) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from dermprompt.config import plain
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
-from dermprompt.schema import Config
+from dermprompt.schema import Arm, Config
 from dermprompt.store import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.
@@ -68,10 +69,16 @@ class DataPipeline:
         recipe = Recipe("prepare", f"split-{data.split.protocol}", 2, settings, (self.indexed.digest, cache.digest))
         return self._make(recipe, "prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path)
 
+    @property
+    def rules(self) -> Arm:
+        """The arm that is asked for, where all of S.train is no number."""
+        arm = self.config.arm
+        return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
+
     @cached_property
     def known(self) -> Artifact:
         """The lesions that generators, masks and prompts may see; the same in all folds."""
-        arm = self.config.arm
+        arm = self.rules
         settings = {"world": arm.world, "num_real": arm.num_real if arm.world == "closed" else None}
         recipe = Recipe("prepare", f"known-{arm.world}", 1, settings, (self.prepared.digest,))
         return self._make(recipe, "prepare:list_known", 0.1, prepared=self.prepared.path, **settings)

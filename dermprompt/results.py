@@ -90,6 +90,35 @@ class Segmentation:
     scores: str = ""
     measures: dict[str, float] = field(default_factory=dict)
     groups: tuple[Subgroup, ...] = ()
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One arm over its seeds: the mean Dice, and what it is against the control (None for the control itself).
+
+    ``adjusted`` is the comparison's p after Holm's correction among the exploratory rows; the intervals of those
+    are simultaneous. ``primary``: the one comparison that was named beforehand.
+    """
+
+    arm: str
+    count: int
+    dice: Interval
+    against: Comparison | None = None
+    adjusted: float | None = None
+    primary: bool = False
+
+
+@dataclass(frozen=True)
+class ArmTable:
+    """All arms of one data set, size, segmenter and number of real images."""
+
+    dataset: str
+    image_size: int
+    segmenter: str
+    num_real: int | None
+    control: str
+    rows: tuple[ArmRow, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +170,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a job found out. What was asked stands first."""
+    """All that a job found out. What was asked stands first.
+
+    ``primary``: the comparison named beforehand (``ours``, ``control``, ``hash``). ``test_reads``: how many trained
+    segmenters this store has scored on S.test, of this and of all other jobs.
+    """
 
     experiment: str
     command: str
@@ -154,6 +187,8 @@ class Results:
     dataset: str
     caution: str | None
     data: dict[str, Any]
+    primary: dict[str, str] = field(default_factory=dict)
+    test_reads: int = 0
     image_quality: tuple[ImageQuality, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
     mask_obedience: MaskObedience | None = None

@@ -242,9 +242,18 @@ class Arm:
 
 
 @dataclass
-class Evaluation:
-    """The fixed judge, and how much is shown."""
+class Primary:
+    """The one comparison that decides, named before S.test is read: two arms by name."""
 
+    ours: str = MISSING
+    control: str = MISSING
+
+
+@dataclass
+class Evaluation:
+    """The fixed judge, the primary comparison, and how much is shown."""
+
+    primary: Primary = field(default_factory=Primary)
     judge: Segmenter = field(default_factory=Segmenter)
     bootstraps: int = MISSING
     gallery: int = MISSING

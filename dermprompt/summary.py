@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from dermprompt.config import plain
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
-from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS, bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import subgroups
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.results import (
@@ -56,6 +59,8 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         image_size=config.image_size,
         dataset=config.data.name,
         caution=config.caution,
+        primary=_primary(pipeline),
+        test_reads=len(list((pipeline.store.root / "evaluate").glob("scores-*"))),
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
         image_quality=tuple(quality),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
@@ -66,6 +71,13 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
     )
+
+
+def _primary(pipeline: Pipeline) -> dict[str, str]:
+    """The comparison named beforehand, with a hash of it and of the rule by which it is decided."""
+    named = plain(pipeline.config.evaluation.primary)
+    rule = {**named, "measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
+    return {**named, "hash": hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]}
 
 
 def _name(pipeline: Pipeline) -> str | None:
@@ -110,6 +122,7 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
         arm=arm.rules.name,
         num_real=arm.rules.num_real,
         seed=arm.settings.seed,
+        fold=config.data.split.fold,
         scores=name,
         measures={key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
         groups=_groups(pipeline, scores),

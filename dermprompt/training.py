@@ -79,6 +79,7 @@ def _quiet() -> None:
         r".*LeafSpec",
         "Found .* in eval mode",
         "Using ModelCheckpoint with manual",
+        "Default grid_sample and affine_grid",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "dermprompt"
 ROOMS = {"data", "masks", "prompts", "generator", "synthesis", "curation", "segmenter", "evaluation", "report"}
 # What every room may import.
 FLOOR = {"lesion", "results", "files"}
-HYDRA_USERS = {"__main__.py", "config.py", "schema.py", "report/callback.py"}
+HYDRA_USERS = {"__main__.py", "config.py", "schema.py", "sweep.py"}
 
 
 def modules() -> dict[str, ast.Module]:

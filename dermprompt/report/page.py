@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from dermprompt.report import figures, tables
 from dermprompt.report.tables import Job, Source
-from dermprompt.results import Interval, MaskObedience, Segmentation, TextObedience
+from dermprompt.results import ArmTable, Interval, MaskObedience, Segmentation, TextObedience
 
 VERDICTS = {
     "up": "the interval lies above 0, a gain is shown",
@@ -48,16 +48,22 @@ class ObedienceRow:
     text: TextObedience | None
 
 
-def write_page(jobs: Sequence[Job], folder: Path, title: str, failed: Sequence[tuple[str, str]] = ()) -> Path:
+def write_page(
+    jobs: Sequence[Job],
+    folder: Path,
+    title: str,
+    failed: Sequence[tuple[str, str]] = (),
+    arms: Sequence[ArmTable] = (),
+) -> Path:
     """Write ``index.html`` (self-contained) and ``report.md`` with its charts into ``folder``.
 
     Each job is its run folder, to which its pictures' paths are relative, and its results.
-    ``failed`` holds names and errors of jobs without results. Returns the path of ``index.html``.
-    Raises FileNotFoundError for a picture that the results name and the run folder lacks.
+    ``failed`` holds names and errors of jobs without results, ``arms`` the comparisons between jobs. Returns the
+    path of ``index.html``. Raises FileNotFoundError for a picture that the results name and the run folder lacks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
-    context = {"title": title, "failed": failed, **build_context(jobs)}
+    context = {"title": title, "failed": failed, **build_context(jobs, arms)}
     for name in ("gains", "curves"):
         if context[name]:
             # A file of its own has no ink to inherit: mid grey reads on white and on black.
@@ -68,13 +74,15 @@ def write_page(jobs: Sequence[Job], folder: Path, title: str, failed: Sequence[t
     return folder / "index.html"
 
 
-def build_context(jobs: Sequence[Job]) -> dict[str, Any]:
+def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[str, Any]:
     """Gather everything that the templates show, in the page's order."""
     runs, quality, obedience = run_rows(jobs), tables.quality_tables(jobs), obedience_rows(jobs)
     curves = [curve for _, results in jobs for curve in results.curves]
     gains = _gains(runs)
     return {
-        "headlines": headlines(jobs),
+        "headlines": (*primary_sentences(arms), *headlines(jobs)),
+        "arms": arms,
+        "test_reads": max((results.test_reads for _, results in jobs), default=0),
         "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
         "asked": asked(jobs),
         "commands": tables.distinct(results.command for _, results in jobs),
@@ -93,6 +101,28 @@ def build_context(jobs: Sequence[Job]) -> dict[str, Any]:
         "jobs": jobs,
         "paper": tables,
     }
+
+
+def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
+    """Say what the comparisons named beforehand came to."""
+    return tuple(
+        f"{row.arm} against {table.control}, {arm_setting(table)}: {tables.interval_text(row.against.gain, '+')} Dice, "
+        f"{row.against.verdict}{_over(row.against.gain)}"
+        for table in arms
+        for row in table.rows
+        if row.primary and row.against
+    )
+
+
+def arm_setting(table: ArmTable) -> str:
+    """The setting of a comparison, for captions."""
+    real = "all of S.train" if table.num_real is None else f"{table.num_real} real images"
+    segmenter = tables.SEGMENTERS.get(table.segmenter, table.segmenter)
+    return f"{segmenter}, {real}, {table.dataset}, {table.image_size} px"
+
+
+def _over(interval: Interval) -> str:
+    return "" if interval.over != "images" else " (over test images alone: other trainings may differ)"
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -271,6 +301,8 @@ def _environment(folder: Path) -> Environment:
         "md": _markdown,
         "interval": tables.interval_text,
         "count": tables.count_label,
+        "setting": arm_setting,
+        "plain": tables.is_plain,
         "sign": tables.gain_sign,
     }
     return environment

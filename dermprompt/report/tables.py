@@ -187,11 +187,17 @@ def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
     """Build Table 2, one table per setting and segmenter, in the order in which they appear."""
     found: dict[tuple[Setting, str], dict[tuple[Source | None, int], list[Run[Segmentation]]]] = {}
     for path, results in jobs:
-        for cell in results.segmentation:
+        for cell in filter(is_plain, results.segmentation):
             source = source_of(results, cell.generator) if cell.generator else None
             table = found.setdefault((setting_of(results), cell.segmenter), {})
             table.setdefault((source, cell.count), []).append(Run(path.name, results.seed, cell))
     return tuple(_dice_table(setting, segmenter, runs) for (setting, segmenter), runs in found.items())
+
+
+def is_plain(cell: Segmentation) -> bool:
+    """Whether a segmenter was trained as in the paper's Table 2: S.train, or it and a generator's samples."""
+    plain = ("default", "s_only", *(f"{cell.generator}_{k}" for k in ("1k", "3k", "5k")))
+    return cell.num_real is None and cell.arm in plain
 
 
 def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:

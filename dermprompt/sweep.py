@@ -1,7 +1,8 @@
-"""Hydra's callback that keeps a sweep's page up to date."""
+"""A sweep's page: kept up to date by Hydra's callback, and written again by ``python -m dermprompt.sweep FOLDER``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
 
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
+    from dermprompt.comparison import arm_tables
     from dermprompt.report.page import write_page
     from dermprompt.results import load_results
 
@@ -54,4 +56,26 @@ def write_sweep_page(sweep: Path) -> Path | None:
     for _, results in jobs:
         made = {key: made.get(key, 0) + number for key, number in results.work.items()}
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
-    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed)
+    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arm_tables(jobs))
+
+
+def main() -> None:
+    """Write the page of the folder that the command line names, of a sweep or of one job."""
+    from dermprompt.report.page import write_page
+    from dermprompt.results import load_results
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m dermprompt.sweep FOLDER   (make report FOLDER=runs/...)")
+    folder = Path(sys.argv[1])
+    if (folder / "results.json").exists():
+        results = load_results(folder / "results.json")
+        print(write_page([(folder, results)], folder, f"dermprompt · {results.experiment}"))
+        return
+    page = write_sweep_page(folder)
+    if page is None:
+        sys.exit(f"error: {folder}: no results.json in it, nor in its folders")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Arms: what each trains on, for how long, on what its recipes depend, and how a sweep compares them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miniature import CONF, compose, miniature, run
+
+from dermprompt.comparison import arm_tables, shared
+from dermprompt.pipeline import Pipeline
+from dermprompt.results import Interval, Results, Segmentation, load_results
+from dermprompt.segmenter.batches import HalfRealOrder
+from dermprompt.stages.train import num_steps
+from dermprompt.store import PlanningStore
+from dermprompt.sweep import write_sweep_page
+
+ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_composes_under_its_own_name(arm: str) -> None:
+    config = compose(f"arm={arm}", "data.root=/data")
+    assert config.arm.name == arm
+    assert (config.synthesis.count == 0) == arm.startswith("s_")
+    assert (config.generator.name == "none") == arm.startswith("s_")
+
+
+def test_strong_augmentation_survives_the_scale() -> None:
+    assert compose("arm=s_strong_1k", "scale=small", "data.root=/x").segmenter.augmentation == "strong"
+
+
+def _planned(folder: Path, *overrides: str) -> Pipeline:
+    config = compose(*miniature("controlnet", "synthesis.count=8", *overrides))
+    return Pipeline(config, PlanningStore(folder))
+
+
+def test_generators_do_not_depend_on_the_arm_in_an_open_world(tmp_path: Path) -> None:
+    plain = _planned(tmp_path)
+    for override in ("arm.num_real=5", "segmenter.seed=3", "arm.batches=half_real", "arm.name=other"):
+        assert _planned(tmp_path, override).samples.digest == plain.samples.digest, override
+
+
+def test_a_closed_world_has_generators_of_its_own(tmp_path: Path) -> None:
+    worlds = [("arm.world=open",), ("arm.world=closed",), ("arm.world=closed", "arm.num_real=5")]
+    assert len({_planned(tmp_path, *world).samples.digest for world in worlds}) == 3
+
+
+def test_s_only_is_shared_by_all_arms_of_a_size(tmp_path: Path) -> None:
+    first = _planned(tmp_path, "arm.batches=half_real", "arm.num_real=5")
+    other = _planned(tmp_path, "arm.finetune=true", "arm.num_real=5")
+    assert first.segmenter(first.arms[0]).path == other.segmenter(other.arms[0]).path
+    assert first.segmenter(first.arms[1]).path != other.segmenter(other.arms[1]).path
+
+
+def test_all_of_s_train_is_no_number(tmp_path: Path) -> None:
+    plain, numbered = _planned(tmp_path), _planned(tmp_path, "arm.num_real=700")
+    assert plain.segmenter(plain.arms[1]).path == numbered.segmenter(numbered.arms[1]).path
+
+
+def test_in_every_fold_the_generator_is_the_same(tmp_path: Path) -> None:
+    overrides = miniature("pix2pixhd", "synthesis.count=4", "stage=train_generator")
+    for fold in ("null", "0", "4"):
+        run(tmp_path, *overrides, f"data.split.fold={fold}")
+    assert len(list((tmp_path / "store" / "train_generator").iterdir())) == 1
+    splits = [json.loads(p.read_text())["parts"] for p in (tmp_path / "store").glob("prepare/split-*/split.json")]
+    assert len({json.dumps(one["generator"]) for one in splits}) == 1
+    assert len({json.dumps(one["test"]) for one in splits}) == 3
+
+
+def test_steps() -> None:
+    settings = compose("data.root=/x").segmenter
+    assert num_steps(settings, 2, 700, None) == 350 * 2
+    assert num_steps(settings, 2, 700, 5000) == 350 * (5700 // 256)
+    settings.max_steps = 123
+    assert num_steps(settings, 2, 700, 5000) == 123
+
+
+def test_half_of_every_batch_is_real() -> None:
+    order = HalfRealOrder(num_rows=40, num_real=10, batch_size=8, seed=0)
+    batches = list(order)
+    assert len(batches) == len(order) == 5
+    assert all(sum(row < 10 for row in batch) == 4 for batch in batches)
+    rows = np.bincount(np.concatenate(batches), minlength=40)
+    assert set(rows[:10]) == {2}
+    assert rows[10:].max() == 1
+    assert list(order) == batches
+    order.set_epoch(1)
+    assert list(order) != batches
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("arm.real=none", "arm.real=none with synthesis.count=0"),
+        ("arm.batches=half_real", "arm.batches=half_real with synthesis.count=0"),
+        ("arm.finetune=true", "arm.finetune=true with synthesis.count=0"),
+        ("arm.num_real=701", "at most the 700 of S.train"),
+        ("arm.num_real=0", "arm.num_real=0"),
+        ("arm.world=other", "allowed are open, closed"),
+        ("data.split.fold=5", "data.split.fold=5: 0 to 4"),
+        ("segmenter.max_steps=5", "one of them, the other null"),
+    ],
+)
+def test_what_cannot_be_is_said(override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        compose("data.root=/x", "synthesis.count=0", override)
+
+
+def test_arms_run_and_are_compared(tmp_path: Path) -> None:
+    own = "evaluation.primary={ours:pix2pixhd_1k,control:s_strong_1k}"
+    small = [*miniature("pix2pixhd"), "synthesis.count=8", own]
+    without = [one for one in miniature("none") if one != "generator=none"] + [own]
+    jobs = {
+        "only": [*without, "arm=s_only"],
+        "strong": [*without, "arm=s_strong_1k", "arm.steps_of=8"],
+        "with_g": [*without, "arm=s_plus_g"],
+        "ours": [*small, "arm=pix2pixhd_1k"],
+        "half": [*small, "arm=half_real"],
+        "alone": [*small, "arm=synthetic_only"],
+        "fine": [*small, "arm=finetuned"],
+    }
+    for job, overrides in jobs.items():
+        run(tmp_path, *overrides, job=job)
+    results = [(path.parent, load_results(path)) for path in sorted((tmp_path / "runs").glob("*/results.json"))]
+    (table,) = arm_tables(results)
+    assert table.control == "s_strong_1k"
+    assert {row.arm for row in table.rows} == {
+        *("s_only", "s_strong_1k", "s_plus_g", "pix2pixhd_1k", "half_real", "synthetic_only", "finetuned")
+    }
+    assert [row.arm for row in table.rows if row.primary] == ["pix2pixhd_1k"]
+    assert [row.arm for row in table.rows if row.against is None] == ["s_strong_1k"]
+    assert all((row.adjusted is None) == (row.primary or row.against is None) for row in table.rows)
+    page = write_sweep_page(tmp_path / "runs")
+    assert page is not None
+    assert "control: s_strong_1k" in page.read_text()
+    assert "pix2pixhd_1k against s_strong_1k" in page.read_text()
+
+
+def _job(folder: Path, arm: str, seed: int, dice: list[float]) -> tuple[Path, Results]:
+    folder.mkdir()
+    lines = [f"i{k},{value},0,0,0,0,0,0,0,0,0,0" for k, value in enumerate(dice)]
+    head = "id,dice,iou,jaccard65,sensitivity,specificity,hd95,surface_dice,common,total,area,border"
+    (folder / "scores.csv").write_text("\n".join([head, *lines]) + "\n")
+    cell = Segmentation("unet", None, 0, Interval(0, 0, 0, 1), None, 0.0, 0.0, arm, None, seed, "scores.csv")
+    primary = {"ours": "b", "control": "a"}
+    return folder, Results("e", "", None, None, 0, "unet", seed, 64, "isic", None, {}, primary, segmentation=(cell,))
+
+
+def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
+    jobs = [
+        _job(tmp_path / "1", "a", 0, [0.5, 0.7, 0.6]),
+        _job(tmp_path / "2", "a", 1, [0.5, 0.5, 0.6]),
+        _job(tmp_path / "3", "b", 0, [0.6, 0.7, 0.7]),
+        _job(tmp_path / "4", "b", 1, [0.7, 0.6, 0.7]),
+        _job(tmp_path / "5", "b", 2, [0.0, 0.0, 0.0]),  # a seed that the other has not
+    ]
+    (table,) = arm_tables(jobs)
+    control, ours = table.rows
+    assert control.dice.mean == pytest.approx(3.4 / 6)
+    assert ours.against is not None
+    assert ours.against.gain.mean == pytest.approx((0.1 + 0 + 0.1 + 0.2 + 0.1 + 0.1) / 6)
+    assert ours.against.gain.over == "images"
+    assert ours.against.gain.seeds == 2
+
+
+def test_arms_of_other_seeds_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="share no seed"):
+        shared({0: {(None, "a"): 0.5}}, {1: {(None, "a"): 0.5}})
