@@ -122,6 +122,21 @@ class ArmTable:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """One set of ``n`` images against another of ``n``, by their features: the Fréchet and the kernel distance,
+    precision and recall, density and coverage.
+    """
+
+    n: int
+    frechet: float
+    kernel: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
 class MaskObedience:
     """Mean Dice of one fixed judge, trained on S.train alone, on S.test's masks.
 

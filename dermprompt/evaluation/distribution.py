@@ -1,0 +1,94 @@
+"""How far two sets of images lie apart as sets, by their features. Features are float ND, a row for each image.
+
+No distance here is called FID or the like: that name belongs to one network's features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dermprompt.results import Distribution
+
+Features = NDArray[np.float64]
+
+NEIGHBOURS = 5
+
+
+def compare_sets(real: Features, generated: Features) -> Distribution:
+    """All measures of one set against another of the same size, so that sizes favour none.
+
+    Raises:
+        ValueError: too few images for the neighbours, features of other widths, or sizes that differ.
+    """
+    if real.shape != generated.shape or len(real) <= NEIGHBOURS:
+        raise ValueError(
+            f"features of {real.shape} and {generated.shape} (images, width): both must have one shape, and more than "
+            f"{NEIGHBOURS} images"
+        )
+    real, generated = real.astype(np.float64), generated.astype(np.float64)
+    precision, recall, density, coverage = neighbour_shares(real, generated)
+    distance, kernel = frechet_distance(real, generated), kernel_distance(real, generated)
+    return Distribution(len(real), distance, kernel, precision, recall, density, coverage)
+
+
+def frechet_distance(first: Features, second: Features) -> float:
+    """Fréchet distance of two normal distributions with the sets' means and covariances (Heusel et al. 2017,
+    equation 6): |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½). It is biased upwards where images are few.
+    """
+    means = first.mean(axis=0) - second.mean(axis=0)
+    one, other = (np.cov(features, rowvar=False, ddof=1).reshape(first.shape[1], -1) for features in (first, second))
+    root = _square_root(one)
+    # The trace of (C₁ C₂)^½ is that of the symmetric (C₁^½ C₂ C₁^½)^½.
+    mixed = np.sqrt(np.clip(np.linalg.eigvalsh(root @ other @ root), 0, None)).sum()
+    return float(means @ means + np.trace(one) + np.trace(other) - 2 * mixed)
+
+
+def kernel_distance(first: Features, second: Features) -> float:
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y / d + 1)³ (Bińkowski et al. 2018,
+    section 3.1), over all pairs; it may lie a little below 0 where the sets are alike.
+    """
+    width = first.shape[1]
+
+    def kernel(one: Features, other: Features) -> Features:
+        return (one @ other.T / width + 1) ** 3
+
+    def within(features: Features) -> float:
+        values, n = kernel(features, features), len(features)
+        return float((values.sum() - np.trace(values)) / (n * (n - 1)))
+
+    return within(first) + within(second) - 2 * float(kernel(first, second).mean())
+
+
+def neighbour_shares(real: Features, generated: Features, k: int = NEIGHBOURS) -> tuple[float, float, float, float]:
+    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+
+    A ball around each image reaches to its k-th neighbour in its own set. Precision: share of generated images in
+    some real ball; recall: of real ones in some generated ball; density: real balls around a generated image, in
+    units of k; coverage: share of real balls with a generated image.
+    """
+    real_radii, generated_radii = _radii(real, k), _radii(generated, k)
+    distances = _distances(real, generated)
+    in_real = distances <= real_radii[:, None]
+    in_generated = distances <= generated_radii[None]
+    return (
+        float(in_real.any(axis=0).mean()),
+        float(in_generated.any(axis=1).mean()),
+        float(in_real.sum(axis=0).mean() / k),
+        float(in_real.any(axis=1).mean()),
+    )
+
+
+def _square_root(symmetric: Features) -> Features:
+    values, vectors = np.linalg.eigh(symmetric)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+
+
+def _distances(one: Features, other: Features) -> Features:
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
+    return np.sqrt(np.clip(squares, 0, None))
+
+
+def _radii(features: Features, k: int) -> Features:
+    """Distance to the k-th neighbour; the nearest of all is the image itself."""
+    return np.partition(_distances(features, features), k, axis=1)[:, k]

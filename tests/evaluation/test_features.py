@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from skimage import data
+
+from dermprompt.evaluation.features import PACKAGED, FeatureExtractor, packaged_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def extract() -> FeatureExtractor:
+    return FeatureExtractor(PACKAGED, None, CPU)
+
+
+def test_the_packaged_weights_know_a_cup_of_coffee(extract: FeatureExtractor) -> None:
+    """ImageNet's class 967 is espresso: names, order and preprocessing fit the network."""
+    network = timm.create_model(PACKAGED)
+    network.load_state_dict(packaged_weights(network))
+    features = extract(data.coffee()[None, :, 100:500])
+    with torch.no_grad():
+        logits = network.classifier(torch.from_numpy(features))
+    assert int(logits.argmax()) == 967
+
+
+def test_features_do_not_depend_on_the_batch(extract: FeatureExtractor) -> None:
+    images = np.random.default_rng(0).integers(256, size=(40, 32, 32, 3), dtype=np.uint8)
+    features = extract(images)
+    assert features.shape == (40, 1280)
+    np.testing.assert_allclose(extract(images[35:36]), features[35:36], atol=1e-4)
+
+
+def test_a_copy_is_nearer_than_another_picture(extract: FeatureExtractor) -> None:
+    cat, coffee = data.chelsea()[:300, :300], data.coffee()[:300, :300]
+    features = extract(np.stack([cat, cat[:, ::-1], coffee]))
+    mirrored, other = (np.linalg.norm(features[0] - row) for row in features[1:])
+    assert mirrored < 0.5 * other
+
+
+def test_weights_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no safetensors file"):
+        FeatureExtractor("resnet10t", tmp_path / "missing.safetensors", CPU)
