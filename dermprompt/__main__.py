@@ -58,7 +58,7 @@ def _keys(kind: Any) -> set[str]:
     """Names of all keys of the schema."""
     kinds = [kind, *(k for group in schema.KINDS.values() for k in group.values())]
     nested = (schema.Paths, schema.Split, schema.Data, schema.Prompts, schema.Synthesis, schema.Curation)
-    known = [*kinds, *nested, schema.Segmenter, schema.Arm, schema.Evaluation, schema.Primary]
+    known = [*kinds, *nested, schema.Segmenter, schema.Arm, schema.Evaluation, schema.Primary, schema.Features]
     return {item.name for one in known if is_dataclass(one) for item in fields(one)}
 
 

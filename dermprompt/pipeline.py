@@ -235,14 +235,28 @@ class Pipeline(DataPipeline):
         """Table 1's row of the generator, and whether masks are obeyed."""
         judge, size = self.judge, self.config.evaluation.judge.image_size
         inputs = (self.reproduced.digest, judge.digest, self.cache(size).digest)
-        recipe = Recipe("evaluate", self.config.generator.name, 1, {"seed": self.config.seed}, inputs)
+        recipe = Recipe("evaluate", self.config.generator.name, 2, {"seed": self.config.seed}, inputs)
         paths = {
             "prepared": self.prepared.path,
             "caches": {s: self.cache(s).path for s in (size, self.config.image_size)},
             "reproduced": self.reproduced.path,
             "judge": judge.path,
+            "base": self.base.path if self.base else None,
         }
         return self._make(recipe, "evaluate:evaluate_generator", 15.0, **paths)
+
+    @cached_property
+    def distribution(self) -> Artifact | None:
+        """How far the samples, as a set, are from real images that no generator has seen."""
+        config = self.config
+        if not config.synthesis.count:
+            return None
+        features = plain(config.evaluation.features)
+        settings = {"count": config.synthesis.count, **features, "stamps": stamps(features["weights"] or "")}
+        inputs = (self.samples.digest, self.prepared.digest, *self._training_data())
+        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._training_paths()}
+        recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 1, settings, inputs)
+        return self._make(recipe, "sets:evaluate_distribution", 60.0, **paths)
 
     @cached_property
     def text_quality(self) -> Artifact | None:
@@ -261,7 +275,7 @@ class Pipeline(DataPipeline):
         for arm in self.arms:
             self.scores(arm)
         if self.config.generator.name != "none":
-            _ = self.generator_quality, self.text_quality
+            _ = self.generator_quality, self.text_quality, self.distribution
 
     # How work is done.
 

@@ -137,6 +137,19 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class DistributionRow:
+    """A set of images against as many real ones that no generator has seen, by the named features.
+
+    ``kind``: ``generator``, or ``floor`` for real images against real ones.
+    """
+
+    name: str
+    kind: str
+    features: str
+    values: Distribution
+
+
+@dataclass(frozen=True)
 class MaskObedience:
     """Mean Dice of one fixed judge, trained on S.train alone, on S.test's masks.
 
@@ -205,6 +218,7 @@ class Results:
     primary: dict[str, str] = field(default_factory=dict)
     test_reads: int = 0
     image_quality: tuple[ImageQuality, ...] = ()
+    distribution: tuple[DistributionRow, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
     mask_obedience: MaskObedience | None = None
     text_obedience: TextObedience | None = None
@@ -226,6 +240,7 @@ def load_results(path: Path) -> Results:
     obedience, text = raw.pop("mask_obedience"), raw.pop("text_obedience")
     return Results(
         image_quality=tuple(ImageQuality(**row) for row in raw.pop("image_quality")),
+        distribution=tuple(distribution_row(row) for row in raw.pop("distribution")),
         segmentation=tuple(_segmentation(row) for row in raw.pop("segmentation")),
         mask_obedience=MaskObedience(**obedience) if obedience else None,
         text_obedience=TextObedience(**text) if text else None,
@@ -244,6 +259,11 @@ def _segmentation(row: dict[str, Any]) -> Segmentation:
         groups=tuple(Subgroup(one["kind"], one["name"], Interval(**one["dice"])) for one in groups),
         **row,
     )
+
+
+def distribution_row(row: dict[str, Any]) -> DistributionRow:
+    """Read a row back from plain values."""
+    return DistributionRow(values=Distribution(**row.pop("values")), **row)
 
 
 def _curve(row: dict[str, Any]) -> Curve:

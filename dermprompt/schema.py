@@ -250,10 +250,19 @@ class Primary:
 
 
 @dataclass
+class Features:
+    """The pretrained network whose features compare sets of images: an id of timm, its weights or null."""
+
+    model: str = MISSING
+    weights: str | None = MISSING
+
+
+@dataclass
 class Evaluation:
-    """The fixed judge, the primary comparison, and how much is shown."""
+    """The fixed judge, the features, the primary comparison, and how much is shown."""
 
     primary: Primary = field(default_factory=Primary)
+    features: Features = field(default_factory=Features)
     judge: Segmenter = field(default_factory=Segmenter)
     bootstraps: int = MISSING
     gallery: int = MISSING

@@ -27,6 +27,7 @@ from dermprompt.results import (
     Segmentation,
     Subgroup,
     TextObedience,
+    distribution_row,
 )
 from dermprompt.stages.evaluate import read_json, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
@@ -39,15 +40,6 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
     """Gather what a finished job found out; writes its pictures into the run folder."""
     config, generator, arms = pipeline.config, _name(pipeline), pipeline.arms
     shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
-    quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
-    masks = text = None
-    if generator is not None:
-        found = read_json(pipeline.generator_quality.path / "generator.json")
-        quality.insert(0, ImageQuality(**found["quality"]))
-        masks = MaskObedience(**found["masks"])
-    if pipeline.text_quality is not None:
-        read = read_json(pipeline.text_quality.path / "text.json")
-        text = TextObedience(**read) if read else None
     return Results(
         experiment=config.name,
         command=command,
@@ -62,15 +54,30 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob("scores-*"))),
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
-        image_quality=tuple(quality),
+        **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
-        mask_obedience=masks,
-        text_obedience=text,
         curves=_curves(pipeline),
         **shown,
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
     )
+
+
+def _generated(pipeline: Pipeline) -> dict[str, Any]:
+    """What was measured of the images themselves."""
+    quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
+    if _name(pipeline) is None:
+        return {"image_quality": tuple(quality)}
+    found = read_json(pipeline.generator_quality.path / "generator.json")
+    own = [ImageQuality(**row) for row in found["quality"]]
+    sets = [] if pipeline.distribution is None else read_json(pipeline.distribution.path / "distribution.json")
+    text = None if pipeline.text_quality is None else read_json(pipeline.text_quality.path / "text.json")
+    return {
+        "image_quality": (*own, *quality),
+        "distribution": tuple(map(distribution_row, sets)),
+        "mask_obedience": MaskObedience(**found["masks"]),
+        "text_obedience": TextObedience(**text) if text else None,
+    }
 
 
 def _primary(pipeline: Pipeline) -> dict[str, str]:

@@ -5,6 +5,8 @@ No distance here is called FID or the like: that name belongs to one network's f
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ Features = NDArray[np.float64]
 NEIGHBOURS = 5
 
 
-def compare_sets(real: Features, generated: Features) -> Distribution:
+def compare_sets(real: NDArray[Any], generated: NDArray[Any]) -> Distribution:
     """All measures of one set against another of the same size, so that sizes favour none.
 
     Raises:

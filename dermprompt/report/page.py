@@ -16,8 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from dermprompt.report import figures, tables
+from dermprompt.report.distribution import distribution_tables
+from dermprompt.report.obedience import obedience_notes, obedience_rows
 from dermprompt.report.tables import Job, Source
-from dermprompt.results import ArmTable, Interval, MaskObedience, Segmentation, TextObedience
+from dermprompt.results import ArmTable, Interval, Segmentation
 
 VERDICTS = {
     "up": "the interval lies above 0, a gain is shown",
@@ -35,17 +37,6 @@ class RunRow:
     seed: int
     source: Source | None
     cell: Segmentation
-
-
-@dataclass(frozen=True)
-class ObedienceRow:
-    """Whether the images of one job follow their masks and their prompts."""
-
-    source: Source
-    job: str
-    seed: int
-    mask: MaskObedience | None
-    text: TextObedience | None
 
 
 def write_page(
@@ -90,6 +81,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "runs": runs,
         "gains": Markup(figures.gains_svg(gains)) if gains else "",
         "quality": [(table, trivial_sentence(table)) for table in quality],
+        "distribution": distribution_tables(jobs),
         "obedience": obedience,
         "warnings": [note for row in obedience for note in obedience_notes(row)],
         "gallery": figures.gallery(jobs),
@@ -229,34 +221,6 @@ def trivial_sentence(table: tables.QualityTable) -> str:
         f"{names} {needs} better than the best generator in {metrics} (marked †): "
         "a good place in this table is no evidence of good images; trust Table 2 and the obedience instead."
     )
-
-
-def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
-    """List what each generator's jobs measured, the same measurement once."""
-    rows: dict[str, ObedienceRow] = {}
-    for path, results in jobs:
-        if results.generator is None:
-            continue
-        source = Source(results.generator, results.base)
-        row = ObedienceRow(source, path.name, results.seed, results.mask_obedience, results.text_obedience)
-        key = repr((source, tables.setting_of(results), row.seed, row.mask, row.text))
-        rows.setdefault(key, row)
-    return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))
-
-
-def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
-    """Say what the numbers of a row warn of."""
-    notes, who = [], f"{row.source.label}, job {row.job}"
-    if row.mask and row.mask.generated > row.mask.real:
-        notes.append(
-            f"{who}: the judge finds lesions better in generated images than in real ones. "
-            "This is a warning of cartoons: clean shapes without the difficulty of real photographs."
-        )
-    if row.mask and row.mask.generated <= row.mask.exchanged:
-        notes.append(f"{who}: not above the level of chance, so the images do not follow their masks.")
-    if row.text and row.text.accuracy <= row.text.exchanged:
-        notes.append(f"{who}: not above the level of chance, so the images do not follow their prompts.")
-    return tuple(notes)
 
 
 def work_table(jobs: Sequence[Job], name: str) -> list[tuple[str, list[float | None]]]:

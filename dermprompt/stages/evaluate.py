@@ -23,11 +23,12 @@ from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivi
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.scores import save_scores, score
 from dermprompt.files import write_json
-from dermprompt.lesion import images_to_float
+from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.results import ImageQuality, TextObedience
 from dermprompt.schema import Config, Segmenter
 from dermprompt.stages.parts import load_part, load_samples
-from dermprompt.stages.trained import open_segmenter
+from dermprompt.stages.trained import open_base, open_segmenter
+from dermprompt.training import choose_device
 
 BATCH = 32
 
@@ -91,13 +92,20 @@ def evaluate_generator(
     caches: dict[int, Path],
     reproduced: Path,
     judge: Path,
+    base: Path | None,
     folder: Path,
 ) -> None:
-    """Table 1's row and mask obedience, from samples of S.test's masks, as ``generator.json``."""
+    """Measure samples of S.test's masks, as ``generator.json``.
+
+    Table 1's row, beside it what the codec alone keeps of an image, and whether the masks are obeyed.
+    """
     judge_size = config.evaluation.judge.image_size
     test = load_part(prepared, caches[config.image_size], "test")
     samples = load_samples(reproduced, len(test.lesions), config.image_size)
-    quality = _quality(config.generator.name, "generator", test.images, samples.images)
+    quality = [_quality(config.generator.name, "generator", test.images, samples.images)]
+    if base is not None:
+        name = "the image through the codec (oracle)"
+        quality.append(_quality(name, "trivial", test.images, through_codec(config, base, test.images)))
 
     judged = load_part(prepared, caches[judge_size], "test")
     network = open_segmenter(config, config.evaluation.judge, judge)
@@ -106,6 +114,17 @@ def evaluate_generator(
         predict_masks(network, judged.images), predict_masks(network, generated), judged.masks, config.seed
     )
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
+
+
+@torch.no_grad()
+def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
+    """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
+    codec, device = open_base(config, base).codec, choose_device(config.trainer)
+    decoded = []
+    for start in range(0, len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+        decoded.append(images_to_uint8(codec.decode(codec.encode(batch)[0]).float().cpu()).numpy())
+    return np.concatenate(decoded)
 
 
 def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> None:
