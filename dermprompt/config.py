@@ -148,6 +148,7 @@ def check(config: Config) -> None:
     for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
         _check_segmenter(key, segmenter)
     _check_arm(config)
+    _check_evaluation(config.evaluation)
     _check_generator(config)
 
 
@@ -195,6 +196,12 @@ def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
     for name in ("batch_size", "max_epochs", "max_steps", "validate_every"):
         if getattr(segmenter, name) is not None:
             _at_least(f"{key}.{name}", getattr(segmenter, name), 1)
+
+
+def _check_evaluation(evaluation: schema.Evaluation) -> None:
+    for name in ("gallery", "quiz"):
+        _at_least(f"evaluation.{name}", getattr(evaluation, name), 0)
+    _at_least("evaluation.bootstraps", evaluation.bootstraps, 1)
 
 
 def _check_arm(config: Config) -> None:

@@ -95,11 +95,13 @@ def _run_stage(pipeline: Pipeline) -> None:
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.report.page import write_page
     from dermprompt.results import save_results
-    from dermprompt.summary import summarize, write_sample_index
+    from dermprompt.summary import summarize, write_reader_quiz, write_sample_index
 
     results = summarize(pipeline, folder, command)
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")
+        if pipeline.config.evaluation.quiz:
+            write_reader_quiz(pipeline, folder / "quiz.html")
     save_results(results, folder / "results.json")
     page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
     made = ", ".join(f"{number} {name}" for name, number in results.work.items())

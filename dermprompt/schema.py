@@ -266,6 +266,7 @@ class Evaluation:
     judge: Segmenter = field(default_factory=Segmenter)
     bootstraps: int = MISSING
     gallery: int = MISSING
+    quiz: int = MISSING
 
 
 @dataclass

@@ -18,6 +18,7 @@ from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores,
 from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS, bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import subgroups
 from dermprompt.pipeline import Arm, Pipeline
+from dermprompt.report.quiz import Question, write_quiz
 from dermprompt.results import (
     Curve,
     ImageQuality,
@@ -190,6 +191,20 @@ def _samples(pipeline: Pipeline, folder: Path) -> tuple[Picture, ...]:
             prompt=row.prompt,
         )
         for row, image, mask in zip(drawn.rows, drawn.images, drawn.masks, strict=True)
+    )
+
+
+def write_reader_quiz(pipeline: Pipeline, path: Path) -> None:
+    """A page on which a reader tells S.test's images from samples."""
+    config, size = pipeline.config, pipeline.config.image_size
+    test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
+    number = min(config.evaluation.quiz, len(test.lesions), config.synthesis.count)
+    chosen = np.random.default_rng(config.seed).permutation(len(test.lesions))[:number]
+    real = [Question(test.images[i], False, test.lesions[i].diagnosis) for i in chosen]
+    drawn = load_samples(pipeline.samples.path, number, size)
+    synthetic = [Question(image, True, row.diagnosis) for row, image in zip(drawn.rows, drawn.images, strict=True)]
+    write_quiz(
+        [*real, *synthetic], config.seed, f"Photograph or synthetic? {config.name}, {config.generator.name}", path
     )
 
 

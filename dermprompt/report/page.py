@@ -86,6 +86,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "warnings": [note for row in obedience for note in obedience_notes(row)],
         "gallery": figures.gallery(jobs),
         "samples": figures.samples(jobs),
+        "quizzes": [path / "quiz.html" for path, _ in jobs if (path / "quiz.html").exists()],
         "curves": Markup(figures.curves_svg(curves)) if curves else "",
         "data": _data(jobs),
         "work": work_table(jobs, "work"),

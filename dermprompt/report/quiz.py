@@ -1,0 +1,57 @@
+"""The reader's eye (paper, Figure 1): a page on which a person tells real images from synthetic ones."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from dermprompt.files import write_bytes
+
+# Small images are shown enlarged; a reader sees dermoscopy, not stamps.
+MIN_SIDE = 320
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """An image uint8 HW3 RGB, whether it is synthetic, and its diagnosis or the one that was asked for."""
+
+    image: np.ndarray
+    synthetic: bool
+    diagnosis: str | None
+
+
+def write_quiz(questions: Sequence[Question], seed: int, title: str, path: Path) -> None:
+    """Write one self-contained page with the questions in a seeded order, all images in one encoding.
+
+    It needs no server, and nothing in it is named after an answer. At the end it shows the score with its 95 %
+    interval (Wilson 1927), by diagnosis, and the answers as JSON.
+
+    Raises:
+        ValueError: no image of one of the two kinds.
+    """
+    if len({one.synthetic for one in questions}) < 2:
+        raise ValueError("a quiz needs real and synthetic images")
+    order = np.random.default_rng(seed).permutation(len(questions))
+    shown = [_entry(questions[i]) for i in order]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=select_autoescape()
+    )
+    page = environment.get_template("quiz.html").render(title=title, questions=json.dumps(shown))
+    write_bytes(path, page.encode())
+
+
+def _entry(question: Question) -> dict[str, str]:
+    scale = max(1, -(-MIN_SIDE // min(question.image.shape[:2])))
+    large = cv2.resize(question.image[..., ::-1], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    file = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    # Not a secret, only nothing that a glance at the source would give away.
+    answer = base64.b64encode(f"{'synthetic' if question.synthetic else 'real'}|{question.diagnosis or ''}".encode())
+    return {"image": base64.b64encode(file.tobytes()).decode(), "key": answer.decode()}
