@@ -51,7 +51,7 @@ class Pipeline(DataPipeline):
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
-        _ = self.prepared
+        _ = self.prepared, self.known
 
     # Generators.
 

@@ -71,7 +71,8 @@ def test_both_forms_of_attributes_give_the_same_prompts(isic: Path, tmp_path: Pa
     labels = [[(v.diagnosis, v.attributes) for v in load_lesions(folder)[0].values()] for folder in prepared]
     assert labels[0] == labels[1]
     config = compose(*overrides(isic))
-    sources = [prompt_source(config, folder) for folder in prepared]
+    known = [one(tmp_path / name, "store/prepare/known-open-*") for name in ("table", "masks")]
+    sources = [prompt_source(config, folder) for folder in known]
     assert [sources[0].draw(i) for i in range(30)] == [sources[1].draw(i) for i in range(30)]
 
 
@@ -99,9 +100,9 @@ def test_prompts_for_what_g_lacks_are_said_or_stop(
     prompts: list[str], isic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, *overrides(isic, "stage=prepare"))
-    prepared = one(tmp_path, "store/prepare/split-grouped-*")
+    known = one(tmp_path, "store/prepare/known-open-*")
     capsys.readouterr()
-    prompt_source(compose(*overrides(isic, *prompts)), prepared)
+    prompt_source(compose(*overrides(isic, *prompts)), known)
     said = capsys.readouterr().out
     assert said.startswith("warning: prompts ask for the diagnosis")
     assert "MEL" in said
