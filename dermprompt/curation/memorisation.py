@@ -6,34 +6,45 @@ A sample counts as memorised where its distance to the nearest training image is
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8]
 Values = NDArray[np.float32]
+# Images to a row of features each.
+Embed = Callable[[Images], Values]
 
 _SIZE = 16
 # A high-pass at an eighth of the thumbnail: vignettes and a lesion's mere presence say nothing of copying.
 _SIGMA = 2.0
 
 
-def nearest(images: Images, references: Images) -> tuple[Values, NDArray[np.int64]]:
+def thumbnails(images: Images) -> Values:
+    """High-pass 16x16 thumbnails as features: blind to brightness and scale, and to no detail that is large."""
+    return np.stack([_high_pass(image.astype(np.float32)) for image in images]).reshape(len(images), -1)
+
+
+def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
     """Distance and index of each image's nearest reference, after Dar et al. (2024, arXiv 2402.01054).
 
-    With thumbnails in place of learnt features, the distance is one minus the correlation of high-pass 16x16
-    thumbnails, the smallest over the eight mirrorings and quarter turns of the image. Returns distances
-    (N, in [0, 2]) and indices (N). An image of one colour has a distance of 1 to all.
+    The distance is one minus the correlation of features, the smallest over the eight mirrorings and quarter turns
+    of the image. Returns distances (N, in [0, 2]) and indices (N). An image of one colour has a distance of 1 to
+    all thumbnails.
     """
-    flat = _unit(_thumbnails(references))
+    known = embed(references)
+    centre = known.mean(axis=0) if embed is not thumbnails else np.float32(0)
+    flat = _unit(known - centre)
     correlation = np.full((len(images), len(references)), -1, np.float32)
-    for view in _symmetries(_thumbnails(images)):
-        np.maximum(correlation, _unit(view) @ flat.T, out=correlation)
+    for view in symmetries(images):
+        np.maximum(correlation, _unit(embed(view) - centre) @ flat.T, out=correlation)
     indices = correlation.argmax(axis=1)
     return np.clip(1 - correlation.max(axis=1), 0, 2), indices
 
 
-def calibrate(held_out: Images, references: Images, quantile: float) -> float:
+def calibrate(held_out: Images, references: Images, quantile: float, embed: Embed = thumbnails) -> float:
     """Threshold from unseen real images, after Dar et al. (2024): a low quantile of their distances.
 
     ``held_out`` are real images that the generator was not trained on, ``references`` those that it was.
@@ -42,11 +53,22 @@ def calibrate(held_out: Images, references: Images, quantile: float) -> float:
     """
     if not 0 < quantile < 1:
         raise ValueError(f"quantile={quantile}: allowed is 0 < quantile < 1")
-    return float(np.quantile(nearest(held_out, references)[0], quantile))
+    return float(np.quantile(nearest(held_out, references, embed)[0], quantile))
 
 
-def _thumbnails(images: Images) -> Values:
-    return np.stack([_high_pass(image.astype(np.float32)) for image in images])
+def nearer_share(images: Images, seen: Images, unseen: Images, embed: Embed = thumbnails) -> float:
+    """Share of images that lie nearer to the seen real images than to as many unseen ones: 0.5 where nothing is
+    memorised, up to chance.
+    """
+    assert len(seen) == len(unseen), (len(seen), len(unseen))
+    return float((nearest(images, seen, embed)[0] < nearest(images, unseen, embed)[0]).mean())
+
+
+def symmetries(images: Images) -> Iterator[Images]:
+    """The eight mirrorings and quarter turns of square images."""
+    for view in (images, images[:, :, ::-1]):
+        for turns in range(4):
+            yield np.ascontiguousarray(np.rot90(view, turns, axes=(1, 2)))
 
 
 def _high_pass(image: Values) -> Values:
@@ -54,14 +76,8 @@ def _high_pass(image: Values) -> Values:
     return (small - cv2.GaussianBlur(small, (0, 0), _SIGMA)).astype(np.float32, copy=False)
 
 
-def _symmetries(thumbnails: Values) -> list[Values]:
-    mirrored = thumbnails[:, :, ::-1]
-    return [np.rot90(view, k, axes=(1, 2)) for view in (thumbnails, mirrored) for k in range(4)]
-
-
-def _unit(thumbnails: Values) -> Values:
-    flat = thumbnails.reshape(len(thumbnails), -1)
+def _unit(features: Values) -> Values:
     # Less than 1/100 grey level of contrast per value is rounding, not a pattern.
-    floor = 0.01 * np.sqrt(flat.shape[1])
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.where(length > floor, flat / np.maximum(length, floor), 0).astype(np.float32)
+    floor = 0.01 * np.sqrt(features.shape[1])
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.where(length > floor, features / np.maximum(length, floor), 0).astype(np.float32)

@@ -18,12 +18,14 @@ from dermprompt.evaluation.overlap import dice_matrix
 Images = NDArray[np.uint8]
 Masks = NDArray[np.uint8]
 Values = NDArray[np.float64]
+Floats = NDArray[np.float32]
 Window = Literal["uniform7", "gaussian"]
 
 
 def mse(real: Images, generated: Images) -> Values:
     """Mean squared error, paper section 3.3: one value in [0, 1] per image."""
-    return np.array([np.mean((a - b) ** 2) for a, b in _pairs(real, generated)])
+    squares = [cv2.norm(a, b, cv2.NORM_L2SQR) / a.size for a, b in _pairs(real, generated)]
+    return np.array(squares) / 255**2
 
 
 def psnr(real: Images, generated: Images, peak: float) -> Values:
@@ -31,8 +33,7 @@ def psnr(real: Images, generated: Images, peak: float) -> Values:
 
     Equal images give the finite 20 log10(peak / eps), about 313 dB for a peak of 1.
     """
-    noise = np.sqrt(mse(real, generated)) + np.finfo(np.float64).eps
-    return 20 * np.log10(peak / noise)
+    return _psnr(mse(real, generated), peak)
 
 
 def ssim(real: Images, generated: Images, window: Window, data_range: float) -> Values:
@@ -41,7 +42,7 @@ def ssim(real: Images, generated: Images, window: Window, data_range: float) -> 
     ``uniform7`` is a 7x7 box with sample covariance, ``gaussian`` has sigma 1.5, radius 5 and population
     covariance. Pixels whose window leaves the image do not count.
     """
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = (0.01 * data_range * 255) ** 2, (0.03 * data_range * 255) ** 2
     return np.array([_ssim(a, b, window, c1, c2) for a, b in _pairs(real, generated)])
 
 
@@ -52,13 +53,14 @@ def paper_protocol(real: Images, generated: Images) -> dict[str, float]:
     is 255 (+48.13 dB) and the data range of ssim 2: the defaults of cv2.PSNR and scikit-image <= 0.19.
     """
     a, b = _paper_view(real), _paper_view(generated)
-    return _means(mse(a, b), psnr(a, b, peak=255), ssim(a, b, "uniform7", data_range=2))
+    squares = mse(a, b)
+    return _means(squares, _psnr(squares, peak=255), ssim(a, b, "uniform7", data_range=2))
 
 
 def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
     """Mean mse, psnr and ssim (Gaussian window, Wang et al., 2004), the whole image, peak and range 1."""
-    values = mse(real, generated), psnr(real, generated, peak=1), ssim(real, generated, "gaussian", 1)
-    return _means(*values)
+    squares = mse(real, generated)
+    return _means(squares, _psnr(squares, peak=1), ssim(real, generated, "gaussian", 1))
 
 
 def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: Masks, seed: int) -> dict[str, Images]:
@@ -77,34 +79,42 @@ def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: 
     }
 
 
-def _pairs(real: Images, generated: Images) -> Iterator[tuple[Values, Values]]:
-    """One pair at a time, as float64 in [0, 1]: 200 pairs at 512x512 would take 2.5 GB."""
+def _pairs(real: Images, generated: Images) -> Iterator[tuple[Images, Images]]:
     assert real.shape == generated.shape, (real.shape, generated.shape)
     assert real.dtype == generated.dtype == np.uint8, (real.dtype, generated.dtype)
-    return ((a / 255, b / 255) for a, b in zip(real, generated, strict=True))
+    return zip(map(np.ascontiguousarray, real), map(np.ascontiguousarray, generated), strict=True)
 
 
-def _ssim(a: Values, b: Values, window: Window, c1: float, c2: float) -> float:
+def _psnr(squares: Values, peak: float) -> Values:
+    return 20 * np.log10(peak / (np.sqrt(squares) + np.finfo(np.float64).eps))
+
+
+def _ssim(real: Images, generated: Images, window: Window, c1: float, c2: float) -> float:
+    """In grey levels from -128, so that squares are small and single precision keeps seven digits of the mean."""
     blur, radius, norm = _WINDOWS[window]
+    a, b = (image.astype(np.float32) - 128 for image in (real, generated))
     mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b = norm * (blur(a * a) - mean_a**2), norm * (blur(b * b) - mean_b**2)
-    cov = norm * (blur(a * b) - mean_a * mean_b)
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * cov + c2) / (var_a + var_b + c2)
+    product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
+    variances = norm * (blur(a * a + b * b) - squares)
+    covariance = norm * (blur(a * b) - product)
+    # The means themselves are of levels from 0: (m + 128)(n + 128) = mn + 128 (m + n) + 128².
+    sums = 128 * (mean_a + mean_b)
+    luminance = (2 * (product + sums + 128**2) + c1) / (squares + 2 * sums + 2 * 128**2 + c1)
+    structure = (2 * covariance + c2) / (variances + c2)
     inner = slice(radius, -radius)
-    return float((luminance * structure)[inner, inner].mean())
+    return float((luminance * structure)[inner, inner].mean(dtype=np.float64))
 
 
-def _box(x: Values) -> Values:
-    return np.asarray(cv2.boxFilter(x, -1, (7, 7)), dtype=np.float64)
+def _box(x: Floats) -> Floats:
+    return np.asarray(cv2.boxFilter(x, -1, (7, 7)), dtype=np.float32)
 
 
-def _gaussian(x: Values) -> Values:
-    return np.asarray(cv2.GaussianBlur(x, (11, 11), 1.5), dtype=np.float64)
+def _gaussian(x: Floats) -> Floats:
+    return np.asarray(cv2.GaussianBlur(x, (11, 11), 1.5), dtype=np.float32)
 
 
 # The filter, its radius, and the factor from population to sample covariance.
-_WINDOWS: dict[str, tuple[Callable[[Values], Values], int, float]] = {
+_WINDOWS: dict[str, tuple[Callable[[Floats], Floats], int, float]] = {
     "uniform7": (_box, 3, 49 / 48),
     "gaussian": (_gaussian, 5, 1.0),
 }
