@@ -10,10 +10,10 @@ DATA := data.root=$(ROOT) data.labels=$(LABELS)
 # More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
 ARGS ?=
 
-.PHONY: help setup demo test lint small table1 table2 report docker clean lock
+.PHONY: help setup demo test lint small table1 table2 report verify-tables docker clean lock
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## install the locked packages into .venv
 
@@ -47,6 +47,9 @@ table2: setup need-root ## the paper's Table 2: ROOT=...
 
 report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep $(FOLDER)
+
+verify-tables: setup ## compute the published tables again from the scores of every image
+	$(BIN)/python -m dermprompt.comparison $(dir $(wildcard experiments/*/tables.json))
 
 docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .

@@ -1,18 +1,31 @@
-"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed."""
+"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed; and back from a csv file.
+
+``python -m dermprompt.comparison FOLDER …`` computes the tables of published scores again and compares.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import dataclasses
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dermprompt.evaluation.scores import load_scores
 from dermprompt.evaluation.statistics import compare, crossed_interval, holm, holm_levels
+from dermprompt.files import write_bytes, write_json
 from dermprompt.results import ArmRow, ArmTable, Comparison, Results, Segmentation
 
 SEED = 0
+SCORES, TABLES = "scores.csv", "tables.json"
+DIGITS = 6
 
 Job = tuple[Path, Results]
 # Dice by seed, then by (fold, id).
@@ -29,18 +42,29 @@ class Setting:
     num_real: int | None
 
 
-def arm_tables(jobs: Sequence[Job]) -> tuple[ArmTable, ...]:
-    """Compare every arm with the control, in each setting that has at least two arms."""
-    found: dict[Setting, dict[tuple[str, int], Scored]] = {}
-    named: dict[Setting, dict[str, str]] = {}
+@dataclass(frozen=True)
+class Record:
+    """The Dice of one image of S.test by one training."""
+
+    setting: Setting
+    arm: str
+    count: int
+    seed: int
+    fold: int | None
+    id: str
+    dice: float
+
+
+def records_of(jobs: Sequence[Job]) -> list[Record]:
+    """The scores of all jobs, what several jobs share once."""
+    found: dict[tuple[Any, ...], Record] = {}
     for folder, results in jobs:
         for cell in results.segmentation:
             setting = Setting(results.dataset, results.image_size, cell.segmenter, cell.num_real)
-            named.setdefault(setting, results.primary)
-            arm = found.setdefault(setting, {}).setdefault((arm_name(cell), cell.count), {})
-            scores = load_scores(folder / cell.scores)
-            arm.setdefault(cell.seed, {}).update({(cell.fold, id): one.dice for id, one in scores.items()})
-    return tuple(_table(setting, arms, named[setting]) for setting, arms in found.items() if len(arms) > 1)
+            key = (setting, arm_name(cell), cell.count, cell.seed, cell.fold)
+            for id, one in load_scores(folder / cell.scores).items():
+                found[*key, id] = Record(*key, id, round(one.dice, DIGITS))
+    return list(found.values())
 
 
 def arm_name(cell: Segmentation) -> str:
@@ -50,7 +74,16 @@ def arm_name(cell: Segmentation) -> str:
     return f"{cell.generator}_{cell.count}" if cell.generator else "s_only"
 
 
-def _table(setting: Setting, arms: Mapping[tuple[str, int], Scored], primary: dict[str, str]) -> ArmTable:
+def arm_tables(records: Iterable[Record], primary: Mapping[str, str]) -> tuple[ArmTable, ...]:
+    """Compare every arm with the control, in each setting that has at least two arms."""
+    found: dict[Setting, dict[tuple[str, int], Scored]] = {}
+    for one in records:
+        arm = found.setdefault(one.setting, {}).setdefault((one.arm, one.count), {})
+        arm.setdefault(one.seed, {})[one.fold, one.id] = one.dice
+    return tuple(_table(setting, arms, primary) for setting, arms in found.items() if len(arms) > 1)
+
+
+def _table(setting: Setting, arms: Mapping[tuple[str, int], Scored], primary: Mapping[str, str]) -> ArmTable:
     names = [name for name, _ in arms]
     control = primary.get("control", "")
     if control not in names:
@@ -96,3 +129,76 @@ def shared(*arms: Scored) -> list[np.ndarray]:
     if not images:
         raise ValueError(f"arms that share no seed and image cannot be compared; their seeds: {[*map(sorted, arms)]}")
     return [np.array([[arm[seed][image] for image in images] for seed in seeds]) for arm in arms]
+
+
+def publish(records: Sequence[Record], primary: Mapping[str, str], folder: Path) -> tuple[ArmTable, ...]:
+    """Write ``scores.csv``, a row an image and training, and ``tables.json``, what they come to."""
+    tables = arm_tables(records, primary)
+    text = io.StringIO()
+    names = [field.name for field in (*dataclasses.fields(Setting), *dataclasses.fields(Record)[1:])]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**vars(one.setting), **{k: v for k, v in vars(one).items() if k != "setting"}} for one in records)
+    write_bytes(folder / SCORES, text.getvalue().encode())
+    write_json(folder / TABLES, {"primary": dict(primary), "tables": [dataclasses.asdict(one) for one in tables]})
+    return tables
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read what :func:`publish` wrote.
+
+    Raises:
+        ValueError: a column is missing or a cell is no number; names the file and the line.
+    """
+    records = []
+    with path.open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            try:
+                real, fold = (int(row[name]) if row[name] else None for name in ("num_real", "fold"))
+                setting = Setting(row["dataset"], int(row["image_size"]), row["segmenter"], real)
+                place = (row["arm"], int(row["count"]), int(row["seed"]), fold, row["id"])
+                records.append(Record(setting, *place, float(row["dice"])))
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error!r}") from None
+    return records
+
+
+def verify(folder: Path) -> list[str]:
+    """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
+    published = json.loads((folder / TABLES).read_text())
+    again = arm_tables(load_records(folder / SCORES), published["primary"])
+    want, got = (dict(_leaves(one)) for one in (published["tables"], [dataclasses.asdict(one) for one in again]))
+    missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
+    return missing + [
+        f"{key}: {want[key]} there, {got[key]} here" for key in want if not _same(want[key], got.get(key))
+    ]
+
+
+def _leaves(node: Any, key: str = "tables") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, dict | list | tuple):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, value in items:
+            yield from _leaves(value, f"{key}.{name}")
+    else:
+        yield key, node
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return one == other
+
+
+def main() -> None:
+    """Verify the folders that the command line names."""
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m dermprompt.comparison FOLDER …   (make verify-tables)")
+    differences = {folder: verify(Path(folder)) for folder in sys.argv[1:]}
+    for folder, found in differences.items():
+        print(f"{folder}: {'every number comes out again' if not found else ''}", *found, sep="\n  ")
+    if any(differences.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -44,7 +44,7 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
 
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
-    from dermprompt.comparison import arm_tables
+    from dermprompt.comparison import publish, records_of
     from dermprompt.report.page import write_page
     from dermprompt.results import load_results
 
@@ -56,7 +56,8 @@ def write_sweep_page(sweep: Path) -> Path | None:
     for _, results in jobs:
         made = {key: made.get(key, 0) + number for key, number in results.work.items()}
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
-    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arm_tables(jobs))
+    arms = publish(records_of(jobs), jobs[0][1].primary, sweep)
+    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
 
 
 def main() -> None:

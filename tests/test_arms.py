@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from miniature import CONF, compose, miniature, run
 
-from dermprompt.comparison import arm_tables, shared
+from dermprompt.comparison import arm_tables, publish, records_of, shared, verify
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Interval, Results, Segmentation, load_results
 from dermprompt.segmenter.batches import HalfRealOrder
@@ -125,7 +125,7 @@ def test_arms_run_and_are_compared(tmp_path: Path) -> None:
     for job, overrides in jobs.items():
         run(tmp_path, *overrides, job=job)
     results = [(path.parent, load_results(path)) for path in sorted((tmp_path / "runs").glob("*/results.json"))]
-    (table,) = arm_tables(results)
+    (table,) = arm_tables(records_of(results), results[0][1].primary)
     assert table.control == "s_strong_1k"
     assert {row.arm for row in table.rows} == {
         *("s_only", "s_strong_1k", "s_plus_g", "pix2pixhd_1k", "half_real", "synthetic_only", "finetuned")
@@ -157,13 +157,17 @@ def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
         _job(tmp_path / "4", "b", 1, [0.7, 0.6, 0.7]),
         _job(tmp_path / "5", "b", 2, [0.0, 0.0, 0.0]),  # a seed that the other has not
     ]
-    (table,) = arm_tables(jobs)
+    (table,) = publish(records_of(jobs), jobs[0][1].primary, tmp_path)
     control, ours = table.rows
     assert control.dice.mean == pytest.approx(3.4 / 6)
     assert ours.against is not None
     assert ours.against.gain.mean == pytest.approx((0.1 + 0 + 0.1 + 0.2 + 0.1 + 0.1) / 6)
     assert ours.against.gain.over == "images"
     assert ours.against.gain.seeds == 2
+    assert verify(tmp_path) == []
+    scores = tmp_path / "scores.csv"
+    scores.write_text(scores.read_text().replace("0.7", "0.71", 1))
+    assert any("against.gain.mean" in line for line in verify(tmp_path))
 
 
 def test_arms_of_other_seeds_cannot_be_compared() -> None:
