@@ -32,9 +32,13 @@ Job = tuple[Path, Results]
 Scored = dict[int, dict[tuple[int | None, str], float]]
 
 
+# In a world without the control that was named: what an arm is judged against there.
+FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What two arms must share to be compared."""
+    """What two arms must share to be compared, beside their world."""
 
     dataset: str
     image_size: int
@@ -44,9 +48,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Record:
-    """The Dice of one image of S.test by one training."""
+    """The Dice of one image of S.test by one training; ``world`` is empty for S only, which belongs to both."""
 
     setting: Setting
+    world: str
     arm: str
     count: int
     seed: int
@@ -61,7 +66,7 @@ def records_of(jobs: Sequence[Job]) -> list[Record]:
     for folder, results in jobs:
         for cell in results.segmentation:
             setting = Setting(results.dataset, results.image_size, cell.segmenter, cell.num_real)
-            key = (setting, arm_name(cell), cell.count, cell.seed, cell.fold)
+            key = (setting, cell.world or "", arm_name(cell), cell.count, cell.seed, cell.fold)
             for id, one in load_scores(folder / cell.scores).items():
                 found[*key, id] = Record(*key, id, round(one.dice, DIGITS))
     return list(found.values())
@@ -74,26 +79,42 @@ def arm_name(cell: Segmentation) -> str:
     return f"{cell.generator}_{cell.count}" if cell.generator else "s_only"
 
 
-def arm_tables(records: Iterable[Record], primary: Mapping[str, str]) -> tuple[ArmTable, ...]:
-    """Compare every arm with the control, in each setting that has at least two arms."""
-    found: dict[Setting, dict[tuple[str, int], Scored]] = {}
+def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[ArmTable, ...]:
+    """Compare every arm with its world's control, in each setting and world that has at least two arms.
+
+    S only stands in both worlds, and where there is no other arm, in the closed one: it has seen S alone.
+    """
+    found: dict[Setting, list[Record]] = {}
     for one in records:
-        arm = found.setdefault(one.setting, {}).setdefault((one.arm, one.count), {})
-        arm.setdefault(one.seed, {})[one.fold, one.id] = one.dice
-    return tuple(_table(setting, arms, primary) for setting, arms in found.items() if len(arms) > 1)
+        found.setdefault(one.setting, []).append(one)
+    tables = []
+    for setting, rows in found.items():
+        for world in sorted({one.world for one in rows} - {""}) or ["closed"]:
+            arms = _scored(one for one in rows if one.world in ("", world))
+            tables += [_table(setting, world, arms, primary)] if len(arms) > 1 else []
+    return tuple(tables)
 
 
-def _table(setting: Setting, arms: Mapping[tuple[str, int], Scored], primary: Mapping[str, str]) -> ArmTable:
+def _scored(records: Iterable[Record]) -> dict[tuple[str, int], Scored]:
+    arms: dict[tuple[str, int], Scored] = {}
+    for one in records:
+        arms.setdefault((one.arm, one.count), {}).setdefault(one.seed, {})[one.fold, one.id] = one.dice
+    return arms
+
+
+def _table(
+    setting: Setting, world: str, arms: Mapping[tuple[str, int], Scored], primary: Mapping[str, Any]
+) -> ArmTable:
     names = [name for name, _ in arms]
-    control = primary.get("control", "")
-    if control not in names:
-        control = "s_only" if "s_only" in names else names[0]
+    wanted = (primary.get("controls", {}).get(world), *FALLBACKS[world], names[0])
+    control = next(name for name in wanted if name in names)
+    ours = primary.get("ours") if (world, control) == (primary.get("world"), wanted[0]) else None
     against = next(scored for (name, _), scored in arms.items() if name == control)
     rows = [
-        _row(name, count, scored, None if name == control else against, name == primary.get("ours"))
+        _row(name, count, scored, None if name == control else against, name == ours)
         for (name, count), scored in arms.items()
     ]
-    return ArmTable(**vars(setting), control=control, rows=_simultaneous(rows, arms, against))
+    return ArmTable(**vars(setting), world=world, control=control, rows=_simultaneous(rows, arms, against))
 
 
 def _row(name: str, count: int, scored: Scored, control: Scored | None, primary: bool) -> ArmRow:
@@ -131,7 +152,7 @@ def shared(*arms: Scored) -> list[np.ndarray]:
     return [np.array([[arm[seed][image] for image in images] for seed in seeds]) for arm in arms]
 
 
-def publish(records: Sequence[Record], primary: Mapping[str, str], folder: Path) -> tuple[ArmTable, ...]:
+def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
     """Write ``scores.csv``, a row an image and training, and ``tables.json``, what they come to."""
     tables = arm_tables(records, primary)
     text = io.StringIO()
@@ -156,7 +177,7 @@ def load_records(path: Path) -> list[Record]:
             try:
                 real, fold = (int(row[name]) if row[name] else None for name in ("num_real", "fold"))
                 setting = Setting(row["dataset"], int(row["image_size"]), row["segmenter"], real)
-                place = (row["arm"], int(row["count"]), int(row["seed"]), fold, row["id"])
+                place = (row["world"], row["arm"], int(row["count"]), int(row["seed"]), fold, row["id"])
                 records.append(Record(setting, *place, float(row["dice"])))
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None

@@ -142,7 +142,7 @@ def check(config: Config) -> None:
     _one_of("stage", config.stage, schema.STAGES)
     _check_data(config.data)
     _check_prompts(config.prompts)
-    _one_of("curation.name", config.curation.name, ("none", "filter"))
+    _check_curation(config)
     _at_least("synthesis.count", config.synthesis.count, 0)
     _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
     _multiple_of_16("image_size", config.image_size)
@@ -205,11 +205,25 @@ def _check_evaluation(evaluation: schema.Evaluation) -> None:
     for name in ("gallery", "quiz"):
         _at_least(f"evaluation.{name}", getattr(evaluation, name), 0)
     _at_least("evaluation.bootstraps", evaluation.bootstraps, 1)
+    _one_of("evaluation.primary.world", evaluation.primary.world, ("open", "closed"))
+
+
+def _check_curation(config: Config) -> None:
+    curation = config.curation
+    _one_of("curation.name", curation.name, ("none", "agreement", "random", "quotas", "memorisation"))
+    _one_of("curation.features", curation.features, ("thumbnails", "network"))
+    _at_least("curation.folds", curation.folds, 2)
+    if not 0 <= curation.relabel <= curation.keep <= 1:
+        raise ValueError(
+            f"curation.keep={curation.keep}, curation.relabel={curation.relabel}: allowed is 0 <= relabel <= keep <= 1"
+        )
+    if not 0 < curation.quantile < 1:
+        raise ValueError(f"curation.quantile={curation.quantile}: a share between 0 and 1")
 
 
 def _check_arm(config: Config) -> None:
     arm, count = config.arm, config.synthesis.count
-    _one_of("arm.real", arm.real, ("s", "s_and_g", "none"))
+    _one_of("arm.real", arm.real, ("s", "s_and_g", "s_decoded", "none"))
     _one_of("arm.batches", arm.batches, ("concatenated", "half_real"))
     _one_of("arm.world", arm.world, ("open", "closed"))
     for name in ("num_real", "steps_of"):
@@ -222,6 +236,8 @@ def _check_arm(config: Config) -> None:
     for what, asked in needs.items():
         if asked and not count:
             raise ValueError(f"{what} with synthesis.count=0: it needs samples")
+    if arm.real == "s_decoded" and config.generator.name != "controlnet":
+        raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
     if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
         raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
 
@@ -236,8 +252,12 @@ def _check_generator(config: Config) -> None:
         if config.stage in ("train_base", "train_generator", "synthesize"):
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
         return
-    if config.generator.name == "pix2pixhd" and config.stage == "train_base":
-        raise ValueError("stage=train_base with generator=pix2pixhd: only controlnet stands on a base")
+    if config.generator.name != "controlnet" and config.stage == "train_base":
+        raise ValueError(f"stage=train_base with generator={config.generator.name}: only controlnet stands on a base")
+    if config.generator.name in ("warp", "folder"):
+        if config.stage == "train_generator":
+            raise ValueError(f"stage=train_generator with generator={config.generator.name}: there is nothing to train")
+        return
     _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
     for name in ("batch_size", "max_steps"):
         _at_least(f"generator.{name}", getattr(config.generator, name), 1)

@@ -72,6 +72,8 @@ def batch(config: Config) -> float:
     settings, number, size = config.generator, config.synthesis.batch_size, config.image_size
     if settings.name == "pix2pixhd":
         return _seconds(number * _at(_PIX2PIXHD, size) / 5 * (settings.base_channels / 64) ** 2, config)
+    if settings.name != "controlnet":
+        return number / 100
     passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
     one = _DENOISE_SCRATCH if settings.base.name == "scratch" else _DENOISE_SD
     return _seconds(number * passes * _at(one, size), config)

@@ -28,6 +28,10 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     pipeline = Pipeline(config, Store(root))
     _check_conditions(pipeline)
     _run_stage(pipeline)
+    if config.stage == "export":
+        from dermprompt.stages.export import export_nnunet
+
+        print(f"nnU-Net data set: {export_nnunet(pipeline, folder)}")
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
 
@@ -36,6 +40,12 @@ def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
     _check_batches(config)
     generator = config.generator
+    for key, path in (
+        ("generator.path", generator.path if generator.name == "folder" else None),
+        ("segmenter.predictions", config.segmenter.predictions),
+    ):
+        if path and not Path(path).expanduser().is_dir():
+            raise ValueError(f"{key}={path}: no such folder")
     if generator.name == "controlnet" and generator.base.name != "scratch":
         resolve_base(generator.base.path)
     if generator.name == "pix2pixhd" and generator.perceptual_weights:
@@ -51,7 +61,7 @@ def _check_batches(config: Config) -> None:
         "segmenter.batch_size": config.segmenter.batch_size,
         "evaluation.judge.batch_size": config.evaluation.judge.batch_size,
     }
-    if generator.name != "none":
+    if generator.name in ("controlnet", "pix2pixhd"):
         sizes["generator.batch_size"] = generator.batch_size
     if generator.name == "controlnet" and generator.base.name == "scratch":
         sizes["generator.base.batch_size"] = generator.base.batch_size
@@ -65,6 +75,9 @@ def _check_conditions(pipeline: Pipeline) -> None:
     config = pipeline.config
     early = config.stage in ("prepare", "find_duplicates")
     if early or config.generator.name == "none" or not config.synthesis.count:
+        return
+    if config.generator.name == "folder":
+        _ = pipeline.samples  # damaged or missing pairs must not wait until a segmenter has been trained
         return
     from dermprompt.stages.synthesize import mask_source, prompt_source
 
@@ -82,6 +95,7 @@ def _run_stage(pipeline: Pipeline) -> None:
         "synthesize": lambda: pipeline.samples,
         "train_segmenter": lambda: [pipeline.segmenter(arm) for arm in pipeline.arms],
         "evaluate": pipeline.evaluate,
+        "export": lambda: pipeline.prepared,
         "report": pipeline.evaluate,
     }
     stages[pipeline.config.stage]()
@@ -94,7 +108,7 @@ def _run_stage(pipeline: Pipeline) -> None:
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.report.page import write_page
-    from dermprompt.results import save_results
+    from dermprompt.results_file import save_results
     from dermprompt.summary import summarize, write_reader_quiz, write_sample_index
 
     results = summarize(pipeline, folder, command)

@@ -12,21 +12,16 @@ planning store, the same methods say what would run. Nothing heavy is imported h
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, launch, schema
-from dermprompt.config import plain, training_settings
+from dermprompt import cost, schema
+from dermprompt.config import plain
 from dermprompt.generator.source import stamps
-from dermprompt.pipeline_data import DataPipeline
+from dermprompt.pipeline_generator import GeneratorPipeline
 from dermprompt.schema import Segmenter
 from dermprompt.store import Artifact, Recipe
-
-# Settings of a ControlNet that decide its samples, not its weights.
-SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,10 @@ def s_only(num_real: int | None = None) -> schema.Arm:
     return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
 
 
-class Pipeline(DataPipeline):
-    """The artifacts of one configuration; those of the data are in :mod:`dermprompt.pipeline_data`."""
+class Pipeline(GeneratorPipeline):
+    """The artifacts of one configuration; the first two chapters are :mod:`dermprompt.pipeline_data` and
+    :mod:`dermprompt.pipeline_generator`.
+    """
 
     def prepare(self) -> None:
         """All that the data give."""
@@ -53,137 +50,34 @@ class Pipeline(DataPipeline):
             self.cache(size)
         _ = self.prepared, self.known
 
-    # Generators.
-
-    @cached_property
-    def base(self) -> Artifact | None:
-        """The frozen latent diffusion model; None where there is none under the generator."""
-        config = self.config
-        if config.generator.name != "controlnet":
-            return None
-        settings = config.generator.base
-        if settings.name != "scratch":
-            return self._pretrained_base()
-        content = {"base": plain(settings), **self._conditioning()}
-        recipe = Recipe("train_base", settings.name, 1, content, self._training_data())
-        return self._train(recipe, "train:train_base", cost.base(config), **self._training_paths())
-
-    def _pretrained_base(self) -> Artifact:
-        """Stable Diffusion is used where it is; its settings stand for its content."""
-        settings = self.config.generator.base
-        stands_for = repr((sorted(plain(settings).items()), stamps(settings.path)))
-        return Artifact(Path(settings.path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
-
-    @cached_property
-    def generator(self) -> Artifact:
-        """The trained generator."""
-        config, base = self.config, self.base
-        content = {
-            "generator": self._training_settings(),
-            "image_size": config.image_size,
-            "seed": config.seed,
-        }
-        if base is None:
-            recipe = Recipe("train_generator", "pix2pixhd", 1, content, self._training_data())
-            work = "train:train_pix2pixhd"
-            return self._train(recipe, work, cost.generator(config), **self._training_paths())
-        content |= self._conditioning()
-        recipe = Recipe("train_generator", "controlnet", 1, content, (*self._training_data(), base.digest))
-        paths = {**self._training_paths(), "base": base.path}
-        return self._train(recipe, "train:train_controlnet", cost.generator(config), **paths)
-
-    def _training_settings(self) -> dict[str, Any]:
-        """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
-        sampling = (*SAMPLER, "base")
-        settings = {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
-        perceptual = settings.get("perceptual_weights")
-        return settings | ({"perceptual_stamps": stamps(perceptual)} if perceptual else {})
-
-    def _conditioning(self) -> dict[str, Any]:
-        config = self.config
-        dropout, template = config.prompts.dropout, config.prompts.template
-        return {
-            "prompt_dropout": dropout,
-            "template": template,
-            "image_size": config.image_size,
-            "seed": config.seed,
-        }
-
-    def _training_data(self) -> tuple[str, str]:
-        return self.known.digest, self.cache(self.config.image_size).digest
-
-    def _training_paths(self) -> dict[str, Path]:
-        return {"known": self.known.path, "cache": self.cache(self.config.image_size).path}
-
-    # Samples.
-
-    @property
-    def num_batches(self) -> int:
-        """How many batches hold ``synthesis.count`` samples."""
-        return -(-self.config.synthesis.count // self.config.synthesis.batch_size)
-
-    @cached_property
-    def masks(self) -> Artifact:
-        """New masks; they depend on the data only where they come from real ones."""
-        config = self.config
-        inputs = self._training_data() if config.masks.name in ("realistic", "transform") else ()
-        settings = {"masks": plain(config.masks), **self._sampling()}
-        recipe = Recipe("draw_masks", config.masks.name, 2, settings, inputs)
-        work = cost.masks(config.synthesis.batch_size)
-        return self._grow(recipe, self.num_batches, "synthesize:draw_masks", work, **self._training_paths())
-
-    @cached_property
-    def samples(self) -> Artifact:
-        """Samples of new masks and prompts; the set has no count."""
-        prompts = {} if self.base is None else plain(self.config.prompts)
-        prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
-        recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
-        paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
-        return self._grow(recipe, self.num_batches, "synthesize:synthesize", cost.batch(self.config), **paths)
-
-    @cached_property
-    def reproduced(self) -> Artifact:
-        """Samples of S.test's masks with empty prompts (paper, section 3.3)."""
-        num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
-        recipe = self._drawing("reproduce", {}, self.prepared.digest, "S.test")
-        paths = {**self._prepared_paths(), **self._generator_paths()}
-        batches = -(-num_test // self.config.synthesis.batch_size)
-        return self._grow(recipe, batches, "synthesize:reproduce", cost.batch(self.config), **paths)
-
-    def _drawing(self, stage: str, settings: dict[str, Any], lesions: str, masks: str) -> Recipe:
-        config = self.config
-        keys = SAMPLER if config.generator.name == "controlnet" else ()
-        settings |= {key: getattr(config.generator, key) for key in keys}
-        inputs = (lesions, self.generator.digest, masks)
-        return Recipe(stage, config.generator.name, 1, settings | self._sampling(), inputs)
-
-    def _prepared_paths(self) -> dict[str, Path]:
-        return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
-
-    def _sampling(self) -> dict[str, Any]:
-        config = self.config
-        size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
-        return {**size, "seed": config.seed}
-
-    def _generator_paths(self) -> dict[str, Path | None]:
-        return {"trained": self.generator.path, "base": self.base.path if self.base else None}
-
     # Segmenters.
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arm that is asked for; before it S only, as far as the arm has it, where samples are added."""
+        """The arm that is asked for; before it S only, as far as the arm has it, where samples are added.
+
+        Of predictions that were made elsewhere there is the one arm that they belong to.
+        """
         config = self.config
         own = Arm(config.segmenter, config.synthesis.count, self.rules)
-        return (Arm(config.segmenter, 0, s_only(self.rules.num_real)), own) if own.count else (own,)
+        if not own.count or config.segmenter.predictions:
+            return (own,)
+        return Arm(config.segmenter, 0, s_only(self.rules.num_real)), own
 
     @property
     def judge(self) -> Artifact:
         """The fixed segmenter that says whether masks are obeyed: trained on all of S.train alone."""
         return self.segmenter(Arm(self.config.evaluation.judge, 0, s_only()))
 
-    def segmenter(self, arm: Arm) -> Artifact:
-        """A trained segmenter. S only is the same for all generators."""
+    @property
+    def cross_fitted(self) -> tuple[Artifact, ...]:
+        """Segmenters of which each has left out another fold of the arm's S.train."""
+        arm = Arm(self.config.evaluation.judge, 0, s_only(self.rules.num_real))
+        folds = self.config.curation.folds
+        return tuple(self.segmenter(arm, left_out=[fold, folds]) for fold in range(folds))
+
+    def segmenter(self, arm: Arm, left_out: list[int] | None = None) -> Artifact:
+        """A trained segmenter. S only is the same for all generators. ``left_out``: a fold of S.train, of so many."""
         cache, rules = self.cache(arm.settings.image_size), plain(arm.rules)
         for key in ("name", "world"):  # the world is the samples' affair
             rules.pop(key)
@@ -193,34 +87,87 @@ class Pipeline(DataPipeline):
             curated = self.curated
             sources |= {"samples": self.samples.path, "decisions": curated.path if curated else None}
             inputs += (self.samples.digest, curated.digest if curated else "all")
-        settings = {"segmenter": plain(arm.settings), "count": arm.count, "arm": rules}
+        if arm.rules.real == "s_decoded":
+            assert self.base is not None
+            sources["base"], inputs = self.base.path, (*inputs, self.base.digest)
+        own = plain(arm.settings)
+        own.pop("predictions")
+        settings: dict[str, Any] = {"segmenter": own, "count": arm.count, "arm": rules}
+        if left_out is not None:
+            settings["left_out"] = sources["left_out"] = left_out
         name = arm.settings.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
         recipe = Recipe("train_segmenter", name, 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
         work = cost.segmenter(self.config, arm.settings, arm.count)
         return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
 
+    # Curation.
+
+    @cached_property
+    def agreement(self) -> Artifact:
+        """How well cross-fitted judges find each sample's mask again; whatever thresholds are then set."""
+        config, judges = self.config, self.cross_fitted
+        cache = self.cache(config.evaluation.judge.image_size)
+        settings = {"count": config.synthesis.count, "size": config.segmenter.image_size}
+        inputs = (self.samples.digest, cache.digest, *(one.digest for one in judges))
+        paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
+        recipe = Recipe("curate", f"agreement-{config.generator.name}", 1, settings, inputs)
+        trained = [str(one.path) for one in judges]
+        return self._make(recipe, "curate:score_agreement", 10.0, judges=trained, num_real=self.rules.num_real, **paths)
+
+    @cached_property
+    def memorised(self) -> Artifact:
+        """How near each sample comes to an image that its generator has seen."""
+        config = self.config
+        settings = {"count": config.synthesis.count, "features": config.curation.features}
+        if config.curation.features == "network":
+            settings["network"] = plain(config.evaluation.features)
+        inputs = (self.samples.digest, self.prepared.digest, *self._training_data())
+        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._training_paths()}
+        recipe = Recipe("curate", f"memorisation-{config.generator.name}", 1, settings, inputs)
+        return self._make(recipe, "curate:find_nearest", 20.0, **paths)
+
     @cached_property
     def curated(self) -> Artifact | None:
         """Which samples are used; None for all."""
-        config, size = self.config, self.config.segmenter.image_size
-        if config.curation.name == "none":
+        config = self.config
+        name = config.curation.name
+        if name == "none":
             return None
-        judge, cache = self.judge, self.cache(size)
-        settings = {"curation": plain(config.curation), "count": config.synthesis.count, "size": size}
-        inputs = (self.samples.digest, judge.digest, cache.digest)
-        paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
-        recipe = Recipe("curate", config.generator.name, 1, settings, inputs)
-        return self._make(recipe, "evaluate:curate", 5.0, judge=judge.path, **paths)
+        scored = self.memorised if name == "memorisation" else self.agreement
+        settings = {"curation": plain(config.curation), "count": config.synthesis.count, "seed": config.seed}
+        recipe = Recipe("curate", f"{name}-{config.generator.name}", 2, settings, (scored.digest,))
+        return self._make(recipe, "curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path)
 
     # Evaluation.
 
     def scores(self, arm: Arm) -> Artifact:
         """Scores of every image of S.test."""
+        if arm.settings.predictions:
+            return self._scores_of_predictions(arm.settings.predictions)
         trained, cache = self.segmenter(arm), self.cache(arm.settings.image_size)
         recipe = Recipe("evaluate", f"scores-{trained.path.name}", 1, {}, (trained.digest, cache.digest))
         paths = {"prepared": self.prepared.path, "cache": cache.path, "trained": trained.path}
         return self._make(recipe, "evaluate:evaluate_segmenter", 5.0, settings=arm.settings, **paths)
+
+    def _scores_of_predictions(self, folder: str) -> Artifact:
+        """Scores of masks that were predicted elsewhere."""
+        settings = {"predictions": stamps(folder), "size": self.config.segmenter.image_size}
+        recipe = Recipe("evaluate", "scores-predictions", 1, settings, (self.prepared.digest,))
+        paths = {"prepared": self.prepared.path, "predictions": folder}
+        return self._make(recipe, "evaluate:evaluate_predictions", 5.0, **paths)
+
+    def external(self, arm: Arm) -> Artifact | None:
+        """Scores of every image of a data set that nothing was trained on; None where none is configured."""
+        data = self.config.external
+        if data is None or arm.settings.predictions:
+            return None
+        foreign, trained = self.of(data), self.segmenter(arm)
+        cache = foreign.cache(arm.settings.image_size)
+        settings = {"on_bad": data.on_bad, "max_bad_fraction": data.max_bad_fraction}
+        recipe = Recipe("evaluate", f"external-{data.name}", 1, settings, (trained.digest, cache.digest))
+        paths = {"indexed": foreign.indexed.path, "cache": cache.path, "trained": trained.path}
+        return self._make(recipe, "evaluate:evaluate_external", 5.0, settings=arm.settings, **paths)
 
     @cached_property
     def trivial_quality(self) -> Artifact:
@@ -233,6 +180,8 @@ class Pipeline(DataPipeline):
     @cached_property
     def generator_quality(self) -> Artifact:
         """Table 1's row of the generator, and whether masks are obeyed."""
+        if self.config.generator.name == "folder":
+            return self._obedience_of_samples()
         judge, size = self.judge, self.config.evaluation.judge.image_size
         inputs = (self.reproduced.digest, judge.digest, self.cache(size).digest)
         recipe = Recipe("evaluate", self.config.generator.name, 2, {"seed": self.config.seed}, inputs)
@@ -244,6 +193,16 @@ class Pipeline(DataPipeline):
             "base": self.base.path if self.base else None,
         }
         return self._make(recipe, "evaluate:evaluate_generator", 15.0, **paths)
+
+    def _obedience_of_samples(self) -> Artifact:
+        """Of samples made elsewhere, which are not of S.test's masks: whether their own are obeyed."""
+        config, judge = self.config, self.judge
+        cache = self.cache(config.evaluation.judge.image_size)
+        inputs = (self.samples.digest, judge.digest, cache.digest)
+        settings = {"count": config.synthesis.count, "seed": config.seed}
+        recipe = Recipe("evaluate", "folder", 1, settings, inputs)
+        paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
+        return self._make(recipe, "evaluate:evaluate_samples", 15.0, judge=judge.path, **paths)
 
     @cached_property
     def distribution(self) -> Artifact | None:
@@ -273,18 +232,8 @@ class Pipeline(DataPipeline):
         """Everything that the report shows."""
         _ = self.trivial_quality
         for arm in self.arms:
-            self.scores(arm)
+            _ = self.scores(arm), self.external(arm)
         if self.config.generator.name != "none":
             _ = self.generator_quality, self.text_quality, self.distribution
-
-    # How work is done.
-
-    def _train(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
-        """As :meth:`_make`, on all the devices of the trainer; its precision and the like are in the recipe."""
-        recipe = replace(recipe, settings={**recipe.settings, "trainer": training_settings(self.config.trainer)})
-        call = launch.Call(work, self.config, arguments)
-        return self.store.make(recipe, call.on_all_devices, cost)
-
-    def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
-        call = launch.Call(work, self.config, arguments)
-        return self.store.grow(recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost)
+        if self.config.synthesis.count:
+            _ = self.memorised

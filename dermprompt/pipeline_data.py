@@ -13,7 +13,7 @@ from dermprompt.config import plain
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
-from dermprompt.schema import Arm, Config
+from dermprompt.schema import Arm, Config, Data
 from dermprompt.store import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.
@@ -25,6 +25,10 @@ class DataPipeline:
 
     def __init__(self, config: Config, store: Store) -> None:
         self.config, self.store = config, store
+
+    def of(self, data: Data) -> DataPipeline:
+        """The same of another data set, read as this one is."""
+        return DataPipeline(replace(self.config, data=data), self.store)
 
     @cached_property
     def indexed(self) -> Artifact:

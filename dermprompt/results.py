@@ -1,14 +1,9 @@
-"""What a job found out, as plain frozen dataclasses, and their ``results.json``."""
+"""What a job found out, as plain frozen dataclasses; :mod:`dermprompt.results_file` writes and reads them."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from dermprompt.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,8 @@ class Segmentation:
     ``generator`` is None and ``count`` 0 for S only. ``gain`` is the paired difference to S only.
     ``failures`` is the share of test images with a Dice under 0.5. ``arm`` names what it was trained on, of
     ``num_real`` images of S.train (None: all), with ``seed``; ``scores`` is the csv of every image's measures, in
-    the run folder; ``measures`` are their means.
+    the run folder; ``measures`` are their means. ``world``: what its samples or real images come from, ``open`` (G) or
+    ``closed`` (S.train alone); None for S only, which belongs to both.
     """
 
     segmenter: str
@@ -91,6 +87,7 @@ class Segmentation:
     measures: dict[str, float] = field(default_factory=dict)
     groups: tuple[Subgroup, ...] = ()
     fold: int | None = None
+    world: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,13 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class ArmTable:
-    """All arms of one data set, size, segmenter and number of real images."""
+    """All arms of one data set, size, segmenter, number of real images and world."""
 
     dataset: str
     image_size: int
     segmenter: str
     num_real: int | None
+    world: str
     control: str
     rows: tuple[ArmRow, ...]
 
@@ -176,6 +174,47 @@ class TextObedience:
 
 
 @dataclass(frozen=True)
+class Curation:
+    """What became of the samples, and what the rule favours.
+
+    ``groups``: of each kind and name (size, diagnosis) the numbers of samples drawn and used. ``real``: the share of
+    S.train's own images that the rule would keep or relabel; None where it does not score them.
+    """
+
+    name: str
+    kept: int
+    relabelled: int
+    dropped: int
+    groups: tuple[tuple[str, str, int, int], ...]
+    real: float | None
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the share ``quantile`` of unseen
+    real images. ``nearer``: the share nearer to G than to as many unseen images, 0.5 where nothing is memorised;
+    None without unseen images. ``pairs``: the nearest ones, the image of G beside the sample.
+    """
+
+    features: str
+    quantile: float
+    n: int
+    copies: int
+    nearer: float | None
+    pairs: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class External:
+    """One arm on a data set that nothing was trained on: its Dice, and the means of all measures."""
+
+    dataset: str
+    arm: str
+    dice: Interval
+    measures: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Curve:
     """A learning curve: ``values[k]`` of ``metric`` at ``steps[k]`` of the named training."""
 
@@ -200,8 +239,8 @@ class Picture:
 class Results:
     """All that a job found out. What was asked stands first.
 
-    ``primary``: the comparison named beforehand (``ours``, ``control``, ``hash``). ``test_reads``: how many trained
-    segmenters this store has scored on S.test, of this and of all other jobs.
+    ``primary``: the comparison named beforehand (``ours``, ``world``, ``controls``, ``hash``). ``test_reads``: how many
+    trained segmenters this store has scored on S.test, of this and of all other jobs.
     """
 
     experiment: str
@@ -215,56 +254,18 @@ class Results:
     dataset: str
     caution: str | None
     data: dict[str, Any]
-    primary: dict[str, str] = field(default_factory=dict)
+    primary: dict[str, Any] = field(default_factory=dict)
     test_reads: int = 0
     image_quality: tuple[ImageQuality, ...] = ()
     distribution: tuple[DistributionRow, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
     mask_obedience: MaskObedience | None = None
     text_obedience: TextObedience | None = None
+    curation: Curation | None = None
+    memorisation: Memorisation | None = None
+    external: tuple[External, ...] = ()
     curves: tuple[Curve, ...] = ()
     gallery: tuple[Picture, ...] = ()
     samples: tuple[Picture, ...] = ()
     work: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-def save_results(results: Results, path: Path) -> None:
-    """Write ``results.json`` atomically."""
-    write_bytes(path, (json.dumps(dataclasses.asdict(results), indent=2) + "\n").encode())
-
-
-def load_results(path: Path) -> Results:
-    """Read ``results.json``; the inverse of :func:`save_results`."""
-    raw = json.loads(path.read_text())
-    obedience, text = raw.pop("mask_obedience"), raw.pop("text_obedience")
-    return Results(
-        image_quality=tuple(ImageQuality(**row) for row in raw.pop("image_quality")),
-        distribution=tuple(distribution_row(row) for row in raw.pop("distribution")),
-        segmentation=tuple(_segmentation(row) for row in raw.pop("segmentation")),
-        mask_obedience=MaskObedience(**obedience) if obedience else None,
-        text_obedience=TextObedience(**text) if text else None,
-        curves=tuple(_curve(row) for row in raw.pop("curves")),
-        gallery=tuple(Picture(**row) for row in raw.pop("gallery")),
-        samples=tuple(Picture(**row) for row in raw.pop("samples")),
-        **raw,
-    )
-
-
-def _segmentation(row: dict[str, Any]) -> Segmentation:
-    gain, groups = row.pop("gain"), row.pop("groups")
-    return Segmentation(
-        dice=Interval(**row.pop("dice")),
-        gain=Interval(**gain) if gain else None,
-        groups=tuple(Subgroup(one["kind"], one["name"], Interval(**one["dice"])) for one in groups),
-        **row,
-    )
-
-
-def distribution_row(row: dict[str, Any]) -> DistributionRow:
-    """Read a row back from plain values."""
-    return DistributionRow(values=Distribution(**row.pop("values")), **row)
-
-
-def _curve(row: dict[str, Any]) -> Curve:
-    return Curve(row["training"], row["metric"], tuple(row["steps"]), tuple(row["values"]))

@@ -10,6 +10,16 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from dermprompt.schema_generator import (
+    ControlNet,
+    FolderSamples,
+    NoGenerator,
+    Pix2PixHD,
+    PretrainedBase,
+    ScratchBase,
+    Warp,
+)
+
 STAGES = (
     "plan",
     "prepare",
@@ -20,6 +30,7 @@ STAGES = (
     "synthesize",
     "train_segmenter",
     "evaluate",
+    "export",
     "report",
 )
 
@@ -109,105 +120,36 @@ class Prompts:
 
 
 @dataclass
-class PretrainedBase:
-    """Stable Diffusion in diffusers' format, by hub id or folder."""
-
-    name: str = MISSING
-    path: str = MISSING
-    pad: int = MISSING
-    text_layers: int = MISSING
-
-
-@dataclass
-class ScratchBase:
-    """A small latent diffusion model trained on G."""
-
-    name: str = MISSING
-    channels: list[int] = MISSING
-    layers_per_block: int = MISSING
-    text_width: int = MISSING
-    text_layers: int = MISSING
-    context_length: int = MISSING
-    latent_channels: int = MISSING
-    prediction: str = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
-    augmentation: str = MISSING
-
-
-@dataclass
-class ControlNet:
-    """Diffusion with a control copy; training, then sampling."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
-    decay: bool = MISSING
-    augmentation: str = MISSING
-    num_steps: int = MISSING
-    guidance: float = MISSING
-    control_scale: float = MISSING
-    eta: float = MISSING
-
-
-@dataclass
-class Pix2PixHD:
-    """The rival: one pass from mask to image; a base stands idle under it."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    base_channels: int = MISSING
-    num_downsamplings: int = MISSING
-    num_blocks: int = MISSING
-    discriminator_channels: int = MISSING
-    num_scales: int = MISSING
-    feature_weight: float = MISSING
-    perceptual_weights: str | None = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    decay_from_step: int = MISSING
-    augmentation: str = MISSING
-
-
-@dataclass
-class NoGenerator:
-    """S only; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
-
-
-@dataclass
 class Synthesis:
-    """How many samples, in batches of one size."""
+    """How many samples, in batches of one size; ``export_copies``: export those too that copy an image of G."""
 
     count: int = MISSING
     batch_size: int = MISSING
+    export_copies: bool = MISSING
 
 
 @dataclass
 class Curation:
-    """Which samples are used: all of them (``none``), or by the judge's Dice and distance to G (``filter``)."""
+    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted judges find again
+    (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies (``memorisation``).
+
+    A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
+    """
 
     name: str = MISSING
-    keep: float | None = MISSING
-    relabel: float | None = MISSING
-    memorisation_quantile: float | None = MISSING
+    keep: float = MISSING
+    relabel: float = MISSING
+    folds: int = MISSING
+    quantile: float = MISSING
+    features: str = MISSING
 
 
 @dataclass
 class Segmenter:
-    """A network (``_target_``) and its training."""
+    """A network (``_target_``) and its training; or ``predictions``, a folder of masks of S.test from elsewhere."""
 
     name: str = MISSING
+    predictions: str | None = MISSING
     network: dict[str, Any] = MISSING
     image_size: int = MISSING
     learning_rate: float = MISSING
@@ -225,7 +167,8 @@ class Segmenter:
 class Arm:
     """What a segmenter trains on beside its samples, and for how long: one arm of a comparison.
 
-    ``real``: the real images, ``s`` (S.train), ``s_and_g`` or ``none``. ``num_real``: only so many of S.train, and
+    ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
+    generator's base) or ``none``. ``num_real``: only so many of S.train, and
     of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
     (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
     as S with this many samples would take. ``world``: what the generator, its base, masks and prompts may see, G
@@ -243,10 +186,14 @@ class Arm:
 
 @dataclass
 class Primary:
-    """The one comparison that decides, named before S.test is read: two arms by name."""
+    """The one comparison that decides, named before S.test is read: an arm, in a world, against its control there.
+
+    ``controls``: the control of each world, ``open`` (generators see G) and ``closed`` (only S.train).
+    """
 
     ours: str = MISSING
-    control: str = MISSING
+    world: str = MISSING
+    controls: dict[str, str] = MISSING
 
 
 @dataclass
@@ -280,6 +227,7 @@ class Config:
     caution: str | None = MISSING
     paths: Paths = field(default_factory=Paths)
     data: Data = field(default_factory=Data)
+    external: Data | None = MISSING
     masks: Any = MISSING
     prompts: Prompts = field(default_factory=Prompts)
     generator: Any = MISSING
@@ -300,6 +248,12 @@ KINDS: dict[str, dict[str, type]] = {
         "realistic": RealisticMasks,
         "transform": TransformedMasks,
     },
-    "generator": {"controlnet": ControlNet, "pix2pixhd": Pix2PixHD, "none": NoGenerator},
+    "generator": {
+        "controlnet": ControlNet,
+        "pix2pixhd": Pix2PixHD,
+        "warp": Warp,
+        "folder": FolderSamples,
+        "none": NoGenerator,
+    },
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
 }

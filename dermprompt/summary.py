@@ -28,11 +28,12 @@ from dermprompt.results import (
     Segmentation,
     Subgroup,
     TextObedience,
-    distribution_row,
 )
+from dermprompt.results_file import distribution_row
 from dermprompt.stages.evaluate import read_json, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
+from dermprompt.summary_samples import curation_of, external_of, memorisation_of
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
 from dermprompt.training import read_curves
 
@@ -57,6 +58,9 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
         **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
+        curation=curation_of(pipeline),
+        memorisation=memorisation_of(pipeline, folder),
+        external=external_of(pipeline),
         curves=_curves(pipeline),
         **shown,
         work=_work(pipeline),
@@ -81,7 +85,7 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _primary(pipeline: Pipeline) -> dict[str, str]:
+def _primary(pipeline: Pipeline) -> dict[str, Any]:
     """The comparison named beforehand, with a hash of it and of the rule by which it is decided."""
     named = plain(pipeline.config.evaluation.primary)
     rule = {**named, "measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
@@ -115,7 +119,7 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
     config, scores = pipeline.config, _scores(pipeline, arm)
     values = _dice(scores.values())
     gain = None
-    if arm.count:
+    if len(pipeline.arms) > 1 and arm.count:
         gain = paired_gain(values, _dice(_scores(pipeline, pipeline.arms[0]).values()), config.seed)
     name = f"scores-{arm.rules.name}.csv"
     save_scores(scores, folder / name)
@@ -131,6 +135,7 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
         num_real=arm.rules.num_real,
         seed=arm.settings.seed,
         fold=config.data.split.fold,
+        world=arm.rules.world if arm.count or arm.rules.real == "s_and_g" else None,
         scores=name,
         measures={key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
         groups=_groups(pipeline, scores),
@@ -150,9 +155,11 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
     trained = {}
     if pipeline.base is not None:
         trained["base"] = pipeline.base.path
-    if _name(pipeline):
+    if pipeline.config.generator.name in ("controlnet", "pix2pixhd"):
         trained[str(_name(pipeline))] = pipeline.generator.path
     for arm in pipeline.arms:
+        if arm.settings.predictions:
+            continue
         path = pipeline.segmenter(arm).path
         trained[path.name.rpartition("-")[0]] = path
     return tuple(
@@ -166,6 +173,8 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
 def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
     """The gallery (paper, Figures 3 and 4), and samples with their prompts."""
     config, size = pipeline.config, pipeline.config.image_size
+    if config.generator.name == "folder":  # of S.test's masks it has none
+        return {"gallery": (), "samples": _samples(pipeline, folder)}
     test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
     number = min(config.evaluation.gallery, len(test.lesions))
     reproduced = load_samples(pipeline.reproduced.path, number, size)

@@ -46,7 +46,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
     from dermprompt.comparison import publish, records_of
     from dermprompt.report.page import write_page
-    from dermprompt.results import load_results
+    from dermprompt.results_file import load_results
 
     jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
     failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
@@ -63,7 +63,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
 def main() -> None:
     """Write the page of the folder that the command line names, of a sweep or of one job."""
     from dermprompt.report.page import write_page
-    from dermprompt.results import load_results
+    from dermprompt.results_file import load_results
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m dermprompt.sweep FOLDER   (make report FOLDER=runs/...)")

@@ -37,6 +37,8 @@ SCRATCH = [
 ]
 GENERATOR = {
     "none": [],
+    "warp": [],
+    "folder": [],
     "controlnet": ["generator.max_steps=3", "generator.batch_size=4", "generator.num_steps=4"],
     "pix2pixhd": [
         "generator.max_steps=3",
@@ -58,7 +60,7 @@ def miniature(generator: str, *overrides: str) -> list[str]:
         *SEGMENTER,
         f"segmenter.{UNET}",
         *SYNTHESIS,
-        *(SCRATCH if generator != "none" else []),
+        *(SCRATCH if generator in ("controlnet", "pix2pixhd") else []),
         *GENERATOR[generator],
         *overrides,
     ]

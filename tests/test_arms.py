@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from miniature import CONF, compose, miniature, run
 
 from dermprompt.comparison import arm_tables, publish, records_of, shared, verify
 from dermprompt.pipeline import Pipeline
-from dermprompt.results import Interval, Results, Segmentation, load_results
+from dermprompt.results import Interval, Results, Segmentation
+from dermprompt.results_file import load_results
 from dermprompt.segmenter.batches import HalfRealOrder
 from dermprompt.stages.train import num_steps
 from dermprompt.store import PlanningStore
@@ -25,7 +27,7 @@ def test_every_arm_composes_under_its_own_name(arm: str) -> None:
     config = compose(f"arm={arm}", "data.root=/data")
     assert config.arm.name == arm
     assert (config.synthesis.count == 0) == arm.startswith("s_")
-    assert (config.generator.name == "none") == arm.startswith("s_")
+    assert (config.generator.name == "none") == (arm.startswith("s_") and arm != "s_decoded")
 
 
 def test_strong_augmentation_survives_the_scale() -> None:
@@ -110,12 +112,13 @@ def test_what_cannot_be_is_said(override: str, said: str) -> None:
 
 
 def test_arms_run_and_are_compared(tmp_path: Path) -> None:
-    own = "evaluation.primary={ours:pix2pixhd_1k,control:s_strong_1k}"
+    own = "evaluation.primary.ours=pix2pixhd_1k"
     small = [*miniature("pix2pixhd"), "synthesis.count=8", own]
     without = [one for one in miniature("none") if one != "generator=none"] + [own]
     jobs = {
         "only": [*without, "arm=s_only"],
-        "strong": [*without, "arm=s_strong_1k", "arm.steps_of=8"],
+        "strong": [*without, "arm=s_plus_g_strong_1k", "arm.steps_of=8"],
+        "warped": [*miniature("warp"), "arm=warped", "synthesis.count=8", own],
         "with_g": [*without, "arm=s_plus_g"],
         "ours": [*small, "arm=pix2pixhd_1k"],
         "half": [*small, "arm=half_real"],
@@ -126,17 +129,18 @@ def test_arms_run_and_are_compared(tmp_path: Path) -> None:
         run(tmp_path, *overrides, job=job)
     results = [(path.parent, load_results(path)) for path in sorted((tmp_path / "runs").glob("*/results.json"))]
     (table,) = arm_tables(records_of(results), results[0][1].primary)
-    assert table.control == "s_strong_1k"
+    assert (table.world, table.control) == ("open", "s_plus_g_strong_1k")
     assert {row.arm for row in table.rows} == {
-        *("s_only", "s_strong_1k", "s_plus_g", "pix2pixhd_1k", "half_real", "synthetic_only", "finetuned")
+        *("s_only", "s_plus_g_strong_1k", "s_plus_g", "pix2pixhd_1k"),
+        *("half_real", "synthetic_only", "finetuned", "warped"),
     }
     assert [row.arm for row in table.rows if row.primary] == ["pix2pixhd_1k"]
-    assert [row.arm for row in table.rows if row.against is None] == ["s_strong_1k"]
+    assert [row.arm for row in table.rows if row.against is None] == ["s_plus_g_strong_1k"]
     assert all((row.adjusted is None) == (row.primary or row.against is None) for row in table.rows)
     page = write_sweep_page(tmp_path / "runs")
     assert page is not None
-    assert "control: s_strong_1k" in page.read_text()
-    assert "pix2pixhd_1k against s_strong_1k" in page.read_text()
+    assert "control: s_plus_g_strong_1k" in page.read_text()
+    assert "pix2pixhd_1k against s_plus_g_strong_1k" in page.read_text()
 
 
 def _job(folder: Path, arm: str, seed: int, dice: list[float]) -> tuple[Path, Results]:
@@ -145,7 +149,7 @@ def _job(folder: Path, arm: str, seed: int, dice: list[float]) -> tuple[Path, Re
     head = "id,dice,iou,jaccard65,sensitivity,specificity,hd95,surface_dice,common,total,area,border"
     (folder / "scores.csv").write_text("\n".join([head, *lines]) + "\n")
     cell = Segmentation("unet", None, 0, Interval(0, 0, 0, 1), None, 0.0, 0.0, arm, None, seed, "scores.csv")
-    primary = {"ours": "b", "control": "a"}
+    primary = {"ours": "b", "world": "closed", "controls": {"closed": "a"}}
     return folder, Results("e", "", None, None, 0, "unet", seed, 64, "isic", None, {}, primary, segmentation=(cell,))
 
 
@@ -168,6 +172,38 @@ def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
     scores = tmp_path / "scores.csv"
     scores.write_text(scores.read_text().replace("0.7", "0.71", 1))
     assert any("against.gain.mean" in line for line in verify(tmp_path))
+
+
+def test_worlds_are_never_mixed(tmp_path: Path) -> None:
+    dice = {"a": [0.5, 0.5, 0.6], "open_b": [0.6, 0.5, 0.7], "s_plus_g": [0.7, 0.5, 0.7], "closed_b": [0.5, 0.4, 0.6]}
+    jobs = []
+    for k, (arm, values) in enumerate(dice.items()):
+        folder, results = _job(tmp_path / str(k), arm, 0, values)
+        world = {"a": None, "closed_b": "closed"}.get(arm, "open")
+        cells = tuple(replace(cell, world=world) for cell in results.segmentation)
+        jobs.append((folder, replace(results, segmentation=cells)))
+    primary = {"ours": "open_b", "world": "open", "controls": {"open": "not run", "closed": "a"}}
+    closed, opened = arm_tables(records_of(jobs), primary)
+    assert (closed.world, closed.control, {row.arm for row in closed.rows}) == ("closed", "a", {"a", "closed_b"})
+    assert (opened.control, {row.arm for row in opened.rows}) == ("s_plus_g", {"a", "open_b", "s_plus_g"})
+    assert not any(row.primary for row in (*closed.rows, *opened.rows)), "its control did not run"
+
+
+def test_the_open_control_trains_for_the_steps_of_s_and_samples(tmp_path: Path) -> None:
+    without = [one for one in miniature("none") if one != "generator=none"]
+    run(tmp_path, *without, "arm=s_plus_g_strong_1k", "arm.steps_of=8", "stage=train_segmenter")
+    (curves,) = (tmp_path / "store").glob("train_segmenter/*/curves.csv")
+    split = json.loads(next((tmp_path / "store").glob("prepare/split-*/split.json")).read_text())
+    steps = max(int(line.split(",")[0]) for line in curves.read_text().splitlines())
+    assert steps == (len(split["parts"]["train"]) + 8) // 4
+
+
+def test_s_decoded_trains_on_what_the_codec_leaves(tmp_path: Path) -> None:
+    small = miniature("controlnet", "arm=s_decoded", "synthesis.count=0")
+    results = run(tmp_path, *[one for one in small if one != "generator=controlnet"])
+    assert [cell["arm"] for cell in results["segmentation"]] == ["s_decoded"]
+    with pytest.raises(ValueError, match="only controlnet has a codec"):
+        compose(*miniature("pix2pixhd", "arm.real=s_decoded"))
 
 
 def test_arms_of_other_seeds_cannot_be_compared() -> None:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "dermprompt"
 ROOMS = {"data", "masks", "prompts", "generator", "synthesis", "curation", "segmenter", "evaluation", "report"}
 # What every room may import.
 FLOOR = {"lesion", "results", "files", "pretrained"}
-HYDRA_USERS = {"__main__.py", "config.py", "schema.py", "sweep.py"}
+HYDRA_USERS = {"__main__.py", "config.py", "schema.py", "schema_generator.py", "sweep.py"}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -46,6 +46,8 @@ def test_the_floor_imports_no_room():
         "lesion.py",
         "files.py",
         "results.py",
+        "results_file.py",
+        "schema_generator.py",
         "pretrained.py",
         "store.py",
         "schema.py",
@@ -53,7 +55,7 @@ def test_the_floor_imports_no_room():
         "training.py",
         "progress.py",
     ):
-        assert own(trees[name]) <= FLOOR | {"schema", "progress"}, name
+        assert own(trees[name]) <= FLOOR | {"schema", "schema_generator", "progress"}, name
 
 
 def test_hydra_stays_in_its_places():

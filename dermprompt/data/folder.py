@@ -15,6 +15,11 @@ LAYOUT = f"ROOT/images/ID.jpg (or .png, .bmp, .tif), ROOT/masks/ID.png, and perh
 PARTS = ("training", "validation", "test")
 
 
+def layout_of(root: Path) -> str:
+    """Which kind of data set a folder of pairs is: ``isic``, where ISIC's own folders are in it, else ``folder``."""
+    return "isic" if any(root.glob("ISIC2018_Task1*")) else "folder"
+
+
 def find_folder(root: Path, labels: Path) -> Files:
     """Find the pairs of ``ROOT/images`` and ``ROOT/masks`` by the names of their files.
 

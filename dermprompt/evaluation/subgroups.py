@@ -24,11 +24,15 @@ def subgroups(lesions: Sequence[Lesion], scores: Mapping[str, Scores]) -> dict[t
     return dict(sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1])))
 
 
+def size_of(area: float) -> str:
+    """The size group of a mask by its share of the image."""
+    return next(name for bound, name in SIZES if area < bound)
+
+
 def _groups_of(lesion: Lesion, score: Scores) -> list[tuple[str, str]]:
-    size = next(name for bound, name in SIZES if score.area < bound)
     return [
         ("diagnosis", lesion.diagnosis or "unknown"),
-        ("size", size),
+        ("size", size_of(score.area)),
         ("border", "touches" if score.border else "inside"),
         *(("attribute", name) for name in lesion.attributes or ()),
     ]

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from dermprompt.report import figures, tables
+from dermprompt.report.curation import curated, external_rows, memorised
 from dermprompt.report.distribution import distribution_tables
 from dermprompt.report.obedience import obedience_notes, obedience_rows
 from dermprompt.report.tables import Job, Source
@@ -84,6 +85,9 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "distribution": distribution_tables(jobs),
         "obedience": obedience,
         "warnings": [note for row in obedience for note in obedience_notes(row)],
+        "curation": curated(jobs),
+        "memorisation": memorised(jobs),
+        "external": external_rows(jobs),
         "gallery": figures.gallery(jobs),
         "samples": figures.samples(jobs),
         "quizzes": [path / "quiz.html" for path, _ in jobs if (path / "quiz.html").exists()],
@@ -111,7 +115,7 @@ def arm_setting(table: ArmTable) -> str:
     """The setting of a comparison, for captions."""
     real = "all of S.train" if table.num_real is None else f"{table.num_real} real images"
     segmenter = tables.SEGMENTERS.get(table.segmenter, table.segmenter)
-    return f"{segmenter}, {real}, {table.dataset}, {table.image_size} px"
+    return f"{table.world} world, {segmenter}, {real}, {table.dataset}, {table.image_size} px"
 
 
 def _over(interval: Interval) -> str:

@@ -13,7 +13,12 @@ from dermprompt.results import ImageQuality, Interval, Results, Segmentation
 Job = tuple[Path, Results]
 T = TypeVar("T")
 
-GENERATORS = {"pix2pixhd": "Pix2PixHD", "controlnet": "ours (ControlNet)"}
+GENERATORS = {
+    "pix2pixhd": "Pix2PixHD",
+    "controlnet": "ours (ControlNet)",
+    "warp": "real images, warped",
+    "folder": "another method",
+}
 SEGMENTERS = {"unet": "U-Net", "dcsaunet": "DCSAU-Net"}
 
 # Paper, Table 1. Its peak of 255 on images in [0, 1] adds 48.13 dB to the PSNR; its SSIM has a range of 2.

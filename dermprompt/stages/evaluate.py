@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,24 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dermprompt.curation.agreement import agreement, decide
-from dermprompt.curation.memorisation import calibrate, nearest
-from dermprompt.data.decode import decode_mask
+from dermprompt.data.decode import BadPicture, decode_mask
+from dermprompt.data.findings import listed
 from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
-from dermprompt.evaluation.scores import save_scores, score
+from dermprompt.evaluation.overlap import dice
+from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import write_json
-from dermprompt.lesion import images_to_float, images_to_uint8
-from dermprompt.results import ImageQuality, TextObedience
+from dermprompt.lesion import Lesion, images_to_float
+from dermprompt.results import ImageQuality, MaskObedience, TextObedience
 from dermprompt.schema import Config, Segmenter
-from dermprompt.stages.parts import load_part, load_samples
-from dermprompt.stages.trained import open_base, open_segmenter
-from dermprompt.training import choose_device
+from dermprompt.stages.parts import load_lesions_of, load_part, load_samples
+from dermprompt.stages.prepare import load_lesions, usable_lesions
+from dermprompt.stages.trained import open_segmenter, through_codec
 
 BATCH = 32
 
@@ -65,13 +66,73 @@ def evaluate_segmenter(
 ) -> None:
     """Score every image of S.test (Table 2) at the resolution of its mask's file, as ``scores.csv``."""
     test = load_part(prepared, cache, "test")
-    batches = predict_logits(open_segmenter(config, settings, trained), test.images)
-    predictions = chain.from_iterable(batches)
+    network = open_segmenter(config, settings, trained)
+    save_scores(_scores(network, test.lesions, test.images, config.data.mask_threshold), folder / "scores.csv")
+
+
+def evaluate_external(
+    config: Config, settings: Segmenter, indexed: Path, cache: Path, trained: Path, folder: Path
+) -> None:
+    """Score every usable image of another data set, on which nothing was trained, as ``scores.csv``."""
+    assert config.external is not None
+    part = load_lesions_of(usable_lesions(config.external, indexed, cache), cache)
+    network = open_segmenter(config, settings, trained)
+    save_scores(_scores(network, part.lesions, part.images, config.external.mask_threshold), folder / "scores.csv")
+
+
+def _scores(
+    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, threshold: int | None
+) -> dict[str, Scores]:
+    predictions = chain.from_iterable(predict_logits(network, images))
     scores = {}
-    for lesion, logits in zip(test.lesions, predictions, strict=True):
-        mask = decode_mask(lesion.mask.read_bytes(), config.data.mask_threshold).pixels
+    for lesion, logits in zip(lesions, predictions, strict=True):
+        mask = decode_mask(lesion.mask.read_bytes(), threshold).pixels
         scores[lesion.id] = score(enlarge(logits, mask.shape), mask)
+    return scores
+
+
+def evaluate_predictions(config: Config, prepared: Path, predictions: str, folder: Path) -> None:
+    """Score masks ``ID.png`` that were predicted elsewhere, of S.test, as ``scores.csv``.
+
+    Raises:
+        ValueError: a mask is missing, cannot be read, or is neither of its true mask's size nor of
+            ``segmenter.image_size``.
+    """
+    lesions, split = load_lesions(prepared)
+    found, side = Path(predictions).expanduser(), config.segmenter.image_size
+    missing = [id for id in split.test if not (found / f"{id}.png").is_file()]
+    if missing:
+        raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
+    scores = {}
+    for id in split.test:
+        mask = decode_mask(lesions[id].mask.read_bytes(), config.data.mask_threshold).pixels
+        scores[id] = score(read_prediction(found / f"{id}.png", mask.shape, side), mask)
     save_scores(scores, folder / "scores.csv")
+
+
+def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels is enlarged.
+
+    An empty prediction is a prediction.
+
+    Raises:
+        ValueError: it cannot be read, has values between, or another size.
+    """
+    try:
+        mask = decode_mask(path.read_bytes()).pixels
+    except BadPicture as error:
+        if error.verdict != "empty_mask":
+            raise ValueError(f"{path}: {error}") from None
+        with Image.open(path) as opened:
+            mask = np.zeros((opened.height, opened.width), np.uint8)
+    if mask.shape == (side, side):
+        return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+    if mask.shape != size:
+        raise ValueError(
+            f"{path}: {mask.shape} pixels (height, width); allowed are those of the true mask, {size}, and of the "
+            f"exported images, {(side, side)}"
+        )
+    return mask
 
 
 def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:
@@ -116,15 +177,16 @@ def evaluate_generator(
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
 
-@torch.no_grad()
-def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
-    """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
-    codec, device = open_base(config, base).codec, choose_device(config.trainer)
-    decoded = []
-    for start in range(0, len(images), BATCH):
-        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
-        decoded.append(images_to_uint8(codec.decode(codec.encode(batch)[0]).float().cpu()).numpy())
-    return np.concatenate(decoded)
+def evaluate_samples(config: Config, prepared: Path, cache: Path, samples: Path, judge: Path, folder: Path) -> None:
+    """Whether samples that were made elsewhere obey their own masks, as ``generator.json``."""
+    network = open_segmenter(config, config.evaluation.judge, judge)
+    test = load_part(prepared, cache, "test")
+    drawn = load_samples(samples, config.synthesis.count, config.evaluation.judge.image_size)
+    found = predict_masks(network, drawn.images)
+    own = mask_obedience(found, found, drawn.masks, config.seed)
+    real = float(dice(predict_masks(network, test.images), test.masks).mean())
+    masks = MaskObedience(real, own.generated, own.exchanged, own.n)
+    write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 
 def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> None:
@@ -136,33 +198,6 @@ def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> No
         read = [read_diagnosis(i, m) for i, m in zip(drawn.images, drawn.masks, strict=True)]
         measured = text_obedience(read, prompted, config.seed)  # type: ignore[arg-type]
     write_json(folder / "text.json", dataclasses.asdict(measured) if measured else None)
-
-
-def curate(config: Config, prepared: Path, cache: Path, samples: Path, judge: Path, folder: Path) -> None:
-    """Decide on every sample: ``decisions.json``, with scores, and the judge's masks at the segmenter's size."""
-    settings, count = config.curation, config.synthesis.count
-    judged = load_samples(samples, count, config.evaluation.judge.image_size)
-    predictions = predict_masks(open_segmenter(config, config.evaluation.judge, judge), judged.images)
-    scores = agreement(predictions, judged.masks)
-    known, held_out = (load_part(prepared, cache, part).images for part in ("generator", "train"))
-    images = load_samples(samples, count, config.segmenter.image_size).images
-    distances, copies = nearest(images, known)
-    threshold = calibrate(held_out, known, settings.memorisation_quantile)  # type: ignore[arg-type]
-    decisions = decide(scores, settings.keep, settings.relabel)  # type: ignore[arg-type]
-    rows = [
-        {
-            "id": row.id,
-            "decision": "drop" if distance < threshold else decision,
-            "agreement": float(score),
-            "distance": float(distance),
-            "nearest": int(copy),
-        }
-        for row, decision, score, distance, copy in zip(judged.rows, decisions, scores, distances, copies, strict=True)
-    ]
-    size = (config.segmenter.image_size,) * 2
-    resized = [cv2.resize(one, size, interpolation=cv2.INTER_NEAREST) for one in predictions]
-    np.save(folder / "predictions.npy", np.stack(resized))
-    write_json(folder / "decisions.json", rows)
 
 
 def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:

@@ -38,15 +38,16 @@ class Part:
 def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = None) -> Part:
     """Load ``generator``, ``train``, ``val`` or ``test``; of S.train and S.val what an arm has of them."""
     lesions, split = load_lesions(prepared)
-    return _load([lesions[id] for id in real_ids(split, name, num_real)], cache)
+    return load_lesions_of([lesions[id] for id in real_ids(split, name, num_real)], cache)
 
 
 def load_known_part(known: Path, cache: Path) -> Part:
     """Load what generators, masks and prompts may see."""
-    return _load(load_known(known), cache)
+    return load_lesions_of(load_known(known), cache)
 
 
-def _load(lesions: list[Lesion], cache: Path) -> Part:
+def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
+    """Load the pictures of lesions, in their order."""
     pictures = load_cache(cache, [one.id for one in lesions])
     return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
 
@@ -67,9 +68,11 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
     masks = np.stack([_mask(mask_path(folder, row.id), size) for row in rows])
     if decisions is None:
         return Samples(tuple(rows), images, masks)
-    verdicts = [row["decision"] for row in json.loads((decisions / "decisions.json").read_text())]
-    relabelled = np.load(decisions / "predictions.npy")
-    masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
+    decided = json.loads((decisions / "decisions.json").read_text())
+    verdicts = [row["decision"] for row in decided["rows"]]
+    if "relabel" in verdicts:
+        relabelled = np.load(decisions.parent / decided["predictions"])
+        masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
     kept = np.array([verdict != "drop" for verdict in verdicts])
     return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
 

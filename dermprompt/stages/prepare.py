@@ -19,7 +19,7 @@ from dermprompt.data.phantom import write_phantom
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.files import write_bytes, write_json
 from dermprompt.lesion import Lesion
-from dermprompt.schema import Config
+from dermprompt.schema import Config, Data
 
 
 def paint_phantom(config: Config, folder: Path) -> None:
@@ -80,6 +80,22 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
     write_bytes(folder / "coverage.txt", (format_coverage(report) + "\n").encode())
     known = [[one.id, one.diagnosis, one.attributes] for one in lesions]
     return sha256(json.dumps([known, split.hash]).encode()).hexdigest()[:16]
+
+
+def usable_lesions(data: Data, indexed: Path, cache: Path) -> list[Lesion]:
+    """All lesions of a data set that is not split, but for those that are bad and may be skipped.
+
+    Raises:
+        ValueError: bad files that may not be skipped, or nothing left.
+    """
+    index = load_index(indexed / "index.json")
+    skipped = check_findings(
+        [*index.findings, *read_findings(cache)], data.on_bad, data.max_bad_fraction, index.num_images
+    )
+    lesions = [one for one in index.lesions if one.id not in skipped]
+    if not lesions:
+        raise ValueError(f"no image with a mask is left of data={data.name} in {data.root}")
+    return lesions
 
 
 def _split(config: Config, lesions: list[Lesion], contents: dict[str, str]) -> Split:

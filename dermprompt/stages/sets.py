@@ -13,7 +13,7 @@ from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
 from dermprompt.schema import Config
-from dermprompt.stages.parts import load_known_part, load_part, load_samples
+from dermprompt.stages.parts import Part, load_known_part, load_part, load_samples
 from dermprompt.training import choose_device
 
 JPEG_QUALITY = 95
@@ -27,21 +27,26 @@ def evaluate_distribution(
     All sets have one size, the smallest's; all images go through one JPEG encoding, whose traces a feature sees.
     """
     seen = load_known_part(known, cache)
-    ids = {one.id for one in seen.lesions}
-    unseen = [load_part(prepared, cache, name) for name in ("train", "val", "test")]
-    held_out = np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in unseen])
+    held_out = held_out_images(prepared, cache, seen)
     number = min(config.synthesis.count, len(held_out), len(seen.lesions))
     rows = []
     if number > NEIGHBOURS:
         extract = feature_extractor(config)
         drawn = load_samples(samples, number, config.image_size).images
-        sets = {"real images seen": _pick(seen.images, number), config.generator.name: drawn}
-        real = extract(encoded(_pick(held_out, number)))
+        sets = {"real images seen": choose(seen.images, number), config.generator.name: drawn}
+        real = extract(encoded(choose(held_out, number)))
         for name, images in sets.items():
             kind = "floor" if name == "real images seen" else "generator"
             found = compare_sets(real, extract(encoded(images)))
             rows.append(DistributionRow(name, kind, config.evaluation.features.model, found))
     write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
+
+
+def held_out_images(prepared: Path, cache: Path, seen: Part) -> np.ndarray:
+    """The images of S, uint8 NSS3, that are not among those that the generator may see."""
+    ids = {one.id for one in seen.lesions}
+    parts = [load_part(prepared, cache, name) for name in ("train", "val", "test")]
+    return np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in parts])
 
 
 def feature_extractor(config: Config) -> FeatureExtractor:
@@ -57,6 +62,6 @@ def encoded(images: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)) for file in files])
 
 
-def _pick(images: np.ndarray, number: int) -> np.ndarray:
+def choose(images: np.ndarray, number: int) -> np.ndarray:
     """A seeded choice, the same for all generators."""
     return images[sorted(np.random.default_rng([0, len(images)]).permutation(len(images))[:number])]

@@ -14,6 +14,7 @@ import numpy as np
 from dermprompt import schema
 from dermprompt.config import plain
 from dermprompt.files import write_bytes, write_json
+from dermprompt.generator.warp import save_pairs
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks
@@ -32,13 +33,13 @@ from dermprompt.prompts.sampler import (
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.schema import Config
-from dermprompt.stages.parts import load_known_part, load_part
-from dermprompt.stages.prepare import load_known
+from dermprompt.stages.parts import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.prepare import load_known, usable_lesions
 from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record
 from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
-from dermprompt.synthesis.samples import Condition
+from dermprompt.synthesis.samples import Condition, write_batch
 
 
 def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
@@ -77,7 +78,7 @@ def prompt_source(config: Config, known: Path) -> Prompts:
             no training image shows; otherwise that is said.
     """
     settings = config.prompts
-    if config.generator.name == "pix2pixhd" or settings.sampler == "empty":
+    if config.generator.name != "controlnet" or settings.sampler == "empty":
         return EmptyPrompts()
     lesions = load_known(known)
     unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
@@ -111,6 +112,34 @@ def compose(config: Config, label: Label | None) -> str:
     if label is None:
         return ""
     return TEMPLATES[config.prompts.template].compose(label.diagnosis, label.attributes)
+
+
+def collect_pairs(config: Config, prepared: Path, cache: Path, num_real: int | None, folder: Path) -> None:
+    """Copy an arm's pairs of S.train, for ``generator=warp``."""
+    part = load_part(prepared, cache, "train", num_real)
+    save_pairs(part.images, part.masks, folder)
+
+
+def import_samples(config: Config, indexed: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
+    """Take pairs that another method made as samples, sorted by id, in batches.
+
+    Raises:
+        ValueError: bad files, or fewer pairs than ``synthesis.count``.
+    """
+    part = load_lesions_of(usable_lesions(config.data, indexed, cache), cache)
+    path, count = Path(config.generator.path).expanduser(), config.synthesis.count
+    if count > len(part.lesions):
+        raise ValueError(f"synthesis.count={count}: {len(part.lesions)} usable pairs in generator.path={path}")
+    size = config.synthesis.batch_size
+    for number in numbers:
+        rows = range(number * size, min((number + 1) * size, len(part.lesions)))
+        conditions = [_condition_of(part.lesions[i], part.masks[i]) for i in rows]
+        batch = [(i, 0, one, part.images[i]) for i, one in zip(rows, conditions, strict=True)]
+        write_batch(folder, batch_record(folder, number), batch, f"folder {path.name}", maker="another program")
+
+
+def _condition_of(lesion: Lesion, mask: np.ndarray) -> Condition:
+    return Condition(mask, lesion.id, diagnosis=lesion.diagnosis, attributes=lesion.attributes)
 
 
 def synthesize(

@@ -24,7 +24,8 @@ from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.parts import load_known_part, load_part, load_samples
-from dermprompt.stages.trained import build_network, open_base
+from dermprompt.stages.prepare import load_lesions, real_ids
+from dermprompt.stages.trained import build_network, open_base, through_codec
 from dermprompt.stages.trainer import trainer_factory
 from dermprompt.training import fit
 
@@ -129,9 +130,11 @@ def train_segmenter(
     """Train on the real images and the samples of an arm; S.val is real alone. The last weights are kept.
 
     ``sources``: the arm (:class:`~dermprompt.schema.Arm`), and its samples: ``samples`` (a folder or None),
-    ``count``, ``decisions`` (a curation's folder or None).
+    ``count``, ``decisions`` (a curation's folder or None); for ``s_decoded`` the ``base``, and for a cross-fitted
+    judge ``left_out``, a fold of S.train and the number of folds.
     """
-    real, drawn = _real_pairs(prepared, cache, sources), _drawn_pairs(settings.image_size, sources)
+    real, drawn = _real_pairs(config, prepared, cache, sources), _drawn_pairs(settings.image_size, sources)
+    num_train = len(real_ids(load_lesions(prepared)[1], "train", sources["num_real"]))
     validation = SegmentationBatches(*load_part(prepared, cache, "val", sources["num_real"]).tensors())
     torch.manual_seed(settings.seed)
     network = build_network(settings)
@@ -140,7 +143,7 @@ def train_segmenter(
         place.mkdir(exist_ok=True)
         num_real = sum(len(images) for images, _ in real)
         loader = _segmenter_loader(settings, pairs, num_real if sources["batches"] == "half_real" else None)
-        steps = num_steps(settings, len(loader), num_real, sources["steps_of"])
+        steps = num_steps(settings, len(loader), num_train, sources["steps_of"])
         module = SegmenterModule(
             network,
             settings.learning_rate,
@@ -164,11 +167,22 @@ def train_segmenter(
         save_weights(network, folder / "network.safetensors")
 
 
-def _real_pairs(prepared: Path, cache: Path, sources: dict[str, Any]) -> list[Pairs]:
+def _real_pairs(config: Config, prepared: Path, cache: Path, sources: dict[str, Any]) -> list[Pairs]:
     """Images and masks of the real parts that an arm trains on."""
-    names = {"s": ["train"], "s_and_g": ["train", "generator"], "none": []}[sources["real"]]
+    names = {"s": ["train"], "s_decoded": ["train"], "s_and_g": ["train", "generator"], "none": []}[sources["real"]]
     parts = [load_part(prepared, cache, name, sources["num_real"]) for name in names]
-    return [(part.images, part.masks) for part in parts]
+    pairs = [(part.images, part.masks) for part in parts]
+    if sources["real"] == "s_decoded":
+        pairs = [(through_codec(config, Path(sources["base"]), images), masks) for images, masks in pairs]
+    if sources.get("left_out"):
+        pairs = [(images[rows], masks[rows]) for images, masks in pairs for rows in [kept(len(images), sources)]]
+    return pairs
+
+
+def kept(number: int, sources: dict[str, Any]) -> np.ndarray:
+    """The rows of S.train that are not in the fold that a cross-fitted judge leaves out."""
+    fold, folds = sources["left_out"]
+    return np.flatnonzero(np.arange(number) % folds != fold)
 
 
 def _drawn_pairs(size: int, sources: dict[str, Any]) -> list[Pairs]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import nn
 
 from dermprompt import config as configuration
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
 from dermprompt.generator.export import load_controlnet, load_pix2pixhd, load_weights
+from dermprompt.generator.warp import load_warp
+from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.schema import Config, Segmenter
 from dermprompt.synthesis.draw import Generator
 from dermprompt.training import choose_device
+
+BATCH = 32
 
 
 def open_base(config: Config, folder: Path) -> LatentDiffusion:
@@ -25,12 +31,24 @@ def open_base(config: Config, folder: Path) -> LatentDiffusion:
 
 def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
     """The trained generator, on the device of the trainer."""
-    device = choose_device(config.trainer)
+    device, settings = choose_device(config.trainer), config.generator
+    if settings.name == "warp":
+        return load_warp(trained)
     if base is None:
         return load_pix2pixhd(trained).to(device)
-    settings = config.generator
     sampler = {"guidance": settings.guidance, "control_scale": settings.control_scale, "eta": settings.eta}
     return load_controlnet(trained, open_base(config, base), num_steps=settings.num_steps, **sampler).to(device)
+
+
+@torch.no_grad()
+def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
+    """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
+    codec, device = open_base(config, base).codec, choose_device(config.trainer)
+    decoded = []
+    for start in range(0, len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+        decoded.append(images_to_uint8(codec.decode(codec.encode(batch)[0]).float().cpu()).numpy())
+    return np.concatenate(decoded)
 
 
 def build_network(settings: Segmenter) -> nn.Module:

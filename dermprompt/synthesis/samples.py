@@ -71,12 +71,16 @@ def mask_path(folder: Path, id: str) -> Path:
 
 
 def write_batch(
-    folder: Path, record: Path, samples: Sequence[tuple[int, int, Condition, np.ndarray]], generator: str
+    folder: Path,
+    record: Path,
+    samples: Sequence[tuple[int, int, Condition, np.ndarray]],
+    generator: str,
+    maker: str = "dermprompt",
 ) -> None:
     """Write images, masks and at last the record of a batch of (index, seed, condition, image uint8 SS3)."""
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(exist_ok=True)
-    rows = [_write_sample(folder, *sample, generator) for sample in samples]
+    rows = [_write_sample(folder, *sample, generator, maker) for sample in samples]
     write_bytes(record, json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
@@ -105,10 +109,10 @@ def _read_record(record: Path) -> list[Sample]:
 
 
 def _write_sample(
-    folder: Path, index: int, seed: int, condition: Condition, image: np.ndarray, generator: str
+    folder: Path, index: int, seed: int, condition: Condition, image: np.ndarray, generator: str, maker: str
 ) -> Sample:
     id = sample_id(index)
-    jpeg = _jpeg(image, f"synthetic image by dermprompt, generator {generator}, sample {index}")
+    jpeg = _jpeg(image, f"synthetic image by {maker}, generator {generator}, sample {index}")
     png = cv2.imencode(".png", condition.mask * 255)[1].tobytes()
     write_bytes(image_path(folder, id), jpeg)
     write_bytes(mask_path(folder, id), png)

@@ -1,0 +1,102 @@
+"""The keys of ``generator`` and ``generator.base``, a class for each kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class PretrainedBase:
+    """Stable Diffusion in diffusers' format, by hub id or folder."""
+
+    name: str = MISSING
+    path: str = MISSING
+    pad: int = MISSING
+    text_layers: int = MISSING
+
+
+@dataclass
+class ScratchBase:
+    """A small latent diffusion model trained on G."""
+
+    name: str = MISSING
+    channels: list[int] = MISSING
+    layers_per_block: int = MISSING
+    text_width: int = MISSING
+    text_layers: int = MISSING
+    context_length: int = MISSING
+    latent_channels: int = MISSING
+    prediction: str = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class ControlNet:
+    """Diffusion with a control copy; training, then sampling."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    decay: bool = MISSING
+    augmentation: str = MISSING
+    num_steps: int = MISSING
+    guidance: float = MISSING
+    control_scale: float = MISSING
+    eta: float = MISSING
+
+
+@dataclass
+class Pix2PixHD:
+    """The rival: one pass from mask to image; a base stands idle under it."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    base_channels: int = MISSING
+    num_downsamplings: int = MISSING
+    num_blocks: int = MISSING
+    discriminator_channels: int = MISSING
+    num_scales: int = MISSING
+    feature_weight: float = MISSING
+    perceptual_weights: str | None = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    decay_from_step: int = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class Warp:
+    """No network: S.train's images, warped to the masks; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+
+
+@dataclass
+class FolderSamples:
+    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    path: str = MISSING
+
+
+@dataclass
+class NoGenerator:
+    """S only; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING

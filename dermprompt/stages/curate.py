@@ -1,0 +1,122 @@
+"""Which samples are used: scores and distances once, decisions at any threshold from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from dermprompt.curation.agreement import Decision, agreement, decide
+from dermprompt.curation.controls import keep_at_random, keep_by_quotas
+from dermprompt.curation.memorisation import Embed, nearer_share, nearest, thumbnails
+from dermprompt.evaluation.subgroups import size_of
+from dermprompt.files import write_json
+from dermprompt.schema import Config
+from dermprompt.stages.evaluate import predict_logits
+from dermprompt.stages.parts import load_known_part, load_part, load_samples
+from dermprompt.stages.sets import choose, feature_extractor, held_out_images
+from dermprompt.stages.train import kept
+from dermprompt.stages.trained import open_segmenter
+from dermprompt.synthesis.samples import read_records
+
+PREDICTIONS = "predictions.npy"
+
+
+def score_agreement(
+    config: Config, prepared: Path, cache: Path, samples: Path, judges: list[str], num_real: int | None, folder: Path
+) -> None:
+    """Score every sample by cross-fitted judges: ``scores.json``, and their masks at the segmenter's size.
+
+    Of S.train's own images each is scored by the judge that has not seen it: what the rule would keep of them.
+    """
+    networks = [open_segmenter(config, config.evaluation.judge, Path(one)) for one in judges]
+    drawn = load_samples(samples, config.synthesis.count, config.evaluation.judge.image_size)
+    shares = np.mean([_probabilities(network, drawn.images) for network in networks], axis=0)
+    predictions = (shares > 0.5).astype(np.uint8)
+    train = load_part(prepared, cache, "train", num_real)
+    real = np.zeros(len(train.images))
+    for fold, network in enumerate(networks):
+        rows = np.setdiff1d(np.arange(len(real)), kept(len(real), {"left_out": [fold, len(networks)]}))
+        if len(rows):
+            found = _probabilities(network, train.images[rows]) > 0.5
+            real[rows] = agreement(found, train.masks[rows])
+    size = (config.segmenter.image_size,) * 2
+    np.save(folder / PREDICTIONS, np.stack([cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in predictions]))
+    scores = agreement(predictions, drawn.masks)
+    write_json(folder / "scores.json", {"samples": scores.tolist(), "real": real.tolist()})
+
+
+def _probabilities(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    return np.concatenate([logits.sigmoid().numpy() for logits in predict_logits(network, images)])
+
+
+def find_nearest(config: Config, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path) -> None:
+    """Find each sample's nearest image of G, and each unseen real image's, as ``nearest.json``.
+
+    ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
+    than 99 in 100 are left out as near-duplicates; None without unseen images.
+    """
+    seen, embed = load_known_part(known, cache), _embed(config)
+    unseen = held_out_images(prepared, cache, seen)
+    drawn = load_samples(samples, config.synthesis.count, config.image_size)
+    distances, rows = nearest(drawn.images, seen.images, embed)
+    apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
+    nearer = None
+    if len(unseen):
+        others = unseen[apart >= np.quantile(apart, 0.01)]
+        number = min(len(others), len(seen.images))
+        nearer = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
+    found = {
+        "distances": distances.tolist(),
+        "nearest": [seen.lesions[row].id for row in rows],
+        "held_out": apart.tolist(),
+        "nearer": nearer,
+    }
+    write_json(folder / "nearest.json", found)
+
+
+def _embed(config: Config) -> Embed:
+    return thumbnails if config.curation.features == "thumbnails" else feature_extractor(config)
+
+
+def copies(nearest_images: dict[str, Any], quantile: float) -> np.ndarray:
+    """Which samples count as copies, N: nearer to G than the share ``quantile`` of unseen images is."""
+    if not nearest_images["held_out"]:
+        return np.zeros(len(nearest_images["distances"]), bool)
+    return np.array(nearest_images["distances"]) < np.quantile(nearest_images["held_out"], quantile)
+
+
+def decide_on_samples(config: Config, samples: Path, scored: Path, folder: Path) -> None:
+    """Decide on every sample, as ``decisions.json``; the scores are in there too."""
+    settings, rows = config.curation, read_records(samples, config.synthesis.count)
+    if settings.name == "memorisation":
+        found = json.loads((scored / "nearest.json").read_text())
+        copied, values = copies(found, settings.quantile), found["distances"]
+        decisions: list[Decision] = ["drop" if one else "keep" for one in copied]
+    else:
+        values = json.loads((scored / "scores.json").read_text())["samples"]
+        decisions = decide(np.array(values), settings.keep, settings.relabel)
+    number = len(decisions) - decisions.count("drop")
+    if settings.name == "random":
+        decisions = keep_at_random(number, len(decisions), config.seed)
+    if settings.name == "quotas":
+        strata = [(size_of(area), row.diagnosis) for area, row in zip(_areas(samples, config), rows, strict=True)]
+        decisions = keep_by_quotas(np.array(values), strata, number)
+    if all(decision == "drop" for decision in decisions):
+        raise ValueError(f"curation={settings.name} drops all {len(rows)} samples; lower curation.relabel")
+    decided = [
+        {"id": row.id, "decision": decision, "score": score}
+        for row, decision, score in zip(rows, decisions, values, strict=True)
+    ]
+    place = os.path.relpath(scored / PREDICTIONS, folder.parent)
+    write_json(folder / "decisions.json", {"rows": decided, "predictions": place})
+
+
+def _areas(samples: Path, config: Config) -> list[float]:
+    masks = load_samples(samples, config.synthesis.count, config.segmenter.image_size).masks
+    return masks.mean(axis=(1, 2)).tolist()

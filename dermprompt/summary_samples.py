@@ -1,0 +1,90 @@
+"""The second part of :mod:`dermprompt.summary`: which samples were used, which are copies, other data sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from dermprompt.evaluation.scores import MEASURES, load_scores
+from dermprompt.evaluation.statistics import bootstrap_mean
+from dermprompt.evaluation.subgroups import size_of
+from dermprompt.pipeline import Pipeline
+from dermprompt.results import Curation, External, Memorisation, Picture
+from dermprompt.stages.curate import copies
+from dermprompt.stages.evaluate import read_json, save_pictures
+from dermprompt.stages.parts import load_known_part, load_samples
+
+# Pairs of a sample and its nearest image of G that the report shows.
+NUM_PAIRS = 8
+
+
+def curation_of(pipeline: Pipeline) -> Curation | None:
+    """What became of the samples; None where all are used."""
+    config = pipeline.config
+    if config.curation.name == "none" or not config.synthesis.count:
+        return None
+    curated = pipeline.curated
+    assert curated is not None
+    decisions = [row["decision"] for row in read_json(curated.path / "decisions.json")["rows"]]
+    drawn = load_samples(pipeline.samples.path, config.synthesis.count, config.segmenter.image_size)
+    sizes = [size_of(area) for area in drawn.masks.mean(axis=(1, 2))]
+    names = {"size": sizes, "diagnosis": [row.diagnosis or "not asked for" for row in drawn.rows]}
+    counted = Counter((kind, name) for kind, each in names.items() for name in each)
+    used = Counter((k, n) for k, each in names.items() for n, d in zip(each, decisions, strict=True) if d != "drop")
+    groups = tuple((kind, name, number, used[kind, name]) for (kind, name), number in sorted(counted.items()))
+    tally = Counter(decisions)
+    return Curation(config.curation.name, tally["keep"], tally["relabel"], tally["drop"], groups, _real_share(pipeline))
+
+
+def _real_share(pipeline: Pipeline) -> float | None:
+    """The share of S.train's images that the rule would use, each judged by a segmenter that has not seen it."""
+    if pipeline.config.curation.name != "agreement":
+        return None
+    real = read_json(pipeline.agreement.path / "scores.json")["real"]
+    return float(np.mean(np.array(real) >= pipeline.config.curation.relabel))
+
+
+def memorisation_of(pipeline: Pipeline, folder: Path) -> Memorisation | None:
+    """Which samples are copies, and pictures of those that come nearest to G."""
+    config = pipeline.config
+    if not config.synthesis.count:
+        return None
+    found = read_json(pipeline.memorised.path / "nearest.json")
+    number = int(copies(found, config.curation.quantile).sum())
+    named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
+    pairs = _nearest_pairs(pipeline, found["distances"], found["nearest"], folder)
+    return Memorisation(named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs)
+
+
+def _nearest_pairs(pipeline: Pipeline, distances: list[float], ids: list[str], folder: Path) -> tuple[Picture, ...]:
+    config, size = pipeline.config, pipeline.config.image_size
+    known = load_known_part(pipeline.known.path, pipeline.cache(size).path)
+    rows = {one.id: row for row, one in enumerate(known.lesions)}
+    drawn = load_samples(pipeline.samples.path, config.synthesis.count, size)
+    pairs = []
+    for i in np.argsort(distances)[: min(NUM_PAIRS, config.evaluation.gallery)]:
+        name, real = f"nearest-{drawn.rows[i].id}", known.images[rows[ids[i]]]
+        saved = {
+            "mask": save_pictures(folder, f"{name}-mask", drawn.masks[i]),
+            "image": save_pictures(folder, f"{name}-image", drawn.images[i]),
+            "real": save_pictures(folder, f"{name}-real", np.ascontiguousarray(real)),
+        }
+        pairs.append(Picture(f"{drawn.rows[i].id}, {ids[i]}", prompt=f"distance {distances[i]:.2f}", **saved))
+    return tuple(pairs)
+
+
+def external_of(pipeline: Pipeline) -> tuple[External, ...]:
+    """The arms on the data set that nothing was trained on."""
+    config, rows = pipeline.config, []
+    for arm in pipeline.arms:
+        scored = pipeline.external(arm)
+        if scored is None:
+            continue
+        assert config.external is not None
+        scores = list(load_scores(scored.path / "scores.csv").values())
+        dice = bootstrap_mean(np.array([one.dice for one in scores]), config.seed, config.evaluation.bootstraps)
+        measures = {key: float(np.mean([getattr(one, key) for one in scores])) for key in MEASURES}
+        rows.append(External(config.external.name, arm.rules.name, dice, measures))
+    return tuple(rows)
