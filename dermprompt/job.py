@@ -76,10 +76,11 @@ def _check_conditions(pipeline: Pipeline) -> None:
     early = config.stage in ("prepare", "find_duplicates")
     if early or config.generator.name == "none" or not config.synthesis.count:
         return
+    from dermprompt.stages.synthesize import check_imported, mask_source, prompt_source
+
     if config.generator.name == "folder":
-        _ = pipeline.samples  # damaged or missing pairs must not wait until a segmenter has been trained
+        check_imported(config, pipeline.samples.path)
         return
-    from dermprompt.stages.synthesize import mask_source, prompt_source
 
     prompt_source(config, pipeline.known.path)
     mask_source(config, pipeline.known.path, pipeline.cache(config.image_size).path)

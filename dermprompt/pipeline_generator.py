@@ -126,7 +126,7 @@ class GeneratorPipeline(DataPipeline):
         foreign = self.of(found)
         cache = foreign.cache(config.image_size)
         size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
-        recipe = Recipe("synthesize", "folder", 1, size, (foreign.indexed.digest, cache.digest))
+        recipe = Recipe("collect", "folder", 1, size, (foreign.indexed.digest, cache.digest))
         paths = {"indexed": foreign.indexed.path, "cache": cache.path}
         return self._grow(recipe, self.num_batches, "synthesize:import_samples", 1.0, **paths)
 

@@ -63,7 +63,9 @@ def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.u
     radius, angle = np.hypot(dy, dx), np.arctan2(dy, dx)
     near, far = (_along(_outline(one, centre), angle) for one, centre in ((mask, source), (wanted, target)))
     edge_near, edge_far = (np.maximum(_edge(angle, centre, size), 1e-3) for centre in (source, target))
-    near, far = np.minimum(near, edge_near), np.minimum(far, edge_far)
+    # That near the border the lesion is cut off there: what lies beyond is more of it.
+    near = np.where(edge_near - near < 1.5, edge_near, near)
+    far = np.where(edge_far - far < 1.5, edge_far, far)
     outside = near + (radius - far) * (edge_near - near) / np.maximum(edge_far - far, 1e-3)
     reach = np.where(radius <= far, radius * near / far, outside)
     rows, columns = source[0] + reach * np.sin(angle), source[1] + reach * np.cos(angle)

@@ -1,4 +1,4 @@
-"""What a segmenter trains on: pairs in memory as uint8, turned to floats a batch at a time."""
+"""What a segmenter trains on: pairs in memory as uint8, which the module turns to floats on the device."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dermprompt.lesion import images_to_float, masks_to_float
-
 
 class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Images N3SS in [-1, 1] and masks N1SS in {0, 1} of uint8 NSS3 and NSS."""
+    """Batches of images uint8 NSS3 in [0, 255] and masks uint8 NSS in {0, 1}."""
 
     def __init__(self, images: Tensor, masks: Tensor) -> None:
         self.images, self.masks = images, masks
@@ -21,7 +19,7 @@ class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        return images_to_float(self.images[rows]), masks_to_float(self.masks[rows])
+        return self.images[rows], self.masks[rows]
 
 
 def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -21,6 +21,8 @@ from monai.losses import DiceCELoss, DiceLoss
 from monai.metrics import compute_dice
 from torch import Tensor, nn
 
+from dermprompt.lesion import images_to_float, masks_to_float
+
 LOSSES = ("dice_batch", "dice_sample", "dice_ce")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flips", "affine", "strong")
@@ -29,8 +31,9 @@ AUGMENTATIONS = ("none", "flips", "affine", "strong")
 class SegmenterModule(LightningModule):
     """Trains a network that turns images into logits of the lesion.
 
-    A batch is images float N3HW in [-1, 1] and masks float N1HW in {0, 1}. Logs ``segmenter/train/loss``
-    and ``segmenter/val/dice``. The augmentation of step k comes from (seed, k, rank) alone.
+    A batch is images uint8 NHW3 in [0, 255] and masks uint8 NHW in {0, 1}; on the device they become floats.
+    Logs ``segmenter/train/loss`` and ``segmenter/val/dice``. The augmentation of step k comes from
+    (seed, k, rank) alone.
 
     Args:
         network: images N3HW in, logits N1HW out.
@@ -69,6 +72,11 @@ class SegmenterModule(LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Give logits N1HW for images N3HW in [-1, 1]."""
         return self.network(images)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Images float N3HW in [-1, 1] and masks float N1HW in {0, 1}: a quarter of the bytes had to travel."""
+        images, masks = batch
+        return images_to_float(images), masks_to_float(masks)
 
     def augment(self, images: Tensor, masks: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Augment images and masks alike, as (seed, step, rank) says. Masks stay in {0, 1}."""

@@ -39,7 +39,7 @@ from dermprompt.stages.trained import open_generator
 from dermprompt.store import batch_record
 from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
-from dermprompt.synthesis.samples import Condition, write_batch
+from dermprompt.synthesis.samples import Condition, read_all_records, write_batch
 
 
 def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
@@ -121,21 +121,23 @@ def collect_pairs(config: Config, prepared: Path, cache: Path, num_real: int | N
 
 
 def import_samples(config: Config, indexed: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
-    """Take pairs that another method made as samples, sorted by id, in batches.
-
-    Raises:
-        ValueError: bad files, or fewer pairs than ``synthesis.count``.
-    """
+    """Take pairs that another method made as samples, sorted by id, in batches."""
     part = load_lesions_of(usable_lesions(config.data, indexed, cache), cache)
-    path, count = Path(config.generator.path).expanduser(), config.synthesis.count
-    if count > len(part.lesions):
-        raise ValueError(f"synthesis.count={count}: {len(part.lesions)} usable pairs in generator.path={path}")
-    size = config.synthesis.batch_size
+    size, name = config.synthesis.batch_size, Path(config.generator.path).name
     for number in numbers:
         rows = range(number * size, min((number + 1) * size, len(part.lesions)))
         conditions = [_condition_of(part.lesions[i], part.masks[i]) for i in rows]
         batch = [(i, 0, one, part.images[i]) for i, one in zip(rows, conditions, strict=True)]
-        write_batch(folder, batch_record(folder, number), batch, f"folder {path.name}", maker="another program")
+        write_batch(folder, batch_record(folder, number), batch, f"folder {name}", maker="another program")
+
+
+def check_imported(config: Config, samples: Path) -> None:
+    """Raise ValueError where fewer pairs were made elsewhere than ``synthesis.count``."""
+    found = len(read_all_records(samples))
+    if found < config.synthesis.count:
+        raise ValueError(
+            f"synthesis.count={config.synthesis.count}: {found} usable pairs in generator.path={config.generator.path}"
+        )
 
 
 def _condition_of(lesion: Lesion, mask: np.ndarray) -> Condition:

@@ -12,6 +12,7 @@ from lightning import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from dermprompt.lesion import images_to_uint8
 from dermprompt.segmenter.module import SegmenterModule, build_augmentation, dice_of_logits
 
 
@@ -116,7 +117,8 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_training_lowers_the_loss_and_resumes(tmp_path: Path) -> None:
-    loader = DataLoader(TensorDataset(*lesions()), batch_size=4)
+    images, masks = lesions()
+    loader = DataLoader(TensorDataset(images_to_uint8(images), masks[:, 0].byte()), batch_size=4)
     whole, half = module(augmentation="affine"), module(augmentation="affine")
     half.load_state_dict(whole.state_dict())
     resumed = module(augmentation="affine")

@@ -1,0 +1,129 @@
+"""What was made elsewhere: samples, predictions, data sets for a test; and an arm for another program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from miniature import miniature, run
+
+from dermprompt.evaluation.scores import load_scores
+from dermprompt.stages.evaluate import read_prediction
+from dermprompt.synthesis.samples import IMAGES
+
+
+def phantom(store: Path) -> Path:
+    return next((store / "prepare").glob("phantom-*"))
+
+
+def own_folder(tmp_path: Path, number: int, name: str = "theirs") -> Path:
+    """Pairs of a phantom as a folder of one's own."""
+    run(tmp_path, *miniature("none", "synthesis.count=0", "stage=prepare", "data.split.seed=5"), store="other")
+    source, target = phantom(tmp_path / "other"), tmp_path / name
+    for part in ("images", "masks"):
+        (target / part).mkdir(parents=True)
+    for image in sorted((source / IMAGES).glob("*.jpg"))[:number]:
+        shutil.copy(image, target / "images")
+        mask = source / "ISIC2018_Task1_Training_GroundTruth" / f"{image.stem}_segmentation.png"
+        shutil.copy(mask, target / "masks" / f"{image.stem}.png")
+    return target
+
+
+def test_samples_of_another_method_go_through_the_whole_evaluation(tmp_path: Path) -> None:
+    theirs = own_folder(tmp_path, 7)
+    small = [*miniature("folder"), f"generator.path={theirs}"]
+    results = run(tmp_path, *small, "synthesis.count=6")
+    only, added = results["segmentation"]
+    assert (only["count"], added["count"], added["generator"]) == (0, 6, "folder")
+    assert added["gain"] is not None
+    assert results["distribution"]
+    assert results["mask_obedience"]["n"] == 6
+    assert results["memorisation"]["n"] == 6
+    assert len(results["samples"]) == 4
+    page = (tmp_path / "runs/job/index.html").read_text()
+    assert "another method" in page
+    comment = next((tmp_path / "store").glob(f"collect/folder-*/{IMAGES}/*.jpg")).read_bytes()[:300]
+    assert b"by another program, generator folder theirs" in comment
+    run(tmp_path, *small, "synthesis.count=7", "stage=synthesize")
+    with pytest.raises(ValueError, match=r"synthesis\.count=8: 7 usable pairs"):
+        run(tmp_path, *small, "synthesis.count=8", "stage=synthesize")
+
+
+def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"generator\.path=/nowhere: no such folder"):
+        run(tmp_path, *miniature("folder", "generator.path=/nowhere", "synthesis.count=4"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_export_and_its_predictions_come_back_into_the_tables(tmp_path: Path) -> None:
+    small = miniature("pix2pixhd", "synthesis.count=4", "synthesis.export_copies=true")
+    run(tmp_path, *small, "stage=export")
+    root = tmp_path / "runs/job/Dataset500_default"
+    about, (fold,) = (json.loads((root / name).read_text()) for name in ("dataset.json", "splits_final.json"))
+    train = {path.name.removesuffix("_0000.png") for path in (root / "imagesTr").iterdir()}
+    assert train == {path.stem for path in (root / "labelsTr").iterdir()} == {*fold["train"], *fold["val"]}
+    assert about["numTraining"] == len(train)
+    assert sum(id.startswith("SYN_") for id in fold["train"]) == 4
+    assert not {*fold["train"]} & {*fold["val"]}
+    test = {path.stem for path in (root / "labelsTs").iterdir()}
+    assert test == {path.name.removesuffix("_0000.png") for path in (root / "imagesTs").iterdir()}
+    assert not test & train
+    label = cv2.imread(str(next((root / "labelsTr").iterdir())), cv2.IMREAD_UNCHANGED)
+    assert label.shape == (64, 64)
+    assert set(np.unique(label)) <= {0, 1}
+
+    predictions = tmp_path / "predictions"
+    shutil.copytree(root / "labelsTs", predictions)
+    theirs = ["segmenter.name=nnunet", f"segmenter.predictions={predictions}"]
+    results = run(tmp_path, *small, *theirs, job="theirs")
+    (cell,) = results["segmentation"]
+    assert (cell["segmenter"], cell["dice"]["mean"], cell["gain"]) == ("nnunet", 1.0, None)
+    assert set(load_scores(tmp_path / "runs/theirs" / cell["scores"])) == test
+    next(predictions.iterdir()).unlink()
+    with pytest.raises(ValueError, match=r"no .*\.png"):
+        run(tmp_path, *small, *theirs, "stage=evaluate")
+
+
+def test_predictions_of_other_sizes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    for shape, shown in (((30, 40), (30, 40)), ((16, 16), (30, 40))):
+        cv2.imwrite(str(path), np.ones(shape, np.uint8))
+        assert read_prediction(path, (30, 40), 16).shape == shown
+    cv2.imwrite(str(path), np.zeros((16, 16), np.uint8))
+    assert not read_prediction(path, (30, 40), 16).any()
+    cv2.imwrite(str(path), np.ones((31, 40), np.uint8))
+    with pytest.raises(ValueError, match=r"\(31, 40\) pixels .* allowed are those of the true mask, \(30, 40\)"):
+        read_prediction(path, (30, 40), 16)
+    cv2.imwrite(str(path), np.full((16, 16), 99, np.uint8))
+    with pytest.raises(ValueError, match="grey_mask"):
+        read_prediction(path, (30, 40), 16)
+    path.write_text("no picture")
+    with pytest.raises(ValueError, match="unreadable"):
+        read_prediction(path, (30, 40), 16)
+
+
+def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> None:
+    theirs = own_folder(tmp_path, 5)
+    external = ["+data@external=folder", f"external.root={theirs}"]
+    results = run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
+    (row,) = results["external"]
+    assert (row["dataset"], row["arm"], row["dice"]["n"]) == ("folder", "default", 5)
+    assert "Elsewhere" in (tmp_path / "runs/job/index.html").read_text()
+    trained = len(list((tmp_path / "store/train_segmenter").iterdir()))
+    for mask in (theirs / "masks").iterdir():
+        mask.unlink()
+    with pytest.raises(ValueError, match="no_mask"):
+        run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
+    with pytest.raises(ValueError, match="no image with a mask is left"):
+        run(
+            tmp_path,
+            *miniature("none", "synthesis.count=0"),
+            *external,
+            "external.on_bad=skip",
+            "external.max_bad_fraction=1",
+        )
+    assert len(list((tmp_path / "store/train_segmenter").iterdir())) == trained
