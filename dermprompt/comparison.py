@@ -21,7 +21,7 @@ import numpy as np
 from dermprompt.evaluation.scores import load_scores
 from dermprompt.evaluation.statistics import compare, crossed_interval, holm, holm_levels
 from dermprompt.files import write_bytes, write_json
-from dermprompt.results import ArmRow, ArmTable, Comparison, Results, Segmentation
+from dermprompt.results import ArmRow, ArmTable, Comparison, Results
 
 SEED = 0
 SCORES, TABLES = "scores.csv", "tables.json"
@@ -66,17 +66,10 @@ def records_of(jobs: Sequence[Job]) -> list[Record]:
     for folder, results in jobs:
         for cell in results.segmentation:
             setting = Setting(results.dataset, results.image_size, cell.segmenter, cell.num_real)
-            key = (setting, cell.world or "", arm_name(cell), cell.count, cell.seed, cell.fold)
+            key = (setting, cell.world or "", cell.label, cell.count, cell.seed, cell.fold)
             for id, one in load_scores(folder / cell.scores).items():
                 found[*key, id] = Record(*key, id, round(one.dice, DIGITS))
     return list(found.values())
-
-
-def arm_name(cell: Segmentation) -> str:
-    """The arm's own name, or what it was made of."""
-    if cell.arm != "default":
-        return cell.arm
-    return f"{cell.generator}_{cell.count}" if cell.generator else "s_only"
 
 
 def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[ArmTable, ...]:

@@ -89,6 +89,13 @@ class Segmentation:
     fold: int | None = None
     world: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The arm's own name, or what it was made of."""
+        if self.arm != "default":
+            return self.arm
+        return f"{self.generator}_{self.count}" if self.generator else "s_only"
+
 
 @dataclass(frozen=True)
 class ArmRow:

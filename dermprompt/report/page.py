@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from dermprompt.report import figures, tables
 from dermprompt.report.curation import curated, external_rows, memorised
+from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.distribution import distribution_tables
 from dermprompt.report.obedience import obedience_notes, obedience_rows
 from dermprompt.report.tables import Job, Source
@@ -81,6 +82,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "dice": tables.dice_tables(jobs),
         "runs": runs,
         "gains": Markup(figures.gains_svg(gains)) if gains else "",
+        "details": details(jobs),
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
         "obedience": obedience,
@@ -97,6 +99,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "seconds": work_table(jobs, "seconds"),
         "jobs": jobs,
         "paper": tables,
+        "measures": MEASURES,
     }
 
 

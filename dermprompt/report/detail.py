@@ -1,0 +1,84 @@
+"""Every measure of every arm, and its Dice by diagnosis, size, attribute and contact with the border."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dermprompt.report.tables import SEGMENTERS, Job, setting_of
+from dermprompt.results import Segmentation
+
+# Name of the measure, heading, digits.
+MEASURES = (
+    ("dice", "DSC ↑", 3),
+    ("iou", "IoU ↑", 3),
+    ("jaccard65", "IoU ≥ 0.65 ↑", 3),
+    ("sensitivity", "Sensitivity ↑", 3),
+    ("specificity", "Specificity ↑", 3),
+    ("hd95", "HD95 ↓", 3),
+    ("surface_dice", "NSD ↑", 3),
+)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """All arms of one setting; ``measures`` one row an arm, ``groups`` rows (kind, name, images, Dice of each arm)."""
+
+    title: str
+    arms: tuple[str, ...]
+    trainings: tuple[int, ...]
+    measures: tuple[tuple[float, ...], ...]
+    groups: tuple[tuple[str, str, int, tuple[float | None, ...]], ...]
+
+
+def details(jobs: Sequence[Job]) -> tuple[Detail, ...]:
+    """One for each data set, size, segmenter and number of real images; means over seeds and folds."""
+    found: dict[str, dict[str, dict[tuple[int, int | None], Segmentation]]] = {}
+    for _, results in jobs:
+        for cell in results.segmentation:
+            real = "all of S.train" if cell.num_real is None else f"{cell.num_real} real images"
+            title = f"{SEGMENTERS.get(cell.segmenter, cell.segmenter)}, {real}, {setting_of(results).label}"
+            name = f"{cell.label} ({cell.count})" if cell.count else cell.label
+            found.setdefault(title, {}).setdefault(name, {})[cell.seed, cell.fold] = cell
+    return tuple(
+        _detail(title, {name: [*cells.values()] for name, cells in arms.items()}) for title, arms in found.items()
+    )
+
+
+def _detail(title: str, arms: dict[str, list[Segmentation]]) -> Detail:
+    keys = sorted({(g.kind, g.name) for cells in arms.values() for cell in cells for g in cell.groups})
+    return Detail(
+        title,
+        tuple(arms),
+        tuple(len(cells) for cells in arms.values()),
+        tuple(
+            tuple(
+                _mean((cell.measures.get(key, float("nan")), cell.dice.n) for cell in cells) for key, _, _ in MEASURES
+            )
+            for cells in arms.values()
+        ),
+        tuple((*key, _images(arms, key), tuple(_dice(cells, key) for cells in arms.values())) for key in keys),
+    )
+
+
+def _measure(cells: Iterable[Segmentation], name: str) -> float:
+    return _mean((cell.measures.get(name, math.nan), cell.dice.n) for cell in cells)
+
+
+def _dice(cells: Iterable[Segmentation], key: tuple[str, str]) -> float | None:
+    values = [(g.dice.mean, g.dice.n) for cell in cells for g in cell.groups if (g.kind, g.name) == key]
+    return _mean(values) if values else None
+
+
+def _images(arms: dict[str, list[Segmentation]], key: tuple[str, str]) -> int:
+    """Test images of a group: of all folds, once."""
+    sizes = {
+        cell.fold: g.dice.n for cells in arms.values() for cell in cells for g in cell.groups if (g.kind, g.name) == key
+    }
+    return sum(sizes.values())
+
+
+def _mean(weighted: Iterable[tuple[float, int]]) -> float:
+    pairs = list(weighted)
+    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
