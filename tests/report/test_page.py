@@ -167,8 +167,8 @@ def test_anchors_and_names_are_consistent(html):
     assert set(re.findall(r'href="#(\w+)"', html)) <= set(parser.ids)
     sections = re.findall(r'<section id="(\w+)"', html)
     assert sections[:4] == ["asked", "dice", "quality", "obedience"]
-    assert sections[4:8] == ["gallery", "texture", "samples", "curves"]
-    assert sections[8:] == ["data", "work", "again"]
+    assert sections[4:9] == ["gallery", "texture", "samples", "detail", "curves"]
+    assert sections[9:] == ["data", "work", "again"]
 
 
 def test_a_users_text_is_escaped(html, markdown):
