@@ -10,10 +10,10 @@ DATA := data.root=$(ROOT) data.labels=$(LABELS)
 # More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
 ARGS ?=
 
-.PHONY: help setup demo test lint small table1 table2 report verify-tables docker clean lock
+.PHONY: help setup demo test lint small fair-arms table1 table2 report verify-tables docker clean lock
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## install the locked packages into .venv
 
@@ -38,6 +38,9 @@ lint: setup ## style and types
 
 small: setup need-root ## real ISIC at 64x64 on two cores: ROOT=/data/isic2018 LABELS=/data/labels
 	$(RUN) +experiment=small $(DATA) $(ARGS)
+
+fair-arms: setup need-root ## real ISIC at 64x64: what the samples do, beside more steps, augmentation, real images
+	$(RUN) +experiment=fair_arms_small $(DATA) $(ARGS)
 
 table1: setup need-root ## the paper's Table 1: ROOT=...
 	$(RUN) +experiment=table1 $(DATA) $(ARGS)
