@@ -52,7 +52,7 @@ report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep $(FOLDER)
 
 verify-tables: setup ## compute the published tables again from the scores of every image
-	$(BIN)/python -m dermprompt.comparison $(dir $(wildcard experiments/*/tables.json))
+	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json))
 
 docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .

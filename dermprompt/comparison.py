@@ -1,39 +1,30 @@
-"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed; and back from a csv file.
-
-``python -m dermprompt.comparison FOLDER …`` computes the tables of published scores again and compares.
-"""
+"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
-import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dermprompt.evaluation.scores import load_scores
-from dermprompt.evaluation.statistics import compare, crossed_interval, holm, holm_levels
-from dermprompt.files import write_bytes, write_json
-from dermprompt.results import ArmRow, ArmTable, Comparison, Results
+from dermprompt.evaluation.scores import Scores, load_scores
+from dermprompt.evaluation.statistics import compare, crossed_interval, holm
+from dermprompt.report.detail import tell_apart
+from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Results
 
 SEED = 0
-SCORES, TABLES = "scores.csv", "tables.json"
+ALPHA = 0.05
 DIGITS = 6
+# In a world without a control of the name that was given: what an arm is judged against there, and what follows.
+FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
+NO_REAL_PAIRS = "No arm with G's real pairs was run: what the generator has seen may explain a difference by itself."
 
 Job = tuple[Path, Results]
 # Dice by seed, then by (fold, id).
 Scored = dict[int, dict[tuple[int | None, str], float]]
-
-
-# In a world without the control that was named: what an arm is judged against there.
-FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
 
 
 @dataclass(frozen=True)
@@ -47,33 +38,56 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class ArmId:
+    """An arm of a setting. ``world`` is empty for S only, which belongs to both."""
+
+    world: str
+    name: str
+    count: int
+    steps_of: int | None
+
+
+@dataclass(frozen=True)
 class Record:
-    """The Dice of one image of S.test by one training; ``world`` is empty for S only, which belongs to both."""
+    """The scores of one image of S.test by one training."""
 
     setting: Setting
-    world: str
-    arm: str
-    count: int
+    arm: ArmId
     seed: int
     fold: int | None
     id: str
-    dice: float
+    scores: Scores
 
 
 def records_of(jobs: Sequence[Job]) -> list[Record]:
-    """The scores of all jobs, what several jobs share once."""
+    """The scores of all jobs, what several jobs share once; jobs of one arm that differ are told apart by name."""
     found: dict[tuple[Any, ...], Record] = {}
-    for folder, results in jobs:
+    for folder, results in tell_apart(jobs):
         for cell in results.segmentation:
             setting = Setting(results.dataset, results.image_size, cell.segmenter, cell.num_real)
-            key = (setting, cell.world or "", cell.label, cell.count, cell.seed, cell.fold)
+            arm = ArmId(cell.world or "", cell.label, cell.count, cell.steps_of)
             for id, one in load_scores(folder / cell.scores).items():
-                found[*key, id] = Record(*key, id, round(one.dice, DIGITS))
+                found[setting, arm, cell.seed, cell.fold, id] = Record(
+                    setting, arm, cell.seed, cell.fold, id, _rounded(one)
+                )
     return list(found.values())
 
 
+def _rounded(scores: Scores) -> Scores:
+    """As published, so that what is computed from the published scores is the same."""
+    values = {name: round(value, DIGITS) for name, value in vars(scores).items() if isinstance(value, float)}
+    return replace(scores, **values)  # type: ignore[arg-type]
+
+
+def primary_of(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The comparison that all jobs named before S.test was read; nothing is primary where they differ."""
+    named = [results.primary for _, results in jobs]
+    agreed = len({one.get("hash") for one in named}) == 1 and all(one.get("declared", True) for one in named)
+    return dict(named[0]) if agreed else {**named[0], "ours": None}
+
+
 def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[ArmTable, ...]:
-    """Compare every arm with its world's control, in each setting and world that has at least two arms.
+    """Compare every arm with its control, and every pair of arms, in each setting and world of at least two arms.
 
     S only stands in both worlds, and where there is no other arm, in the closed one: it has seen S alone.
     """
@@ -82,137 +96,92 @@ def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[A
         found.setdefault(one.setting, []).append(one)
     tables = []
     for setting, rows in found.items():
-        for world in sorted({one.world for one in rows} - {""}) or ["closed"]:
-            arms = _scored(one for one in rows if one.world in ("", world))
+        for world in sorted({one.arm.world for one in rows} - {""}) or ["closed"]:
+            arms = _scored([one for one in rows if one.arm.world in ("", world)])
             tables += [_table(setting, world, arms, primary)] if len(arms) > 1 else []
     return tuple(tables)
 
 
-def _scored(records: Iterable[Record]) -> dict[tuple[str, int], Scored]:
-    arms: dict[tuple[str, int], Scored] = {}
+def _scored(records: Sequence[Record]) -> dict[ArmId, Scored]:
+    """Dice of each arm; where S was rotated, of the folds alone, which have each image once."""
+    rotated = any(one.fold is not None for one in records)
+    arms: dict[ArmId, Scored] = {}
     for one in records:
-        arms.setdefault((one.arm, one.count), {}).setdefault(one.seed, {})[one.fold, one.id] = one.dice
+        if not rotated or one.fold is not None:
+            arms.setdefault(one.arm, {}).setdefault(one.seed, {})[one.fold, one.id] = one.scores.dice
     return arms
 
 
-def _table(
-    setting: Setting, world: str, arms: Mapping[tuple[str, int], Scored], primary: Mapping[str, Any]
-) -> ArmTable:
-    names = [name for name, _ in arms]
-    wanted = (primary.get("controls", {}).get(world), *FALLBACKS[world], names[0])
-    control = next(name for name in wanted if name in names)
-    ours = primary.get("ours") if (world, control) == (primary.get("world"), wanted[0]) else None
-    against = next(scored for (name, _), scored in arms.items() if name == control)
-    rows = [
-        _row(name, count, scored, None if name == control else against, name == ours)
-        for (name, count), scored in arms.items()
-    ]
-    return ArmTable(**vars(setting), world=world, control=control, rows=_simultaneous(rows, arms, against))
+def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: Mapping[str, Any]) -> ArmTable:
+    decides = (primary.get("world"), primary.get("segmenter"), primary.get("num_real"))
+    ours = primary.get("ours") if decides == (world, setting.segmenter, setting.num_real) else None
+    main = next((arm.count for arm in arms if arm.name == ours), max(arm.count for arm in arms))
+    prefix = primary.get("controls", {}).get(world, "")
+    rows = []
+    for arm in arms:
+        control = control_of(arm, list(arms), prefix, world, main)
+        exact = control.name.startswith(f"{prefix}_")
+        rows.append(_row(arm, control, arms, primary=arm.name == ours and exact))
+    controls = {row.control for row in rows if row.control}
+    note = NO_REAL_PAIRS if world == "open" and not any("s_plus_g" in name for name in controls) else ""
+    return ArmTable(**vars(setting), world=world, rows=_adjusted(rows, arms), pairs=_pairs(rows, arms), note=note)
 
 
-def _row(name: str, count: int, scored: Scored, control: Scored | None, primary: bool) -> ArmRow:
-    dice = crossed_interval(shared(scored)[0], SEED)
-    if control is None:
-        return ArmRow(name, count, dice)
-    return ArmRow(name, count, dice, _against(scored, control), primary=primary)
+def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main: int) -> ArmId:
+    """What an arm has to beat: of the arms whose names begin with ``prefix`` the one that takes as many steps.
+
+    ``main``: the number of samples whose control arms without samples are compared with.
+    """
+    steps = arm.count or arm.steps_of or main
+    strong = [one for one in arms if one.name.startswith(f"{prefix}_") and one.steps_of == steps]
+    weaker = [one for name in FALLBACKS[world] for one in arms if one.name == name]
+    return (*strong, *weaker, *sorted(arms, key=lambda one: one.name))[0]
 
 
-def _against(scored: Scored, control: Scored, level: float = 0.95) -> Comparison:
-    ours, theirs = shared(scored, control)
-    return compare(ours, theirs, SEED, level)
+def _row(arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], primary: bool) -> ArmRow:
+    own = shared(arms[arm])
+    dice = crossed_interval(own[0], SEED) if own else None
+    if arm == control:
+        return ArmRow(arm.name, arm.count, dice)
+    against = _against(arms[arm], arms[control])
+    return ArmRow(arm.name, arm.count, dice, control.name, against, primary=primary and against is not None)
 
 
-def _simultaneous(rows: list[ArmRow], arms: Mapping[tuple[str, int], Scored], control: Scored) -> tuple[ArmRow, ...]:
-    """Widen the exploratory rows' intervals so that all of them hold together (Holm 1979)."""
+def _against(ours: Scored, theirs: Scored, level: float = 1 - ALPHA) -> Comparison | None:
+    """None where they share no seed, or fewer than two images."""
+    tables = shared(ours, theirs)
+    return compare(tables[0], tables[1], SEED, level) if tables else None
+
+
+def _adjusted(rows: list[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmRow, ...]:
+    """Exploratory rows: intervals that all hold together (Bonferroni), p by Holm (1979)."""
     among = [i for i, row in enumerate(rows) if row.against and not row.primary]
-    p_values = [row.against.p for row in rows if row.against and not row.primary]
-    for i, level, adjusted in zip(among, holm_levels(p_values), holm(p_values), strict=True):
-        scored = arms[rows[i].arm, rows[i].count]
-        rows[i] = replace(rows[i], against=_against(scored, control, level), adjusted=adjusted)
-    return tuple(sorted(rows, key=lambda row: (row.against is not None, not row.primary, row.count, row.arm)))
+    scored = {(arm.name, arm.count): one for arm, one in arms.items()}
+    named = {arm.name: one for arm, one in arms.items()}
+    adjusted = holm([row.against.p for row in rows if row.against and not row.primary])
+    for i, p in zip(among, adjusted, strict=True):
+        ours, theirs = scored[rows[i].arm, rows[i].count], named[str(rows[i].control)]
+        rows[i] = replace(rows[i], against=_against(ours, theirs, 1 - ALPHA / len(among)), adjusted=p)
+    return tuple(sorted(rows, key=lambda row: (row.control is not None, not row.primary, row.count, row.arm)))
+
+
+def _pairs(rows: Sequence[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmPair, ...]:
+    """All pairs that are not an arm and its control, a family of their own."""
+    controls = {(row.arm, row.control) for row in rows}
+    pairs = [
+        (a, b) for a, b in combinations(sorted(arms, key=str), 2) if not {(a.name, b.name), (b.name, a.name)} & controls
+    ]
+    compared = [(a, b, found) for a, b in pairs if (found := _against(arms[a], arms[b]))]
+    adjusted = holm([found.p for _, _, found in compared])
+    level = 1 - ALPHA / max(1, len(compared))
+    widened = [(a, b, _against(arms[a], arms[b], level)) for a, b, _ in compared]
+    return tuple(ArmPair(a.name, b.name, found, p) for (a, b, found), p in zip(widened, adjusted, strict=True) if found)
 
 
 def shared(*arms: Scored) -> list[np.ndarray]:
-    """Each arm's Dice, seeds × images, on the seeds and images that all of them have.
-
-    Raises:
-        ValueError: they share no seed or no image.
-    """
+    """Each arm's Dice, seeds × images, on the seeds and images that all of them have; empty below two images."""
     seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
     images = sorted(set.intersection(*(set(arm[seed]) for arm in arms for seed in seeds)), key=str) if seeds else []
-    if not images:
-        raise ValueError(f"arms that share no seed and image cannot be compared; their seeds: {[*map(sorted, arms)]}")
+    if len(images) < 2:
+        return []
     return [np.array([[arm[seed][image] for image in images] for seed in seeds]) for arm in arms]
-
-
-def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
-    """Write ``scores.csv``, a row an image and training, and ``tables.json``, what they come to."""
-    tables = arm_tables(records, primary)
-    text = io.StringIO()
-    names = [field.name for field in (*dataclasses.fields(Setting), *dataclasses.fields(Record)[1:])]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**vars(one.setting), **{k: v for k, v in vars(one).items() if k != "setting"}} for one in records)
-    write_bytes(folder / SCORES, text.getvalue().encode())
-    write_json(folder / TABLES, {"primary": dict(primary), "tables": [dataclasses.asdict(one) for one in tables]})
-    return tables
-
-
-def load_records(path: Path) -> list[Record]:
-    """Read what :func:`publish` wrote.
-
-    Raises:
-        ValueError: a column is missing or a cell is no number; names the file and the line.
-    """
-    records = []
-    with path.open(newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 2):
-            try:
-                real, fold = (int(row[name]) if row[name] else None for name in ("num_real", "fold"))
-                setting = Setting(row["dataset"], int(row["image_size"]), row["segmenter"], real)
-                place = (row["world"], row["arm"], int(row["count"]), int(row["seed"]), fold, row["id"])
-                records.append(Record(setting, *place, float(row["dice"])))
-            except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: {error!r}") from None
-    return records
-
-
-def verify(folder: Path) -> list[str]:
-    """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
-    published = json.loads((folder / TABLES).read_text())
-    again = arm_tables(load_records(folder / SCORES), published["primary"])
-    want, got = (dict(_leaves(one)) for one in (published["tables"], [dataclasses.asdict(one) for one in again]))
-    missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
-    return missing + [
-        f"{key}: {want[key]} there, {got[key]} here" for key in want if not _same(want[key], got.get(key))
-    ]
-
-
-def _leaves(node: Any, key: str = "tables") -> Iterable[tuple[str, Any]]:
-    if isinstance(node, dict | list | tuple):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for name, value in items:
-            yield from _leaves(value, f"{key}.{name}")
-    else:
-        yield key, node
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
-    return one == other
-
-
-def main() -> None:
-    """Verify the folders that the command line names."""
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m dermprompt.comparison FOLDER …   (make verify-tables)")
-    differences = {folder: verify(Path(folder)) for folder in sys.argv[1:]}
-    for folder, found in differences.items():
-        print(f"{folder}: {'every number comes out again' if not found else ''}", *found, sep="\n  ")
-    if any(differences.values()):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -202,8 +202,8 @@ def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
 
 
 def _check_evaluation(evaluation: schema.Evaluation) -> None:
-    for name in ("gallery", "quiz"):
-        _at_least(f"evaluation.{name}", getattr(evaluation, name), 0)
+    _at_least("evaluation.quiz", evaluation.quiz, 0)
+    _at_least("evaluation.gallery", evaluation.gallery, 1)
     _at_least("evaluation.bootstraps", evaluation.bootstraps, 1)
     _one_of("evaluation.primary.world", evaluation.primary.world, ("open", "closed"))
 
@@ -236,6 +236,8 @@ def _check_arm(config: Config) -> None:
     for what, asked in needs.items():
         if asked and not count:
             raise ValueError(f"{what} with synthesis.count=0: it needs samples")
+    if arm.real == "s_and_g" and arm.world == "closed":
+        raise ValueError("arm.real=s_and_g with arm.world=closed: G stands outside a closed world")
     if arm.real == "s_decoded" and config.generator.name != "controlnet":
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
     if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
@@ -257,6 +259,8 @@ def _check_generator(config: Config) -> None:
     if config.generator.name in ("warp", "folder"):
         if config.stage == "train_generator":
             raise ValueError(f"stage=train_generator with generator={config.generator.name}: there is nothing to train")
+        if config.generator.name == "folder":
+            _at_least("synthesis.count", config.synthesis.count, 2)
         return
     _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
     for name in ("batch_size", "max_steps"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 from dermprompt import config as configuration
@@ -113,6 +114,7 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.summary import summarize, write_reader_quiz, write_sample_index
 
     results = summarize(pipeline, folder, command)
+    shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")
         if pipeline.config.evaluation.quiz:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dermprompt import cost, schema
@@ -92,6 +93,8 @@ class Pipeline(GeneratorPipeline):
             sources["base"], inputs = self.base.path, (*inputs, self.base.digest)
         own = plain(arm.settings)
         own.pop("predictions")
+        if own["network"].get("weights"):
+            own["stamps"] = stamps(own["network"]["weights"])
         settings: dict[str, Any] = {"segmenter": own, "count": arm.count, "arm": rules}
         if left_out is not None:
             settings["left_out"] = sources["left_out"] = left_out
@@ -119,13 +122,18 @@ class Pipeline(GeneratorPipeline):
     def memorised(self) -> Artifact:
         """How near each sample comes to an image that its generator has seen."""
         config = self.config
-        settings = {"count": config.synthesis.count, "features": config.curation.features}
+        settings: dict[str, Any] = {"count": config.synthesis.count, "features": config.curation.features}
         if config.curation.features == "network":
-            settings["network"] = plain(config.evaluation.features)
-        inputs = (self.samples.digest, self.prepared.digest, *self._training_data())
-        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._training_paths()}
-        recipe = Recipe("curate", f"memorisation-{config.generator.name}", 1, settings, inputs)
+            settings["network"] = self._features()
+        inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
+        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
+        recipe = Recipe("curate", f"memorisation-{config.generator.name}", 2, settings, inputs)
         return self._make(recipe, "curate:find_nearest", 20.0, **paths)
+
+    def _features(self) -> dict[str, Any]:
+        """The network that compares images, with its weights' file."""
+        features = plain(self.config.evaluation.features)
+        return {**features, "stamps": stamps(features["weights"]) if features["weights"] else []}
 
     @cached_property
     def curated(self) -> Artifact | None:
@@ -135,26 +143,44 @@ class Pipeline(GeneratorPipeline):
         if name == "none":
             return None
         scored = self.memorised if name == "memorisation" else self.agreement
-        settings = {"curation": plain(config.curation), "count": config.synthesis.count, "seed": config.seed}
+        keys = ("name", "quantile") if name == "memorisation" else ("name", "keep", "relabel", "folds")
+        rule = {key: getattr(config.curation, key) for key in keys}
+        settings = {"curation": rule, "count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("curate", f"{name}-{config.generator.name}", 2, settings, (scored.digest,))
         return self._make(recipe, "curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path)
 
     # Evaluation.
 
+    @cached_property
+    def declared(self) -> Artifact:
+        """The primary comparison that was named when S.test was first scored; a later one changes nothing here."""
+        recipe = Recipe("evaluate", "primary", 1, {}, (self.prepared.digest,))
+        return self._make(recipe, "evaluate:declare_primary", 0.1)
+
     def scores(self, arm: Arm) -> Artifact:
-        """Scores of every image of S.test."""
+        """Scores of every image of S.test; the first ones of a split bind the primary comparison."""
+        _ = self.declared
         if arm.settings.predictions:
             return self._scores_of_predictions(arm.settings.predictions)
         trained, cache = self.segmenter(arm), self.cache(arm.settings.image_size)
-        recipe = Recipe("evaluate", f"scores-{trained.path.name}", 1, {}, (trained.digest, cache.digest))
-        paths = {"prepared": self.prepared.path, "cache": cache.path, "trained": trained.path}
+        settings = {"mask_threshold": self.config.data.mask_threshold}
+        inputs = (trained.digest, cache.digest, self.indexed.digest)
+        recipe = Recipe("evaluate", f"scores-{trained.path.name}", 2, settings, inputs)
+        paths = self._scoring_paths(self.indexed, cache, trained)
         return self._make(recipe, "evaluate:evaluate_segmenter", 5.0, settings=arm.settings, **paths)
+
+    def _scoring_paths(self, indexed: Artifact, cache: Artifact, trained: Artifact) -> dict[str, Path]:
+        made = {"prepared": self.prepared, "indexed": indexed, "cache": cache, "trained": trained}
+        return {name: artifact.path for name, artifact in made.items()}
 
     def _scores_of_predictions(self, folder: str) -> Artifact:
         """Scores of masks that were predicted elsewhere."""
-        settings = {"predictions": stamps(folder), "size": self.config.segmenter.image_size}
-        recipe = Recipe("evaluate", "scores-predictions", 1, settings, (self.prepared.digest,))
-        paths = {"prepared": self.prepared.path, "predictions": folder}
+        config = self.config
+        settings = {"predictions": stamps(folder), "size": config.segmenter.image_size}
+        settings["mask_threshold"] = config.data.mask_threshold
+        inputs = (self.prepared.digest, self.indexed.digest)
+        recipe = Recipe("evaluate", "scores-predictions", 2, settings, inputs)
+        paths = {"prepared": self.prepared.path, "indexed": self.indexed.path, "predictions": folder}
         return self._make(recipe, "evaluate:evaluate_predictions", 5.0, **paths)
 
     def external(self, arm: Arm) -> Artifact | None:
@@ -164,9 +190,10 @@ class Pipeline(GeneratorPipeline):
             return None
         foreign, trained = self.of(data), self.segmenter(arm)
         cache = foreign.cache(arm.settings.image_size)
-        settings = {"on_bad": data.on_bad, "max_bad_fraction": data.max_bad_fraction}
-        recipe = Recipe("evaluate", f"external-{data.name}", 1, settings, (trained.digest, cache.digest))
-        paths = {"indexed": foreign.indexed.path, "cache": cache.path, "trained": trained.path}
+        settings = {key: getattr(data, key) for key in ("on_bad", "max_bad_fraction", "mask_threshold")}
+        inputs = (trained.digest, cache.digest, foreign.indexed.digest)
+        recipe = Recipe("evaluate", f"external-{data.name}", 1, settings, inputs)
+        paths = self._scoring_paths(foreign.indexed, cache, trained)
         return self._make(recipe, "evaluate:evaluate_external", 5.0, settings=arm.settings, **paths)
 
     @cached_property
@@ -210,11 +237,10 @@ class Pipeline(GeneratorPipeline):
         config = self.config
         if not config.synthesis.count:
             return None
-        features = plain(config.evaluation.features)
-        settings = {"count": config.synthesis.count, **features, "stamps": stamps(features["weights"] or "")}
-        inputs = (self.samples.digest, self.prepared.digest, *self._training_data())
-        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._training_paths()}
-        recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 1, settings, inputs)
+        settings = {"count": config.synthesis.count, **self._features()}
+        inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
+        paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
+        recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 2, settings, inputs)
         return self._make(recipe, "sets:evaluate_distribution", 60.0, **paths)
 
     @cached_property

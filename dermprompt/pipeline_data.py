@@ -82,9 +82,12 @@ class DataPipeline:
     @cached_property
     def known(self) -> Artifact:
         """The lesions that generators, masks and prompts may see; the same in all folds."""
-        arm = self.rules
-        settings = {"world": arm.world, "num_real": arm.num_real if arm.world == "closed" else None}
-        recipe = Recipe("prepare", f"known-{arm.world}", 1, settings, (self.prepared.digest,))
+        return self.known_in(self.rules.world)
+
+    def known_in(self, world: str) -> Artifact:
+        """The lesions that may be seen in a world."""
+        settings = {"world": world, "num_real": self.rules.num_real if world == "closed" else None}
+        recipe = Recipe("prepare", f"known-{world}", 1, settings, (self.prepared.digest,))
         return self._make(recipe, "prepare:list_known", 0.1, prepared=self.prepared.path, **settings)
 
     @cached_property

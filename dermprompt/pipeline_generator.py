@@ -91,6 +91,17 @@ class GeneratorPipeline(DataPipeline):
     def _training_paths(self) -> dict[str, Path]:
         return {"known": self.known.path, "cache": self.cache(self.config.image_size).path}
 
+    def _seen_data(self) -> tuple[str, str]:
+        return self._seen.digest, self.cache(self.config.image_size).digest
+
+    def _seen_paths(self) -> dict[str, Path]:
+        return {"known": self._seen.path, "cache": self.cache(self.config.image_size).path}
+
+    @property
+    def _seen(self) -> Artifact:
+        """What the samples are made from: of warped images the arm's own S.train."""
+        return self.known_in("closed") if self.config.generator.name == "warp" else self.known
+
     # Samples.
 
     @property

@@ -70,7 +70,8 @@ class Segmentation:
     ``failures`` is the share of test images with a Dice under 0.5. ``arm`` names what it was trained on, of
     ``num_real`` images of S.train (None: all), with ``seed``; ``scores`` is the csv of every image's measures, in
     the run folder; ``measures`` are their means. ``world``: what its samples or real images come from, ``open`` (G) or
-    ``closed`` (S.train alone); None for S only, which belongs to both.
+    ``closed`` (S.train alone); None for S only, which belongs to both. ``steps_of``: it took as many steps as S with
+    so many samples.
     """
 
     segmenter: str
@@ -88,6 +89,7 @@ class Segmentation:
     groups: tuple[Subgroup, ...] = ()
     fold: int | None = None
     world: str | None = None
+    steps_of: int | None = None
 
     @property
     def label(self) -> str:
@@ -99,18 +101,30 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One arm over its seeds: the mean Dice, and what it is against the control (None for the control itself).
+    """One arm over its seeds: the mean Dice, and what it is against its control (None for a control itself).
 
     ``adjusted`` is the comparison's p after Holm's correction among the exploratory rows; the intervals of those
-    are simultaneous. ``primary``: the one comparison that was named beforehand.
+    are simultaneous. ``primary``: the one comparison that was named beforehand. ``dice`` is None where its seeds share
+    fewer than two test images, ``against`` where it shares so few with its control: gaps, to be shown as such.
     """
 
     arm: str
     count: int
-    dice: Interval
+    dice: Interval | None
+    control: str | None = None
     against: Comparison | None = None
     adjusted: float | None = None
     primary: bool = False
+
+
+@dataclass(frozen=True)
+class ArmPair:
+    """Two arms of which neither is the other's control; exploratory, the intervals of all pairs simultaneous."""
+
+    arm: str
+    other: str
+    against: Comparison
+    adjusted: float
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,9 @@ class ArmTable:
     segmenter: str
     num_real: int | None
     world: str
-    control: str
     rows: tuple[ArmRow, ...]
+    pairs: tuple[ArmPair, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,10 +228,13 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class External:
-    """One arm on a data set that nothing was trained on: its Dice, and the means of all measures."""
+    """One training on a data set that it has not seen: its Dice, and the means of all measures."""
 
     dataset: str
     arm: str
+    count: int
+    num_real: int | None
+    seed: int
     dice: Interval
     measures: dict[str, float]
 
@@ -246,8 +264,10 @@ class Picture:
 class Results:
     """All that a job found out. What was asked stands first.
 
-    ``primary``: the comparison named beforehand (``ours``, ``world``, ``controls``, ``hash``). ``test_reads``: how many
-    trained segmenters this store has scored on S.test, of this and of all other jobs.
+    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``scope``: what a generator has seen, where that
+    is not G. ``primary``: the comparison that decides (the keys of ``evaluation.primary``, ``hash``, and ``declared``:
+    whether it was named before S.test was first scored). ``test_reads``: how often predictions of a test set were
+    scored in this store.
     """
 
     experiment: str
@@ -271,6 +291,8 @@ class Results:
     curation: Curation | None = None
     memorisation: Memorisation | None = None
     external: tuple[External, ...] = ()
+    scope: str = ""
+    generator_seed: int = 0
     curves: tuple[Curve, ...] = ()
     gallery: tuple[Picture, ...] = ()
     samples: tuple[Picture, ...] = ()

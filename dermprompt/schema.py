@@ -188,11 +188,14 @@ class Arm:
 class Primary:
     """The one comparison that decides, named before S.test is read: an arm, in a world, against its control there.
 
-    ``controls``: the control of each world, ``open`` (generators see G) and ``closed`` (only S.train).
+    It is that of one network and one number of real images (null: all). ``controls``: what the names of each world's
+    controls begin with, ``open`` (generators see G) and ``closed`` (only S.train); of them the one with as many steps.
     """
 
     ours: str = MISSING
     world: str = MISSING
+    segmenter: str = MISSING
+    num_real: int | None = MISSING
     controls: dict[str, str] = MISSING
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from dermprompt.config import plain
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
-from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS, bootstrap_mean, paired_gain
+from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import subgroups
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
@@ -30,9 +30,10 @@ from dermprompt.results import (
     TextObedience,
 )
 from dermprompt.results_file import distribution_row
-from dermprompt.stages.evaluate import read_json, save_pictures
+from dermprompt.stages.evaluate import primary_rule, read_json, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
+from dermprompt.store import RECORD
 from dermprompt.summary_samples import curation_of, external_of, memorisation_of
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
 from dermprompt.training import read_curves
@@ -52,9 +53,11 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         seed=config.segmenter.seed,
         image_size=config.image_size,
         dataset=config.data.name,
-        caution=config.caution,
+        caution=_caution(pipeline),
+        scope=_scope(pipeline),
+        generator_seed=config.seed,
         primary=_primary(pipeline),
-        test_reads=len(list((pipeline.store.root / "evaluate").glob("scores-*"))),
+        test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
         **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
@@ -86,10 +89,11 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
-    """The comparison named beforehand, with a hash of it and of the rule by which it is decided."""
-    named = plain(pipeline.config.evaluation.primary)
-    rule = {**named, "measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
-    return {**named, "hash": hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]}
+    """The comparison of this job, a hash of it and of its rule, and whether it was named before S.test was scored."""
+    rule = primary_rule(pipeline.config)
+    declared = read_json(pipeline.declared.path / "primary.json") == rule
+    digest = hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]
+    return {**plain(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
 
 
 def _name(pipeline: Pipeline) -> str | None:
@@ -121,7 +125,7 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
     gain = None
     if len(pipeline.arms) > 1 and arm.count:
         gain = paired_gain(values, _dice(_scores(pipeline, pipeline.arms[0]).values()), config.seed)
-    name = f"scores-{arm.rules.name}.csv"
+    name = f"scores-{arm.rules.name}-{arm.count}.csv"
     save_scores(scores, folder / name)
     return Segmentation(
         segmenter=arm.settings.name,
@@ -131,15 +135,45 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
         gain=gain,
         pooled_dice=pooled(list(scores.values())),
         failures=float((values < FAILURE).mean()),
-        arm=arm.rules.name,
+        arm=_arm_name(pipeline, arm),
         num_real=arm.rules.num_real,
         seed=arm.settings.seed,
         fold=config.data.split.fold,
-        world=arm.rules.world if arm.count or arm.rules.real == "s_and_g" else None,
+        world=arm.rules.world if arm.count or arm.rules.real in ("s_and_g", "s_decoded") else None,
+        steps_of=arm.rules.steps_of,
         scores=name,
         measures={key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
         groups=_groups(pipeline, scores),
     )
+
+
+def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
+    """The arm's name; of an arm without one what sets it apart from S and a generator's samples."""
+    rules, parts = arm.rules, []
+    if rules.name != "default":
+        return rules.name
+    if arm.count and pipeline.config.curation.name != "none":
+        parts.append(pipeline.config.curation.name)
+    parts += [rules.real] if rules.real != "s" else []
+    parts += [rules.batches] if rules.batches != "concatenated" else []
+    parts += ["finetuned"] if rules.finetune else []
+    parts += [f"steps_{rules.steps_of}"] if rules.steps_of else []
+    parts += ["closed"] if rules.world == "closed" and arm.count else []
+    named = f"{_name(pipeline)}_{arm.count}" if arm.count else "s"
+    return " ".join([named, *parts]) if parts else "default"
+
+
+def _caution(pipeline: Pipeline) -> str | None:
+    """What the head of the page warns of."""
+    theirs = "What the generator of these samples has seen, perhaps images of S.test, is not known here."
+    said = [pipeline.config.caution, theirs if pipeline.config.generator.name == "folder" else None]
+    return " ".join(filter(None, said)) or None
+
+
+def _scope(pipeline: Pipeline) -> str:
+    """What the generator has seen, where that is not G."""
+    rules = pipeline.rules
+    return f"closed world, {rules.num_real or 'all'} of S.train" if rules.world == "closed" else ""
 
 
 def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
@@ -218,13 +252,17 @@ def write_reader_quiz(pipeline: Pipeline, path: Path) -> None:
 
 
 def write_sample_index(pipeline: Pipeline, path: Path) -> None:
-    """The first N samples with their files and provenance, as csv."""
-    root = pipeline.samples.path
+    """The first N samples with their files, their provenance, how near they come to G, and what became of them."""
+    root, curated = pipeline.samples.path, pipeline.curated
+    distances = read_json(pipeline.memorised.path / "nearest.json")["distances"]
+    rows = read_records(root, pipeline.config.synthesis.count)
+    used = [{"decision": "keep", "score": ""}] * len(rows)
+    decided = read_json(curated.path / "decisions.json")["rows"] if curated else used
     with open(path, "w", newline="") as file:
-        rows = read_records(root, pipeline.config.synthesis.count)
-        writer = csv.DictWriter(file, ["image", "mask", *asdict(rows[0])])
+        writer = csv.DictWriter(file, ["image", "mask", *asdict(rows[0]), "distance", "decision", "score"])
         writer.writeheader()
-        for row in rows:
+        for row, distance, found in zip(rows, distances, decided, strict=True):
             files = {"image": image_path(root, row.id), "mask": mask_path(root, row.id)}
             attributes = None if row.attributes is None else " ".join(row.attributes)
-            writer.writerow({**files, **asdict(row), "attributes": attributes})
+            curation = {"distance": distance, "decision": found["decision"], "score": found["score"]}
+            writer.writerow({**files, **asdict(row), "attributes": attributes, **curation})

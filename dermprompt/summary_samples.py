@@ -12,9 +12,10 @@ from dermprompt.evaluation.statistics import bootstrap_mean
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Curation, External, Memorisation, Picture
-from dermprompt.stages.curate import copies
+from dermprompt.stages.curate import copied
 from dermprompt.stages.evaluate import read_json, save_pictures
-from dermprompt.stages.parts import load_known_part, load_samples
+from dermprompt.stages.parts import load_lesions_of, load_samples, pick_samples
+from dermprompt.stages.prepare import load_lesions
 
 # Pairs of a sample and its nearest image of G that the report shows.
 NUM_PAIRS = 8
@@ -52,7 +53,7 @@ def memorisation_of(pipeline: Pipeline, folder: Path) -> Memorisation | None:
     if not config.synthesis.count:
         return None
     found = read_json(pipeline.memorised.path / "nearest.json")
-    number = int(copies(found, config.curation.quantile).sum())
+    number = int(copied(found, config.curation.quantile).sum())
     named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
     pairs = _nearest_pairs(pipeline, found["distances"], found["nearest"], folder)
     return Memorisation(named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs)
@@ -60,18 +61,19 @@ def memorisation_of(pipeline: Pipeline, folder: Path) -> Memorisation | None:
 
 def _nearest_pairs(pipeline: Pipeline, distances: list[float], ids: list[str], folder: Path) -> tuple[Picture, ...]:
     config, size = pipeline.config, pipeline.config.image_size
-    known = load_known_part(pipeline.known.path, pipeline.cache(size).path)
-    rows = {one.id: row for row, one in enumerate(known.lesions)}
-    drawn = load_samples(pipeline.samples.path, config.synthesis.count, size)
+    chosen = np.argsort(distances)[: min(NUM_PAIRS, config.evaluation.gallery)].tolist()
+    lesions, _ = load_lesions(pipeline.prepared.path)
+    real = load_lesions_of([lesions[ids[i]] for i in chosen], pipeline.cache(size).path)
+    drawn = pick_samples(pipeline.samples.path, chosen, size)
     pairs = []
-    for i in np.argsort(distances)[: min(NUM_PAIRS, config.evaluation.gallery)]:
-        name, real = f"nearest-{drawn.rows[i].id}", known.images[rows[ids[i]]]
+    for k, i in enumerate(chosen):
+        name = f"nearest-{drawn.rows[k].id}"
         saved = {
-            "mask": save_pictures(folder, f"{name}-mask", drawn.masks[i]),
-            "image": save_pictures(folder, f"{name}-image", drawn.images[i]),
-            "real": save_pictures(folder, f"{name}-real", np.ascontiguousarray(real)),
+            "mask": save_pictures(folder, f"{name}-mask", drawn.masks[k]),
+            "image": save_pictures(folder, f"{name}-image", drawn.images[k]),
+            "real": save_pictures(folder, f"{name}-real", np.ascontiguousarray(real.images[k])),
         }
-        pairs.append(Picture(f"{drawn.rows[i].id}, {ids[i]}", prompt=f"distance {distances[i]:.2f}", **saved))
+        pairs.append(Picture(f"{drawn.rows[k].id}, {ids[i]}", prompt=f"distance {distances[i]:.2f}", **saved))
     return tuple(pairs)
 
 
@@ -86,5 +88,7 @@ def external_of(pipeline: Pipeline) -> tuple[External, ...]:
         scores = list(load_scores(scored.path / "scores.csv").values())
         dice = bootstrap_mean(np.array([one.dice for one in scores]), config.seed, config.evaluation.bootstraps)
         measures = {key: float(np.mean([getattr(one, key) for one in scores])) for key in MEASURES}
-        rows.append(External(config.external.name, arm.rules.name, dice, measures))
+        named = f"{config.generator.name} {arm.rules.name}" if arm.count else arm.rules.name
+        found = (config.external.name, named, arm.count, arm.rules.num_real, arm.settings.seed, dice, measures)
+        rows.append(External(*found))
     return tuple(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from dermprompt.files import write_bytes
 
 ERROR = "error.txt"
 
@@ -44,7 +47,8 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
 
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
-    from dermprompt.comparison import publish, records_of
+    from dermprompt.comparison import primary_of, records_of
+    from dermprompt.published import publish
     from dermprompt.report.page import write_page
     from dermprompt.results_file import load_results
 
@@ -56,7 +60,9 @@ def write_sweep_page(sweep: Path) -> Path | None:
     for _, results in jobs:
         made = {key: made.get(key, 0) + number for key, number in results.work.items()}
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
-    arms = publish(records_of(jobs), jobs[0][1].primary, sweep)
+    arms = publish(records_of(jobs), primary_of(jobs), sweep)
+    for split in {(path / "split.json").read_bytes() for path, _ in jobs if (path / "split.json").exists()}:
+        write_bytes(sweep / f"split-{hashlib.sha256(split).hexdigest()[:8]}.json", split)
     return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
 
 

@@ -108,6 +108,10 @@ def test_predictions_of_other_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> None:
     theirs = own_folder(tmp_path, 5)
+    small = miniature("none", "synthesis.count=0")
+    run(tmp_path, *small, "stage=prepare")
+    with pytest.raises(ValueError, match=r"are images of data\.root too"):
+        run(tmp_path, *small, "+data@external=isic", f"external.root={phantom(tmp_path / 'store')}")
     external = ["+data@external=folder", f"external.root={theirs}"]
     results = run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
     (row,) = results["external"]

@@ -1,7 +1,7 @@
 """Which synthetic images are copies of images that the generator was trained on.
 
-A sample counts as memorised where its distance to the nearest training image is below the threshold of
-:func:`calibrate`. Images are uint8 NHW3 RGB; the sizes of two sets may differ.
+A sample counts as memorised where :func:`copies` says so of its distance to the nearest training image. Images are
+uint8 NHW3 RGB; the sizes of two sets may differ.
 """
 
 from __future__ import annotations
@@ -44,16 +44,15 @@ def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tu
     return np.clip(1 - correlation.max(axis=1), 0, 2), indices
 
 
-def calibrate(held_out: Images, references: Images, quantile: float, embed: Embed = thumbnails) -> float:
-    """Threshold from unseen real images, after Dar et al. (2024): a low quantile of their distances.
+def copies(distances: Values, held_out: Values, quantile: float) -> NDArray[np.bool_]:
+    """Which samples count as copies, after Dar et al. (2024): nearer than a low quantile of unseen real images.
 
-    ``held_out`` are real images that the generator was not trained on, ``references`` those that it was.
-    A share ``quantile`` of unseen images would wrongly count as memorised.
-    Raises ValueError unless 0 < quantile < 1.
+    ``distances`` of samples to the images that the generator has seen, ``held_out`` those of real images that it has
+    not; without such images nothing counts. A share ``quantile`` of unseen images would wrongly count.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile={quantile}: allowed is 0 < quantile < 1")
-    return float(np.quantile(nearest(held_out, references, embed)[0], quantile))
+    if not len(held_out):
+        return np.zeros(len(distances), bool)
+    return np.asarray(distances) < np.quantile(held_out, quantile)
 
 
 def nearer_share(images: Images, seen: Images, unseen: Images, embed: Embed = thumbnails) -> float:

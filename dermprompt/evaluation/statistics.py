@@ -160,12 +160,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (number - rank) * p_values[k]))
         adjusted[k] = highest
     return adjusted
-
-
-def holm_levels(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """Levels of intervals that decide as Holm's tests do: 1 - α / (m - rank), up to the first that is not shown."""
-    order, levels, stopped = np.argsort(p_values, kind="stable"), [0.0] * len(p_values), 0
-    for k in order:
-        levels[k] = 1 - alpha / (len(p_values) - stopped)
-        stopped += p_values[k] < 1 - levels[k]
-    return levels

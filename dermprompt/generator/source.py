@@ -29,6 +29,7 @@ def resolve_base(path: str) -> Path:
 
 def stamps(path: str) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a local file or of the files in a folder; empty for a hub id."""
+    assert path, "an empty path is the working directory"
     root = Path(path).expanduser()
     files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
     return [(str(one.relative_to(root)), one.stat().st_size, one.stat().st_mtime_ns) for one in files]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Job, Source
+from dermprompt.report.tables import Job
 from dermprompt.results import Curation, External, Memorisation, Results
 
 # The ids of a sample and of its nearest image, their distance, and both pictures.
@@ -20,7 +20,7 @@ def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
 
 def source_label(results: Results) -> str:
     """The generator of a job, for captions."""
-    return Source(results.generator or "none", results.base).label
+    return tables.source_of(results, results.generator).label if results.generator else "no generator"
 
 
 def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]:
@@ -39,9 +39,9 @@ def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]
 
 
 def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:
-    """Each arm on data sets that nothing was trained on, with the segmenter and its seed."""
+    """Each training on data sets that it has not seen, with its segmenter."""
     return tables.distinct(
-        (f"{tables.SEGMENTERS.get(results.segmenter, results.segmenter)}, {tables.count_label(results.count)}", row)
+        (tables.SEGMENTERS.get(results.segmenter, results.segmenter), row)
         for _, results in jobs
         for row in results.external
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dermprompt.report.tables import SEGMENTERS, Job, setting_of
-from dermprompt.results import Segmentation
+from dermprompt.results import Results, Segmentation
 
 # Name of the measure, heading, digits.
 MEASURES = (
@@ -32,10 +33,33 @@ class Detail:
     groups: tuple[tuple[str, str, int, tuple[float | None, ...]], ...]
 
 
+def tell_apart(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for _, results in jobs:
+        for cell in results.segmentation:
+            found.setdefault(_key(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
+    named = []
+    for path, results in jobs:
+        cells = [
+            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
+            if len(found[_key(results, cell)]) > 1
+            else cell
+            for cell in results.segmentation
+        ]
+        named.append((path, replace(results, segmentation=tuple(cells))))
+    return named
+
+
+def _key(results: Results, cell: Segmentation) -> tuple[Any, ...]:
+    setting = (setting_of(results), cell.segmenter, cell.num_real, cell.world)
+    return (*setting, cell.label, cell.count, cell.seed, cell.fold)
+
+
 def details(jobs: Sequence[Job]) -> tuple[Detail, ...]:
     """One for each data set, size, segmenter and number of real images; means over seeds and folds."""
     found: dict[str, dict[str, dict[tuple[int, int | None], Segmentation]]] = {}
-    for _, results in jobs:
+    for _, results in tell_apart(jobs):
         for cell in results.segmentation:
             real = "all of S.train" if cell.num_real is None else f"{cell.num_real} real images"
             title = f"{SEGMENTERS.get(cell.segmenter, cell.segmenter)}, {real}, {setting_of(results).label}"
@@ -52,12 +76,7 @@ def _detail(title: str, arms: dict[str, list[Segmentation]]) -> Detail:
         title,
         tuple(arms),
         tuple(len(cells) for cells in arms.values()),
-        tuple(
-            tuple(
-                _mean((cell.measures.get(key, float("nan")), cell.dice.n) for cell in cells) for key, _, _ in MEASURES
-            )
-            for cells in arms.values()
-        ),
+        tuple(tuple(_measure(cells, key) for key, _, _ in MEASURES) for cells in arms.values()),
         tuple((*key, _images(arms, key), tuple(_dice(cells, key) for cells in arms.values())) for key in keys),
     )
 

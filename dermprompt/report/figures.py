@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dermprompt.report.tables import Job, Source, paper_order
+from dermprompt.report.tables import Job, Source, paper_order, source_of
 from dermprompt.results import Curve, Interval, Picture
 
 # The page colours text and rules with its own ink, so that a chart is legible on light and on dark.
@@ -72,7 +72,7 @@ def gallery(jobs: Sequence[Job]) -> tuple[tuple[Source, ...], tuple[GalleryRow, 
     drawn: dict[Source, dict[str, Path]] = {}
     first: dict[str, tuple[Path, Picture]] = {}
     for path, results in jobs:
-        source = Source(results.generator, results.base) if results.generator else None
+        source = source_of(results, results.generator) if results.generator else None
         if source and results.gallery and source not in drawn:
             drawn[source] = {picture.id: path / picture.image for picture in results.gallery}
             for picture in results.gallery:
@@ -96,7 +96,7 @@ def samples(jobs: Sequence[Job]) -> tuple[Sample, ...]:
     first: dict[Source | None, Job] = {}
     for path, results in jobs:
         if results.samples:
-            source = Source(results.generator, results.base) if results.generator else None
+            source = source_of(results, results.generator) if results.generator else None
             first.setdefault(source, (path, results))
     return tuple(
         Sample(picture.id, source, path / picture.mask, path / picture.image, picture.prompt)

@@ -27,8 +27,8 @@ def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
     for path, results in jobs:
         if results.generator is None:
             continue
-        source = Source(results.generator, results.base)
-        row = ObedienceRow(source, path.name, results.seed, results.mask_obedience, results.text_obedience)
+        source = tables.source_of(results, results.generator)
+        row = ObedienceRow(source, path.name, results.generator_seed, results.mask_obedience, results.text_obedience)
         key = repr((source, tables.setting_of(results), row.seed, row.mask, row.text))
         rows.setdefault(key, row)
     return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))

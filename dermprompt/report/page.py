@@ -75,6 +75,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
     return {
         "headlines": (*primary_sentences(arms), *headlines(jobs)),
         "arms": arms,
+        "primary": _primary(jobs),
         "test_reads": max((results.test_reads for _, results in jobs), default=0),
         "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
         "asked": asked(jobs),
@@ -103,10 +104,17 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
     }
 
 
+def _primary(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The hash of the primary comparison, and whether all jobs had named it in time."""
+    hashes = {results.primary.get("hash", "") for _, results in jobs}
+    declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
+    return {"declared": declared, "hash": ", ".join(sorted(hashes))}
+
+
 def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
     """Say what the comparisons named beforehand came to."""
     return tuple(
-        f"{row.arm} against {table.control}, {arm_setting(table)}: {tables.interval_text(row.against.gain, '+')} Dice, "
+        f"{row.arm} against {row.control}, {arm_setting(table)}: {tables.interval_text(row.against.gain, '+')} Dice, "
         f"{row.against.verdict}{_over(row.against.gain)}"
         for table in arms
         for row in table.rows

@@ -38,15 +38,17 @@ DIGITS = {"mse": 4, "psnr": 2, "ssim": 3}
 
 @dataclass(frozen=True)
 class Source:
-    """What drew an image: a generator and, for ControlNet, its base."""
+    """What drew an image: a generator, for ControlNet its base, and what it has seen where that is not G."""
 
     generator: str
     base: str | None = None
+    scope: str = ""
 
     @property
     def label(self) -> str:
         """The generator's name as the paper writes it."""
-        return GENERATORS.get(self.generator, self.generator)
+        name = GENERATORS.get(self.generator, self.generator)
+        return f"{name}, {self.scope}" if self.scope else name
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def setting_of(results: Results) -> Setting:
 
 def source_of(results: Results, generator: str) -> Source:
     """Return the source that a job means by a generator's name: the base belongs to the job's own one."""
-    return Source(generator, results.base if generator == results.generator else None)
+    return Source(generator, results.base, results.scope) if generator == results.generator else Source(generator)
 
 
 def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
@@ -202,7 +204,7 @@ def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
 def is_plain(cell: Segmentation) -> bool:
     """Whether a segmenter was trained as in the paper's Table 2: S.train, or it and a generator's samples."""
     plain = ("default", "s_only", *(f"{cell.generator}_{k}" for k in ("1k", "3k", "5k")))
-    return cell.num_real is None and cell.arm in plain
+    return cell.num_real is None and cell.fold is None and cell.arm in plain
 
 
 def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
@@ -212,7 +214,7 @@ def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
         for row in results.image_quality:
             key = (row.kind, source_of(results, row.name))
             runs = found.setdefault(setting_of(results), {}).setdefault(key, [])
-            runs.append(Run(path.name, results.seed, row))
+            runs.append(Run(path.name, results.generator_seed, row))
     return tuple(QualityTable(setting, _quality_rows(rows)) for setting, rows in found.items())
 
 

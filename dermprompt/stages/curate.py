@@ -13,7 +13,7 @@ import torch
 
 from dermprompt.curation.agreement import Decision, agreement, decide
 from dermprompt.curation.controls import keep_at_random, keep_by_quotas
-from dermprompt.curation.memorisation import Embed, nearer_share, nearest, thumbnails
+from dermprompt.curation.memorisation import Embed, copies, nearer_share, nearest, thumbnails
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import write_json
 from dermprompt.schema import Config
@@ -62,7 +62,8 @@ def find_nearest(config: Config, prepared: Path, known: Path, cache: Path, sampl
     than 99 in 100 are left out as near-duplicates; None without unseen images.
     """
     seen, embed = load_known_part(known, cache), _embed(config)
-    unseen = held_out_images(prepared, cache, seen)
+    # S.test takes no part in what samples are dropped.
+    unseen = held_out_images(prepared, cache, seen, ("generator", "train", "val"))
     drawn = load_samples(samples, config.synthesis.count, config.image_size)
     distances, rows = nearest(drawn.images, seen.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
@@ -84,11 +85,9 @@ def _embed(config: Config) -> Embed:
     return thumbnails if config.curation.features == "thumbnails" else feature_extractor(config)
 
 
-def copies(nearest_images: dict[str, Any], quantile: float) -> np.ndarray:
-    """Which samples count as copies, N: nearer to G than the share ``quantile`` of unseen images is."""
-    if not nearest_images["held_out"]:
-        return np.zeros(len(nearest_images["distances"]), bool)
-    return np.array(nearest_images["distances"]) < np.quantile(nearest_images["held_out"], quantile)
+def copied(found: dict[str, Any], quantile: float) -> np.ndarray:
+    """Which samples count as copies, N, by what :func:`find_nearest` wrote."""
+    return copies(np.array(found["distances"]), np.array(found["held_out"]), quantile)
 
 
 def decide_on_samples(config: Config, samples: Path, scored: Path, folder: Path) -> None:
@@ -96,25 +95,33 @@ def decide_on_samples(config: Config, samples: Path, scored: Path, folder: Path)
     settings, rows = config.curation, read_records(samples, config.synthesis.count)
     if settings.name == "memorisation":
         found = json.loads((scored / "nearest.json").read_text())
-        copied, values = copies(found, settings.quantile), found["distances"]
-        decisions: list[Decision] = ["drop" if one else "keep" for one in copied]
+        values = found["distances"]
+        decisions: list[Decision] = ["drop" if one else "keep" for one in copied(found, settings.quantile)]
     else:
         values = json.loads((scored / "scores.json").read_text())["samples"]
         decisions = decide(np.array(values), settings.keep, settings.relabel)
     number = len(decisions) - decisions.count("drop")
     if settings.name == "random":
-        decisions = keep_at_random(number, len(decisions), config.seed)
+        decisions = _as_labelled(keep_at_random(number, len(decisions), config.seed), decisions)
     if settings.name == "quotas":
         strata = [(size_of(area), row.diagnosis) for area, row in zip(_areas(samples, config), rows, strict=True)]
-        decisions = keep_by_quotas(np.array(values), strata, number)
+        decisions = _as_labelled(keep_by_quotas(np.array(values), strata, number), decisions)
     if all(decision == "drop" for decision in decisions):
-        raise ValueError(f"curation={settings.name} drops all {len(rows)} samples; lower curation.relabel")
+        key = "curation.quantile" if settings.name == "memorisation" else "curation.relabel"
+        raise ValueError(f"curation={settings.name} drops all {len(rows)} samples; lower {key}")
     decided = [
         {"id": row.id, "decision": decision, "score": score}
         for row, decision, score in zip(rows, decisions, values, strict=True)
     ]
     place = os.path.relpath(scored / PREDICTIONS, folder.parent)
     write_json(folder / "decisions.json", {"rows": decided, "predictions": place})
+
+
+def _as_labelled(chosen: list[Decision], decisions: list[Decision]) -> list[Decision]:
+    """The choice of a control, with the masks of the filter: the two differ in their choice alone."""
+    return [
+        "relabel" if one == "keep" and rule == "relabel" else one for one, rule in zip(chosen, decisions, strict=True)
+    ]
 
 
 def _areas(samples: Path, config: Config) -> list[float]:

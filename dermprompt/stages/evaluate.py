@@ -16,13 +16,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dermprompt.config import plain
 from dermprompt.data.decode import BadPicture, decode_mask
 from dermprompt.data.findings import listed
+from dermprompt.data.index import load_index
 from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.scores import Scores, save_scores, score
+from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 from dermprompt.files import write_json
 from dermprompt.lesion import Lesion, images_to_float
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
@@ -61,20 +64,44 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
     return (resized[0, 0] > 0).byte().numpy()
 
 
+def declare_primary(config: Config, folder: Path) -> None:
+    """Write down the comparison that decides, as ``primary.json``."""
+    write_json(folder / "primary.json", primary_rule(config))
+
+
+def primary_rule(config: Config) -> dict[str, Any]:
+    """The primary comparison, and the rule by which it is decided."""
+    return {**plain(config.evaluation.primary), "measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
+
+
 def evaluate_segmenter(
-    config: Config, settings: Segmenter, prepared: Path, cache: Path, trained: Path, folder: Path
+    config: Config, settings: Segmenter, prepared: Path, indexed: Path, cache: Path, trained: Path, folder: Path
 ) -> None:
     """Score every image of S.test (Table 2) at the resolution of its mask's file, as ``scores.csv``."""
     test = load_part(prepared, cache, "test")
-    network = open_segmenter(config, settings, trained)
-    save_scores(_scores(network, test.lesions, test.images, config.data.mask_threshold), folder / "scores.csv")
+    network, found = open_segmenter(config, settings, trained), _in_files(indexed)
+    lesions = [found[one.id] for one in test.lesions]
+    save_scores(_scores(network, lesions, test.images, config.data.mask_threshold), folder / "scores.csv")
+
+
+def _in_files(indexed: Path) -> dict[str, Lesion]:
+    """Lesions by id, with the files where they are now."""
+    return {one.id: one for one in load_index(indexed / "index.json").lesions}
 
 
 def evaluate_external(
-    config: Config, settings: Segmenter, indexed: Path, cache: Path, trained: Path, folder: Path
+    config: Config, settings: Segmenter, prepared: Path, indexed: Path, cache: Path, trained: Path, folder: Path
 ) -> None:
-    """Score every usable image of another data set, on which nothing was trained, as ``scores.csv``."""
+    """Score every usable image of another data set, on which nothing was trained, as ``scores.csv``.
+
+    Raises:
+        ValueError: an image of it is one of the split's.
+    """
     assert config.external is not None
+    ours = set(load_lesions(prepared)[1].contents.values())
+    shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
+    if shared:
+        raise ValueError(f"external.root={config.external.root}: {listed(shared)} are images of data.root too")
     part = load_lesions_of(usable_lesions(config.external, indexed, cache), cache)
     network = open_segmenter(config, settings, trained)
     save_scores(_scores(network, part.lesions, part.images, config.external.mask_threshold), folder / "scores.csv")
@@ -91,14 +118,14 @@ def _scores(
     return scores
 
 
-def evaluate_predictions(config: Config, prepared: Path, predictions: str, folder: Path) -> None:
+def evaluate_predictions(config: Config, prepared: Path, indexed: Path, predictions: str, folder: Path) -> None:
     """Score masks ``ID.png`` that were predicted elsewhere, of S.test, as ``scores.csv``.
 
     Raises:
         ValueError: a mask is missing, cannot be read, or is neither of its true mask's size nor of
             ``segmenter.image_size``.
     """
-    lesions, split = load_lesions(prepared)
+    lesions, split = _in_files(indexed), load_lesions(prepared)[1]
     found, side = Path(predictions).expanduser(), config.segmenter.image_size
     missing = [id for id in split.test if not (found / f"{id}.png").is_file()]
     if missing:
@@ -163,7 +190,8 @@ def evaluate_generator(
     judge_size = config.evaluation.judge.image_size
     test = load_part(prepared, caches[config.image_size], "test")
     samples = load_samples(reproduced, len(test.lesions), config.image_size)
-    quality = [_quality(config.generator.name, "generator", test.images, samples.images)]
+    kind = "trivial" if config.generator.name == "warp" else "generator"
+    quality = [_quality(config.generator.name, kind, test.images, samples.images)]
     if base is not None:
         name = "the image through the codec (oracle)"
         quality.append(_quality(name, "trivial", test.images, through_codec(config, base, test.images)))

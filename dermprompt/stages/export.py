@@ -17,7 +17,7 @@ import numpy as np
 from dermprompt.data.findings import listed
 from dermprompt.files import write_json
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.curate import copies
+from dermprompt.stages.curate import copied
 from dermprompt.stages.parts import Part, load_part, load_samples
 from dermprompt.stages.trained import through_codec
 from dermprompt.synthesis.samples import read_records
@@ -102,9 +102,9 @@ def _refuse_copies(pipeline: Pipeline, ids: list[str]) -> None:
     config = pipeline.config
     found = json.loads((pipeline.memorised.path / "nearest.json").read_text())
     rows = read_records(pipeline.samples.path, config.synthesis.count)
-    copied = {row.id for row, one in zip(rows, copies(found, config.curation.quantile), strict=True) if one} & set(ids)
-    if copied and not config.synthesis.export_copies:
+    ones = {row.id for row, one in zip(rows, copied(found, config.curation.quantile), strict=True) if one} & set(ids)
+    if ones and not config.synthesis.export_copies:
         raise ValueError(
-            f"{len(copied)} of {len(ids)} samples count as copies of real images: {listed(sorted(copied))}; "
+            f"{len(ones)} of {len(ids)} samples count as copies of real images: {listed(sorted(ones))}; "
             "leave them out with curation=memorisation, or export them with synthesis.export_copies=true"
         )

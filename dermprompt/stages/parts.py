@@ -77,6 +77,14 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
     return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
 
 
+def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:
+    """Some of the samples, by their numbers, at ``size`` pixels."""
+    every = read_records(folder, max(indices) + 1)
+    rows = tuple(every[i] for i in indices)
+    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
+    return Samples(rows, images, np.stack([_mask(mask_path(folder, row.id), size) for row in rows]))
+
+
 def _image(path: Path, size: int) -> np.ndarray:
     image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)

@@ -137,6 +137,8 @@ def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
     ids: tuple[str, ...] = getattr(split, part)
     if num_real is None or part not in ("train", "val"):
         return ids
+    if num_real > len(split.train):
+        raise ValueError(f"arm.num_real={num_real}: S.train has {len(split.train)} images")
     number = num_real if part == "train" else max(1, round(len(ids) * num_real / len(split.train)))
     return subset(ids, number, split.seed)
 

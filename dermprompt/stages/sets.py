@@ -42,10 +42,12 @@ def evaluate_distribution(
     write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
 
 
-def held_out_images(prepared: Path, cache: Path, seen: Part) -> np.ndarray:
-    """The images of S, uint8 NSS3, that are not among those that the generator may see."""
+def held_out_images(
+    prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")
+) -> np.ndarray:
+    """The images of parts of the data, uint8 NSS3, that are not among those that the generator may see."""
     ids = {one.id for one in seen.lesions}
-    parts = [load_part(prepared, cache, name) for name in ("train", "val", "test")]
+    parts = [load_part(prepared, cache, name) for name in names]
     return np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in parts])
 
 

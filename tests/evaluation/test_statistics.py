@@ -10,7 +10,6 @@ from dermprompt.evaluation.statistics import (
     crossed_error,
     crossed_interval,
     holm,
-    holm_levels,
     paired_gain,
     verdict,
 )
@@ -159,9 +158,3 @@ def test_holm_on_the_worked_case() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1, 1]
     assert holm([]) == []
-
-
-def test_holms_levels_decide_as_its_tests() -> None:
-    p_values = [0.01, 0.04, 0.03, 0.005]
-    shown = [p < 1 - level for p, level in zip(p_values, holm_levels(p_values), strict=True)]
-    assert shown == [adjusted < 0.05 for adjusted in holm(p_values)]
