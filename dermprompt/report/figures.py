@@ -150,8 +150,8 @@ def curves_svg(curves: Sequence[Curve]) -> str:
         return _svg(figure)
 
 
-def gains_svg(gains: Sequence[tuple[str, Interval]]) -> str:
-    """Draw paired gains over S only with their 95 % intervals, one line each, and the line of no gain."""
+def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> str:
+    """Draw paired gains over something with their 95 % intervals, one line each, and the line of no gain."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.7 + 0.3 * len(gains)), layout="constrained")
         axes = figure.subplots()
@@ -161,7 +161,7 @@ def gains_svg(gains: Sequence[tuple[str, Interval]]) -> str:
             axes.plot(gain.mean, row, "o", color=ACCENT, markersize=6)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.set_yticks(range(len(gains)), [name for name, _ in gains], parse_math=False)
-        axes.set_xlabel("gain in DSC over S only, 95 % interval")
+        axes.set_xlabel(f"gain in DSC over {over}, 95 % interval")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return _svg(figure)

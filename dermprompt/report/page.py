@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from dermprompt.report import figures, tables
+from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
 from dermprompt.report.curation import curated, external_rows, memorised
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.distribution import distribution_tables
@@ -57,10 +58,12 @@ def write_page(
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
     context = {"title": title, "failed": failed, **build_context(jobs, arms)}
-    for name in ("gains", "curves"):
-        if context[name]:
+    charts = {name: context[name] for name in ("gains", "curves")}
+    charts |= {f"arms-{number}": chart for number, chart in enumerate(context["arm_charts"])}
+    for name, chart in charts.items():
+        if chart:
             # A file of its own has no ink to inherit: mid grey reads on white and on black.
-            (folder / f"{name}.svg").write_text(context[name].replace("currentColor", "#767676"), encoding="utf-8")
+            (folder / f"{name}.svg").write_text(chart.replace("currentColor", "#767676"), encoding="utf-8")
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = environment.get_template(template).render(context)
         (folder / target).write_text(text, encoding="utf-8")
@@ -75,7 +78,8 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
     return {
         "headlines": (*primary_sentences(arms), *headlines(jobs)),
         "arms": arms,
-        "primary": _primary(jobs),
+        "arm_charts": [arm_chart(table) for table in arms],
+        "primary": primary_rule(jobs),
         "test_reads": max((results.test_reads for _, results in jobs), default=0),
         "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
         "asked": asked(jobs),
@@ -102,35 +106,6 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "paper": tables,
         "measures": MEASURES,
     }
-
-
-def _primary(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The hash of the primary comparison, and whether all jobs had named it in time."""
-    hashes = {results.primary.get("hash", "") for _, results in jobs}
-    declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
-    return {"declared": declared, "hash": ", ".join(sorted(hashes))}
-
-
-def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
-    """Say what the comparisons named beforehand came to."""
-    return tuple(
-        f"{row.arm} against {row.control}, {arm_setting(table)}: {tables.interval_text(row.against.gain, '+')} Dice, "
-        f"{row.against.verdict}{_over(row.against.gain)}"
-        for table in arms
-        for row in table.rows
-        if row.primary and row.against
-    )
-
-
-def arm_setting(table: ArmTable) -> str:
-    """The setting of a comparison, for captions."""
-    real = "all of S.train" if table.num_real is None else f"{table.num_real} real images"
-    segmenter = tables.SEGMENTERS.get(table.segmenter, table.segmenter)
-    return f"{table.world} world, {segmenter}, {real}, {table.dataset}, {table.image_size} px"
-
-
-def _over(interval: Interval) -> str:
-    return "" if interval.over != "images" else " (over test images alone: other trainings may differ)"
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:

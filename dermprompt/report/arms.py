@@ -1,0 +1,51 @@
+"""The comparison of arms in words and as a chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from dermprompt.report.figures import gains_svg
+from dermprompt.report.tables import SEGMENTERS, Job, interval_text
+from dermprompt.results import ArmTable, Interval
+
+
+def arm_chart(table: ArmTable) -> str:
+    """Every arm's difference to its control; empty where nothing could be compared."""
+    gains = [
+        (f"{row.arm} − {row.control}{' (primary)' if row.primary else ''}", row.against.gain)
+        for row in table.rows
+        if row.against
+    ]
+    return Markup(gains_svg(gains, "the control")) if gains else ""
+
+
+def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The hash of the primary comparison, and whether all jobs had named it in time."""
+    hashes = {results.primary.get("hash", "") for _, results in jobs}
+    declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
+    return {"declared": declared, "hash": ", ".join(sorted(hashes))}
+
+
+def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
+    """Say what the comparisons named beforehand came to."""
+    return tuple(
+        f"{row.arm} against {row.control}, {arm_setting(table)}: {interval_text(row.against.gain, '+')} Dice, "
+        f"{row.against.verdict}{_over(row.against.gain)}"
+        for table in arms
+        for row in table.rows
+        if row.primary and row.against
+    )
+
+
+def arm_setting(table: ArmTable) -> str:
+    """The setting of a comparison, for captions."""
+    real = "all of S.train" if table.num_real is None else f"{table.num_real} real images"
+    segmenter = SEGMENTERS.get(table.segmenter, table.segmenter)
+    return f"{table.world} world, {segmenter}, {real}, {table.dataset}, {table.image_size} px"
+
+
+def _over(interval: Interval) -> str:
+    return "" if interval.over != "images" else " (over test images alone: other trainings may differ)"
