@@ -39,14 +39,14 @@ def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path)
         place = {name: getattr(one, name) for name in _PLACE}
         writer.writerow({**vars(one.setting), **vars(one.arm), **place, **vars(one.scores)})
     write_bytes(folder / SCORES, text.getvalue().encode())
-    write_json(folder / TABLES, {"primary": dict(primary), **_computed(records, primary)})
+    write_json(folder / TABLES, {"primary": dict(primary), **_numbers(tables, records)})
     return tables
 
 
-def _computed(records: Sequence[Record], primary: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(tables: Sequence[ArmTable], records: Sequence[Record]) -> dict[str, Any]:
     """All numbers of ``tables.json``: the comparisons of arms, and every training's own Dice and gain."""
-    tables = [dataclasses.asdict(one) for one in arm_tables(records, primary)]
-    return json.loads(json.dumps({"tables": tables, "trainings": trainings(records)}))
+    numbers = {"tables": [dataclasses.asdict(one) for one in tables], "trainings": trainings(records)}
+    return json.loads(json.dumps(numbers))
 
 
 def trainings(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -94,7 +94,8 @@ def _record(row: Mapping[str, str]) -> Record:
 def verify(folder: Path) -> list[str]:
     """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
     published = json.loads((folder / TABLES).read_text())
-    again = _computed(load_records(folder / SCORES), published["primary"])
+    records = load_records(folder / SCORES)
+    again = _numbers(arm_tables(records, published["primary"]), records)
     want, got = (dict(_leaves({key: node[key] for key in again})) for node in (published, again))
     missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
     both = want.keys() & got.keys()
