@@ -270,8 +270,14 @@ def _check_generator(config: Config) -> None:
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    if 1000 % generator.num_steps:
-        raise ValueError(f"generator.num_steps={generator.num_steps}: a divisor of 1000")
+    _one_of("generator.sampler", generator.sampler, ("ddim", "dpm", "unipc"))
+    _at_least("generator.num_steps", generator.num_steps, 1)
+    if generator.sampler == "ddim" and 1000 % generator.num_steps:
+        raise ValueError(f"generator.num_steps={generator.num_steps}: a divisor of 1000 for generator.sampler=ddim")
+    if generator.sampler != "ddim" and generator.eta:
+        raise ValueError(
+            f"generator.eta={generator.eta} with generator.sampler={generator.sampler}: only ddim has an eta"
+        )
     base = generator.base
     if base.name != "scratch":
         return

@@ -16,7 +16,7 @@ from dermprompt.pipeline_data import DataPipeline
 from dermprompt.store import Artifact, Recipe
 
 # Settings of a ControlNet that decide its samples, not its weights.
-SAMPLER = ("num_steps", "guidance", "control_scale", "eta")
+SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
 
 
 class GeneratorPipeline(DataPipeline):

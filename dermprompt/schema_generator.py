@@ -51,6 +51,7 @@ class ControlNet:
     ema: float = MISSING
     decay: bool = MISSING
     augmentation: str = MISSING
+    sampler: str = MISSING
     num_steps: int = MISSING
     guidance: float = MISSING
     control_scale: float = MISSING

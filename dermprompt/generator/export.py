@@ -55,7 +55,7 @@ def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
     return Pix2PixHDGenerator(network).eval()  # type: ignore[arg-type]
 
 
-def load_controlnet(folder: Path, base: LatentDiffusion, **sampler: float) -> ControlNetGenerator:
+def load_controlnet(folder: Path, base: LatentDiffusion, **sampler: Any) -> ControlNetGenerator:
     """Open an exported ControlNet on its base; ``sampler`` are settings of :class:`ControlNetGenerator`."""
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet")
-    return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), **sampler)  # type: ignore[arg-type]
+    return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), **sampler)

@@ -13,6 +13,7 @@ from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
 from dermprompt.generator.export import load_controlnet, load_pix2pixhd, load_weights
 from dermprompt.generator.warp import load_warp
 from dermprompt.lesion import images_to_float, images_to_uint8
+from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.schema import Config, Segmenter
 from dermprompt.synthesis.draw import Generator
 from dermprompt.training import choose_device
@@ -36,8 +37,8 @@ def open_generator(config: Config, trained: Path, base: Path | None) -> Generato
         return load_warp(trained)
     if base is None:
         return load_pix2pixhd(trained).to(device)
-    sampler = {"guidance": settings.guidance, "control_scale": settings.control_scale, "eta": settings.eta}
-    return load_controlnet(trained, open_base(config, base), num_steps=settings.num_steps, **sampler).to(device)
+    sampler = {key: getattr(settings, key) for key in SAMPLER}
+    return load_controlnet(trained, open_base(config, base), **sampler).to(device)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dermprompt.generator.controlnet.base import control, load_base, sample_noise
 from dermprompt.generator.controlnet.module import build_controlnet
+from dermprompt.generator.controlnet.sampler import SCHEDULERS
 from dermprompt.generator.export import (
     Pix2PixHDGenerator,
     load_controlnet,
@@ -67,9 +68,12 @@ def test_diffusers_opens_the_controlnet(tiny_stable_diffusion: Path, trained: Pa
         assert torch.equal(one, two)
 
 
-def test_images_are_those_of_the_pipeline_of_diffusers(tiny_stable_diffusion: Path, trained: Path) -> None:
+@pytest.mark.parametrize("sampler", SCHEDULERS)
+def test_images_are_those_of_the_pipeline_of_diffusers(
+    tiny_stable_diffusion: Path, trained: Path, sampler: str
+) -> None:
     base = load_base(str(tiny_stable_diffusion))
-    ours = load_controlnet(trained, base, num_steps=4, guidance=3.0, eta=0.0)
+    ours = load_controlnet(trained, base, num_steps=4, guidance=3.0, eta=0.0, sampler=sampler)
     images = ours.generate(discs(), PROMPTS, SEEDS)
 
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(
@@ -78,6 +82,7 @@ def test_images_are_those_of_the_pipeline_of_diffusers(tiny_stable_diffusion: Pa
         safety_checker=None,
     )
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = SCHEDULERS[sampler].from_config(pipeline.scheduler.config)
     masks = [Image.fromarray((mask[0].numpy() * 255).astype(np.uint8)).convert("RGB") for mask in discs()]
     theirs = pipeline(
         PROMPTS,

@@ -51,9 +51,9 @@ class Decoded:
         return self.decode(latents)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_a_sample_does_not_depend_on_its_batch(make_scratch_base: MakeBase, eta: float) -> None:
-    generator = build(make_scratch_base(), eta=eta)
+@pytest.mark.parametrize(("sampler", "eta"), [("ddim", 0.0), ("ddim", 1.0), ("dpm", 0.0), ("unipc", 0.0)])
+def test_a_sample_does_not_depend_on_its_batch(make_scratch_base: MakeBase, sampler: str, eta: float) -> None:
+    generator = build(make_scratch_base(), sampler=sampler, eta=eta)
     masks = squares(3)
     together = generator.generate(masks, PROMPTS, SEEDS)
     for row in range(3):

@@ -1,14 +1,21 @@
-"""DDIM sampling with classifier-free guidance, from masks and prompts to images."""
+"""Sampling with classifier-free guidance, from masks and prompts to images."""
 
 from __future__ import annotations
 
-import copy
+from typing import Any
 
 import torch
-from diffusers import ControlNetModel, DDIMScheduler
+from diffusers import ControlNetModel, DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from torch import Tensor, nn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict, sample_noise
+
+# Song et al. 2020; Lu et al. 2022 (DPM-Solver++, second order); Zhao et al. 2023 (UniPC).
+SCHEDULERS: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "dpm": DPMSolverMultistepScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
 
 
 class ControlNetGenerator(nn.Module):
@@ -17,10 +24,11 @@ class ControlNetGenerator(nn.Module):
     Args:
         base: the frozen latent diffusion model.
         controlnet: the trained control copy.
-        num_steps: DDIM steps (Song et al. 2020, equation 12); a divisor of 1000.
+        num_steps: steps of the sampler; of DDIM (Song et al. 2020, equation 12) a divisor of 1000.
         guidance: weight of classifier-free guidance; 1 is none.
-        eta: 0 is DDIM, 1 is DDPM.
+        eta: of DDIM alone, 0 is DDIM and 1 is DDPM.
         control_scale: weight of the control copy's residuals.
+        sampler: a key of ``SCHEDULERS``, on the base's own noise schedule.
     """
 
     def __init__(
@@ -31,11 +39,12 @@ class ControlNetGenerator(nn.Module):
         guidance: float = 9.0,
         eta: float = 0.0,
         control_scale: float = 1.0,
+        sampler: str = "ddim",
     ) -> None:
         super().__init__()
         self.base, self.controlnet = base, controlnet
         self.num_steps, self.guidance, self.eta = num_steps, guidance, eta
-        self.control_scale = control_scale
+        self.control_scale, self.sampler = control_scale, sampler
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
@@ -53,16 +62,15 @@ class ControlNetGenerator(nn.Module):
         return sample_noise((self.base.codec.channels, height, width), seeds)
 
     def _denoise(self, latents: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None, seeds: list[int]) -> Tensor:
-        scheduler: DDIMScheduler = copy.deepcopy(self.base.scheduler)
+        scheduler = SCHEDULERS[self.sampler].from_config(self.base.scheduler.config)
         scheduler.set_timesteps(self.num_steps, device=latents.device)
         latents = latents * scheduler.init_noise_sigma
         # eta > 0 draws noise at every step: one generator a sample here too.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
+        chance = {"eta": self.eta, "generator": generators} if self.eta else {}
         for step in scheduler.timesteps:
             prediction = self._predict(latents, step, masks, text, empty)
-            latents = scheduler.step(
-                prediction, step, latents, eta=self.eta, generator=generators if self.eta else None
-            ).prev_sample
+            latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents
 
     def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None) -> Tensor:
