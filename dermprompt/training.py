@@ -38,6 +38,9 @@ def fit(
 
     Writes ``last.ckpt`` about twenty times in a training, at ends of epochs, and ``curves.csv``
     (step, metric, value).
+
+    Raises:
+        ValueError: a loss is no number; names the step. The checkpoint before it stays.
     """
     _quiet()
     epochs = max_epochs or -(-max_steps // len(loader))
@@ -55,7 +58,7 @@ def fit(
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
-        callbacks=[checkpoint, training_progress(), Curves(folder / "curves.csv"), *callbacks],
+        callbacks=[checkpoint, training_progress(), StopAtNoNumber(folder), Curves(folder / "curves.csv"), *callbacks],
         check_val_every_n_epoch=validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(50, len(loader))),
@@ -82,6 +85,28 @@ def _quiet() -> None:
         "Default grid_sample and affine_grid",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+class StopAtNoNumber(Callback):
+    """Stops a training whose losses are infinite or no numbers, before its weights reach a checkpoint.
+
+    Lightning calls it before ModelCheckpoint, whatever their order.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at what the step has logged."""
+        losses = {name: value for name, value in trainer.callback_metrics.items() if "/train/" in name}
+        if losses and not torch.stack([value.detach().float() for value in losses.values()]).isfinite().all():
+            shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+            raise ValueError(
+                f"step {trainer.global_step}: {shown}. The training diverged; lower its learning rate, or train with "
+                f"trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
+            )
 
 
 class Curves(Callback):
