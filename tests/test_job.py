@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel
@@ -156,19 +154,3 @@ def test_diffusers_opens_the_trained_controlnet(swept):
     checkpoint = torch.load(exported.parent / "last.ckpt", weights_only=True)["state_dict"]
     for key, value in theirs.state_dict().items():
         assert torch.equal(value, checkpoint[f"averaged.module.{key}"])
-
-
-def test_curation_decides_on_every_sample_at_the_judges_own_size(swept):
-    folder, _ = swept
-    curated = run(
-        folder,
-        *miniature("pix2pixhd", "synthesis.count=8", "curation=filter", "evaluation.judge.image_size=32"),
-        job="curated",
-    )
-    assert curated["segmentation"][1]["count"] == 8
-    decided = one(folder, "store/curate/*")
-    rows = json.loads((decided / "decisions.json").read_text())
-    assert [row["id"] for row in rows] == [f"SYN_{i:07d}" for i in range(8)]
-    assert {row["decision"] for row in rows} <= {"keep", "relabel", "drop"}
-    assert all(0 <= row["agreement"] <= 1 for row in rows)
-    assert np.load(decided / "predictions.npy").shape == (8, 64, 64)
