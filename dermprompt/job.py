@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from dermprompt import config as configuration
-from dermprompt.generator.source import resolve_base
+from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.launch import num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
@@ -48,7 +48,7 @@ def _check_files(config: Config) -> None:
         if path and not Path(path).expanduser().is_dir():
             raise ValueError(f"{key}={path}: no such folder")
     if generator.name == "controlnet" and generator.base.name != "scratch":
-        resolve_base(generator.base.path)
+        check_base(resolve_base(generator.base.path))
     if generator.name == "pix2pixhd" and generator.perceptual_weights:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():

@@ -121,4 +121,4 @@ def load_codec(folder: Path) -> Codec:
         codec = PCACodec(settings["patch"], settings["channels"])
         codec.load_state_dict(load_file(folder / "codec.safetensors"))
         return codec
-    return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder)))
+    return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)))

@@ -57,5 +57,5 @@ def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
 
 def load_controlnet(folder: Path, base: LatentDiffusion, **sampler: Any) -> ControlNetGenerator:
     """Open an exported ControlNet on its base; ``sampler`` are settings of :class:`ControlNetGenerator`."""
-    controlnet = ControlNetModel.from_pretrained(folder / "controlnet")
+    controlnet = ControlNetModel.from_pretrained(folder / "controlnet", use_safetensors=True)
     return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), **sampler)

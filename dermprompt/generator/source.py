@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
 # Not the half-precision and other variants that lie beside them.
@@ -25,6 +27,44 @@ def resolve_base(path: str) -> Path:
             f"the folders {', '.join(PARTS)}"
         )
     return folder
+
+
+def check_base(folder: Path) -> None:
+    """Look whether a base is of Stable Diffusion 1 or 2: its parts fit one another, its weights are safetensors.
+
+    Raises:
+        ValueError: it is of another family, an inpainting model, or has pickled weights alone; names the file.
+    """
+    for part in ("unet", "vae", "text_encoder"):
+        if not any((folder / part).glob("*.safetensors")):
+            found = ", ".join(sorted(path.name for path in (folder / part).iterdir())) or "nothing"
+            raise ValueError(
+                f"generator.base.path: no *.safetensors in {folder / part} (there is {found}); pickled weights may run "
+                "code and are not opened: save the model again with safe_serialization=True"
+            )
+    unet, vae, text = (_config(folder / part) for part in ("unet", "vae", "text_encoder"))
+    if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
+        raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
+    latent = vae.get("latent_channels", 4)
+    file = folder / "unet" / "config.json"
+    for key in ("in_channels", "out_channels"):
+        if unet.get(key, 4) != latent:
+            raise ValueError(
+                f"{file}: {key} {unet.get(key, 4)}, and the vae has {latent} latent channels; inpainting and depth "
+                "models cannot be a base"
+            )
+    if unet.get("cross_attention_dim") != text.get("hidden_size"):
+        raise ValueError(
+            f"{file}: cross_attention_dim {unet.get('cross_attention_dim')}, and the text encoder's hidden_size is "
+            f"{text.get('hidden_size')}: these parts are of two models"
+        )
+
+
+def _config(part: Path) -> dict[str, Any]:
+    try:
+        return json.loads((part / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"generator.base.path: {part / 'config.json'} cannot be read ({error})") from None
 
 
 def stamps(path: str) -> list[tuple[str, int, int]]:

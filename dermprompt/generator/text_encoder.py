@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -74,7 +75,11 @@ class TextEncoder(nn.Module):
         return open_clip.SimpleTokenizer(context_length=self.context_length)
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids NL (int64), padded as the weights were trained."""
+        """Token ids NL (int64), padded as the weights were trained; a prompt that is too long is cut, and that said."""
+        for prompt in dict.fromkeys(prompts):
+            length = len(self._tokenizer.encode(prompt)) + 2  # its start and its end
+            if length > self.context_length:
+                warnings.warn(f"a prompt of {length} tokens, cut to {self.context_length}: {prompt!r}", stacklevel=2)
         ids = self._tokenizer(prompts)
         ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
         ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad

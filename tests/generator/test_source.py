@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dermprompt.generator.source import PARTS, resolve_base
+from dermprompt.generator.source import PARTS, check_base, resolve_base
 
 
 @pytest.fixture
@@ -56,3 +58,44 @@ def test_a_hub_id_is_downloaded_without_pickles(folder: Path, monkeypatch: pytes
     refused = {"unet/diffusion_pytorch_model.bin", "model.ckpt", "safety_checker/model.safetensors"}
     matched = {file for file in wanted | refused if any(fnmatch(file, one) for one in asked["some/model"])}
     assert matched == wanted
+
+
+@pytest.fixture
+def base(tiny_stable_diffusion: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_stable_diffusion, tmp_path / "sd"))
+
+
+def alter(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def test_stable_diffusion_fits(base: Path) -> None:
+    check_base(base)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "said"),
+    [
+        ("unet", {"addition_embed_type": "text_time"}, "a model like SDXL"),
+        ("unet", {"in_channels": 9}, "in_channels 9, and the vae has 4 latent channels; inpainting"),
+        ("vae", {"latent_channels": 16}, "in_channels 4, and the vae has 16 latent channels"),
+        ("text_encoder", {"hidden_size": 48}, "cross_attention_dim 32, and the text encoder's hidden_size is 48"),
+    ],
+)
+def test_another_family_is_refused(base: Path, part: str, values: dict[str, Any], said: str) -> None:
+    alter(base / part / "config.json", **values)
+    with pytest.raises(ValueError, match=said):
+        check_base(base)
+
+
+def test_pickled_weights_are_refused(base: Path) -> None:
+    (weights,) = (base / "unet").glob("*.safetensors")
+    weights.rename(base / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"no \*\.safetensors in .*unet .*diffusion_pytorch_model\.bin.*not opened"):
+        check_base(base)
+
+
+def test_a_configuration_that_cannot_be_read_is_named(base: Path) -> None:
+    (base / "vae" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"vae.config\.json cannot be read"):
+        check_base(base)

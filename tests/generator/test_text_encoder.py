@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_padding_fills_what_follows_the_end_token(folder: Path) -> None:
 
 
 @torch.no_grad()
+def test_a_prompt_that_is_too_long_is_cut_and_that_said(folder: Path) -> None:
+    encoder = load_text_encoder(folder, pad=0)
+    long = "a dermoscopic image of " + "very " * 80 + "large streaks"
+    with pytest.warns(UserWarning, match=r"a prompt of \d+ tokens, cut to 77: 'a dermoscopic"):
+        ids = encoder.tokenize([long])
+    assert ids.shape == (1, 77)
+    assert ids[0, -1] == 49407
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.tokenize(["a melanoma", ""])
+
+
 def test_fewer_layers_are_the_first_ones_and_the_final_norm(folder: Path) -> None:
     encoder = load_text_encoder(folder, END_OF_TEXT, layers=1)
     model = CLIPTextModel.from_pretrained(folder)

@@ -49,7 +49,7 @@ def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None)
     """
     folder = resolve_base(path)
     base = LatentDiffusion(
-        UNet2DConditionModel.from_pretrained(folder / "unet"),
+        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
         load_codec(folder / "vae"),
         load_text_encoder(folder / "text_encoder", pad, text_layers),
         DDIMScheduler.from_pretrained(folder / "scheduler"),
