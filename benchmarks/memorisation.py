@@ -2,7 +2,7 @@
 
     python benchmarks/memorisation.py --root /data/isic2018 [--out experiments/memorisation]
 
-50 copies of each kind are planted among 1,000 images, the others real images that no generator saw (S). The
+50 copies of each of six kinds, beside 1,000 real images that no generator saw (S): each is judged alone. The
 threshold comes from one half of S; the share of false calls is that of the other half. Split `grouped`, seed 0:
 near-duplicates stand on one side.
 """
