@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from dermprompt.checkpoints import LAST, SafeCheckpoints, newest_checkpoint
 from dermprompt.progress import training_progress
 
 # What builds a Trainer from the settings of this training.
@@ -36,8 +37,8 @@ def fit(
 ) -> None:
     """Train ``module`` in place, from the last checkpoint in ``folder`` when there is one.
 
-    Writes ``last.ckpt`` about twenty times in a training, at ends of epochs, and ``curves.csv``
-    (step, metric, value).
+    Writes a checkpoint about twenty times in a training, at ends of epochs (:mod:`dermprompt.checkpoints`), and
+    ``curves.csv`` (step, metric, value).
 
     Raises:
         ValueError: a loss is no number; names the step. The checkpoint before it stays.
@@ -49,7 +50,7 @@ def fit(
     interval = max(1, epochs // 20) * len(loader)
     checkpoint = ModelCheckpoint(
         folder,
-        filename="last",
+        filename=Path(LAST).stem,
         every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
     )
@@ -58,6 +59,7 @@ def fit(
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
+        plugins=[SafeCheckpoints()],
         callbacks=[checkpoint, training_progress(), StopAtNoNumber(folder), Curves(folder / "curves.csv"), *callbacks],
         check_val_every_n_epoch=validate_every,
         num_sanity_val_steps=0,
@@ -65,9 +67,8 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    last = folder / "last.ckpt"
     try:
-        trainer.fit(module, loader, validation, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)
     finally:
         # An open W&B run would swallow the next training's metrics.
         if "wandb" in sys.modules:

@@ -1,0 +1,67 @@
+"""Checkpoints: two are kept, nothing half-written counts, and what was interrupted or damaged is noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, newest_checkpoint
+
+
+def save(folder: Path, step: int) -> None:
+    SafeCheckpoints().save_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, folder / LAST)
+
+
+def step_of(path: Path | None) -> int:
+    assert path is not None
+    return torch.load(path, weights_only=True)["step"]
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    assert newest_checkpoint(tmp_path) is None
+    for step in range(4):
+        save(tmp_path, step)
+    assert step_of(newest_checkpoint(tmp_path)) == step_of(tmp_path / LAST) == 3
+    assert step_of(tmp_path / PREVIOUS) == 2
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_damaged_one_is_said_and_the_one_before_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    data = bytearray((tmp_path / LAST).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / LAST).write_bytes(data)
+    assert step_of(newest_checkpoint(tmp_path)) == 1
+    assert "last.ckpt is not as it was written" in capsys.readouterr().out
+    (tmp_path / PREVIOUS).write_bytes(b"")
+    assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("fails_at", range(3))
+def test_wherever_it_is_interrupted_a_good_one_is_left(
+    tmp_path: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    calls = 0
+    replace = os.replace
+
+    def interrupted(*paths: Any) -> None:
+        nonlocal calls
+        if calls == fails_at:  # of the hashes' file, of the last one, of the staged one
+            raise OSError("no space left")
+        calls += 1
+        replace(*paths)
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(OSError, match="no space left"):
+        save(tmp_path, 3)
+    monkeypatch.undo()
+    assert step_of(newest_checkpoint(tmp_path)) == 2
+    save(tmp_path, 4)
+    assert step_of(newest_checkpoint(tmp_path)) == 4
