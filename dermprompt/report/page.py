@@ -17,12 +17,15 @@ from markupsafe import Markup
 
 from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
-from dermprompt.report.curation import curated, external_rows, memorised
+from dermprompt.report.curation import curated, external_rows, memorised, source_label
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.distribution import distribution_tables
 from dermprompt.report.obedience import obedience_notes, obedience_rows
 from dermprompt.report.tables import Job, Source
 from dermprompt.results import ArmTable, Interval, Segmentation
+
+# Above this number of jobs a sweep's work is summed, not laid side by side.
+MANY = 6
 
 VERDICTS = {
     "up": "the interval lies above 0, a gain is shown",
@@ -97,7 +100,8 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "external": external_rows(jobs),
         "gallery": figures.gallery(jobs),
         "samples": figures.samples(jobs),
-        "quizzes": [path / "quiz.html" for path, _ in jobs if (path / "quiz.html").exists()],
+        "quizzes": [*_quizzes(jobs).values()],
+        "job_names": [f"job {path.name}" for path, _ in jobs] if len(jobs) <= MANY else ["all jobs"],
         "curves": Markup(figures.curves_svg(curves)) if curves else "",
         "data": _data(jobs),
         "work": work_table(jobs, "work"),
@@ -215,10 +219,20 @@ def trivial_sentence(table: tables.QualityTable) -> str:
 
 
 def work_table(jobs: Sequence[Job], name: str) -> list[tuple[str, list[float | None]]]:
-    """Lay the jobs' ``work`` or ``seconds`` side by side; None where a job has no such number."""
+    """Lay the jobs' ``work`` or ``seconds`` side by side, None where a job has no such number; of many jobs the sum."""
     columns = [getattr(results, name) for _, results in jobs]
     keys = dict.fromkeys(key for column in columns for key in column)
-    return [(key, [column.get(key) for column in columns]) for key in keys]
+    rows = [(key, [column.get(key) for column in columns]) for key in keys]
+    return rows if len(jobs) <= MANY else [(key, [sum(filter(None, values))]) for key, values in rows]
+
+
+def _quizzes(jobs: Sequence[Job]) -> dict[str, Path]:
+    """The first quiz of each generator."""
+    found: dict[str, Path] = {}
+    for path, results in jobs:
+        if (path / "quiz.html").exists():
+            found.setdefault(source_label(results), path / "quiz.html")
+    return found
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
