@@ -172,8 +172,10 @@ def _caution(pipeline: Pipeline) -> str | None:
 
 def _scope(pipeline: Pipeline) -> str:
     """What the generator has seen, where that is not G."""
-    rules = pipeline.rules
-    return f"closed world, {rules.num_real or 'all'} of S.train" if rules.world == "closed" else ""
+    rules, seen = pipeline.rules, f"{pipeline.rules.num_real or 'all'} of S.train"
+    if rules.world == "closed":
+        return f"closed world, {seen}"
+    return seen if pipeline.config.generator.name == "warp" else ""
 
 
 def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
