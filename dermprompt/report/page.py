@@ -208,10 +208,11 @@ def trivial_sentence(table: tables.QualityTable) -> str:
     winners = [row for row in table.rows if row.beats]
     if not winners:
         return "No row that needs no generator beats the best generator here."
-    names = " and ".join(f"“{row.source.label}”" for row in winners)
+    labels = dict.fromkeys(f"“{row.source.label}”" for row in winners)
+    names = " and ".join(labels)
     beaten = {metric for row in winners for _, metric in row.beats}
     metrics = ", ".join(metric.upper() for metric in tables.METRICS if metric in beaten)
-    needs = "needs no generator and is" if len(winners) == 1 else "need no generator and are"
+    needs = "needs no generator and is" if len(labels) == 1 else "need no generator and are"
     return (
         f"{names} {needs} better than the best generator in {metrics} (marked †): "
         "a good place in this table is no evidence of good images; trust Table 2 and the obedience instead."
