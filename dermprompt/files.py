@@ -21,3 +21,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as :func:`write_bytes` does."""
     write_bytes(path, json.dumps(value, indent=1).encode())
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())

@@ -17,6 +17,7 @@ from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import subgroups
+from dermprompt.files import read_json
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
 from dermprompt.results import (
@@ -30,7 +31,7 @@ from dermprompt.results import (
     TextObedience,
 )
 from dermprompt.results_file import distribution_row
-from dermprompt.stages.evaluate import primary_rule, read_json, save_pictures
+from dermprompt.stages.evaluate import primary_rule, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store import RECORD

@@ -10,10 +10,11 @@ import numpy as np
 from dermprompt.evaluation.scores import MEASURES, load_scores
 from dermprompt.evaluation.statistics import bootstrap_mean
 from dermprompt.evaluation.subgroups import size_of
+from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Curation, External, Memorisation, Picture
 from dermprompt.stages.curate import copied
-from dermprompt.stages.evaluate import read_json, save_pictures
+from dermprompt.stages.evaluate import save_pictures
 from dermprompt.stages.parts import load_lesions_of, load_samples, pick_samples
 from dermprompt.stages.prepare import load_lesions
 

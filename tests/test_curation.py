@@ -49,7 +49,7 @@ def test_judges_look_at_their_own_size(tmp_path: Path) -> None:
 
 
 def test_no_judge_has_seen_its_fold() -> None:
-    rows = [kept(10, {"left_out": [fold, 3]}) for fold in range(3)]
+    rows = [kept(10, fold, 3) for fold in range(3)]
     assert [sum(k in one for one in rows) for k in range(10)] == [2] * 10
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dermprompt.curation.agreement import Decision, agreement, decide
 from dermprompt.curation.controls import keep_at_random, keep_by_quotas
 from dermprompt.curation.memorisation import Embed, copies, nearer_share, nearest, thumbnails
 from dermprompt.evaluation.subgroups import size_of
-from dermprompt.files import write_json
+from dermprompt.files import read_json, write_json
 from dermprompt.schema import Config
 from dermprompt.stages.evaluate import predict_logits
 from dermprompt.stages.parts import load_known_part, load_part, load_samples
@@ -41,7 +40,7 @@ def score_agreement(
     train = load_part(prepared, cache, "train", num_real)
     real = np.zeros(len(train.images))
     for fold, network in enumerate(networks):
-        rows = np.setdiff1d(np.arange(len(real)), kept(len(real), {"left_out": [fold, len(networks)]}))
+        rows = np.delete(np.arange(len(real)), kept(len(real), fold, len(networks)))
         if len(rows):
             found = _probabilities(network, train.images[rows]) > 0.5
             real[rows] = agreement(found, train.masks[rows])
@@ -94,11 +93,11 @@ def decide_on_samples(config: Config, samples: Path, scored: Path, folder: Path)
     """Decide on every sample, as ``decisions.json``; the scores are in there too."""
     settings, rows = config.curation, read_records(samples, config.synthesis.count)
     if settings.name == "memorisation":
-        found = json.loads((scored / "nearest.json").read_text())
+        found = read_json(scored / "nearest.json")
         values = found["distances"]
         decisions: list[Decision] = ["drop" if one else "keep" for one in copied(found, settings.quantile)]
     else:
-        values = json.loads((scored / "scores.json").read_text())["samples"]
+        values = read_json(scored / "scores.json")["samples"]
         decisions = decide(np.array(values), settings.keep, settings.relabel)
     number = len(decisions) - decisions.count("drop")
     if settings.name == "random":

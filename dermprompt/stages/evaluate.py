@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -32,9 +31,7 @@ from dermprompt.results import ImageQuality, MaskObedience, TextObedience
 from dermprompt.schema import Config, Segmenter
 from dermprompt.stages.parts import load_lesions_of, load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, usable_lesions
-from dermprompt.stages.trained import open_segmenter, through_codec
-
-BATCH = 32
+from dermprompt.stages.trained import BATCH, open_segmenter, through_codec
 
 
 def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:
@@ -234,8 +231,3 @@ def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(folder / "pictures" / f"{name}.png"), pixels)
     return f"pictures/{name}.png"
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text())

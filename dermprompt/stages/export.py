@@ -6,7 +6,6 @@ The layout is nnU-Net 2's raw one for natural images: ``imagesTr/ID_0000.png`` i
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from dermprompt.data.findings import listed
-from dermprompt.files import write_json
+from dermprompt.files import read_json, write_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.curate import copied
 from dermprompt.stages.parts import Part, load_part, load_samples
@@ -100,7 +99,7 @@ def _drawn(pipeline: Pipeline) -> Pairs:
 
 def _refuse_copies(pipeline: Pipeline, ids: list[str]) -> None:
     config = pipeline.config
-    found = json.loads((pipeline.memorised.path / "nearest.json").read_text())
+    found = read_json(pipeline.memorised.path / "nearest.json")
     rows = read_records(pipeline.samples.path, config.synthesis.count)
     ones = {row.id for row, one in zip(rows, copied(found, config.curation.quantile), strict=True) if one} & set(ids)
     if ones and not config.synthesis.export_copies:

@@ -63,11 +63,10 @@ class Samples:
 
 def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
     """The first ``count`` samples at ``size`` pixels, as a curation left them."""
-    rows = read_records(folder, count)
-    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
-    masks = np.stack([_mask(mask_path(folder, row.id), size) for row in rows])
+    drawn = _decoded(folder, read_records(folder, count), size)
     if decisions is None:
-        return Samples(tuple(rows), images, masks)
+        return drawn
+    rows, images, masks = drawn.rows, drawn.images, drawn.masks
     decided = json.loads((decisions / "decisions.json").read_text())
     verdicts = [row["decision"] for row in decided["rows"]]
     if "relabel" in verdicts:
@@ -80,9 +79,12 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
 def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:
     """Some of the samples, by their numbers, at ``size`` pixels."""
     every = read_records(folder, max(indices) + 1)
-    rows = tuple(every[i] for i in indices)
+    return _decoded(folder, [every[i] for i in indices], size)
+
+
+def _decoded(folder: Path, rows: list[Sample], size: int) -> Samples:
     images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
-    return Samples(rows, images, np.stack([_mask(mask_path(folder, row.id), size) for row in rows]))
+    return Samples(tuple(rows), images, np.stack([_mask(mask_path(folder, row.id), size) for row in rows]))
 
 
 def _image(path: Path, size: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from tqdm import tqdm
 from dermprompt.data.cache import build_cache, load_cache, read_findings
 from dermprompt.data.clusters import clusters_path, load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
-from dermprompt.data.findings import check_findings
-from dermprompt.data.index import lesion_of, load_index, read_index
+from dermprompt.data.findings import Finding, check_findings
+from dermprompt.data.index import Index, lesion_of, load_index, read_index
 from dermprompt.data.phantom import write_phantom
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.files import write_bytes, write_json
@@ -67,8 +68,7 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
     """Write ``lesions.json``, ``split.json`` and the coverage report; the digest is of labels and split."""
     data, index = config.data, load_index(indexed / "index.json")
     findings = [*index.findings, *read_findings(cache)]
-    skipped = check_findings(findings, data.on_bad, data.max_bad_fraction, index.num_images)
-    lesions = [one for one in index.lesions if one.id not in skipped]
+    lesions = _good(data, index, findings)
     split = _split(config, lesions, {one.id: index.contents[one.id][0] for one in lesions})
     split.save(folder / "split.json")
     used = split.part_of()
@@ -82,6 +82,12 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
     return sha256(json.dumps([known, split.hash]).encode()).hexdigest()[:16]
 
 
+def _good(data: Data, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
+    """The lesions of which nothing is bad; ValueError where what is bad may not be skipped."""
+    skipped = check_findings(findings, data.on_bad, data.max_bad_fraction, index.num_images)
+    return [one for one in index.lesions if one.id not in skipped]
+
+
 def usable_lesions(data: Data, indexed: Path, cache: Path) -> list[Lesion]:
     """All lesions of a data set that is not split, but for those that are bad and may be skipped.
 
@@ -89,10 +95,7 @@ def usable_lesions(data: Data, indexed: Path, cache: Path) -> list[Lesion]:
         ValueError: bad files that may not be skipped, or nothing left.
     """
     index = load_index(indexed / "index.json")
-    skipped = check_findings(
-        [*index.findings, *read_findings(cache)], data.on_bad, data.max_bad_fraction, index.num_images
-    )
-    lesions = [one for one in index.lesions if one.id not in skipped]
+    lesions = _good(data, index, [*index.findings, *read_findings(cache)])
     if not lesions:
         raise ValueError(f"no image with a mask is left of data={data.name} in {data.root}")
     return lesions

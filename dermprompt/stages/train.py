@@ -175,13 +175,14 @@ def _real_pairs(config: Config, prepared: Path, cache: Path, sources: dict[str, 
     if sources["real"] == "s_decoded":
         pairs = [(through_codec(config, Path(sources["base"]), images), masks) for images, masks in pairs]
     if sources.get("left_out"):
-        pairs = [(images[rows], masks[rows]) for images, masks in pairs for rows in [kept(len(images), sources)]]
+        ((images, masks),) = pairs  # a judge trains on S alone
+        rows = kept(len(images), *sources["left_out"])
+        pairs = [(images[rows], masks[rows])]
     return pairs
 
 
-def kept(number: int, sources: dict[str, Any]) -> np.ndarray:
+def kept(number: int, fold: int, folds: int) -> np.ndarray:
     """The rows of S.train that are not in the fold that a cross-fitted judge leaves out."""
-    fold, folds = sources["left_out"]
     return np.flatnonzero(np.arange(number) % folds != fold)
 
 
