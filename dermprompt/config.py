@@ -265,11 +265,16 @@ def _check_generator(config: Config) -> None:
     _one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
     for name in ("batch_size", "max_steps"):
         _at_least(f"generator.{name}", getattr(config.generator, name), 1)
+    for name in ("num_images", "every"):
+        _at_least(f"generator.watch.{name}", getattr(config.generator.watch, name), 1)
     if config.generator.name == "controlnet":
         _check_controlnet(config.generator)
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
+    _one_of("generator.part", generator.part, ("controlnet", "middle_block", "unlocked_decoder"))
+    _at_least("generator.accumulate", generator.accumulate, 1)
+    _check_gamma("generator.snr_gamma", generator.snr_gamma)
     _one_of("generator.sampler", generator.sampler, ("ddim", "dpm", "unipc"))
     _at_least("generator.num_steps", generator.num_steps, 1)
     if generator.sampler == "ddim" and 1000 % generator.num_steps:
@@ -281,10 +286,16 @@ def _check_controlnet(generator: schema.ControlNet) -> None:
     base = generator.base
     if base.name != "scratch":
         return
+    _check_gamma("generator.base.snr_gamma", base.snr_gamma)
     _one_of("generator.base.prediction", base.prediction, ("v_prediction", "epsilon"))
     _one_of("generator.base.augmentation", base.augmentation, ("none", "flip", "dihedral"))
     if any(width % 32 for width in base.channels):
         raise ValueError(f"generator.base.channels={base.channels}: multiples of 32, for the norms have 32 groups")
+
+
+def _check_gamma(key: str, gamma: float | None) -> None:
+    if gamma is not None and gamma <= 0:
+        raise ValueError(f"{key}={gamma}: above 0 (5 is usual), or null")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

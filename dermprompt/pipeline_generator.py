@@ -31,8 +31,8 @@ class GeneratorPipeline(DataPipeline):
         settings = config.generator.base
         if settings.name != "scratch":
             return self._pretrained_base()
-        content = {"base": plain(settings), **self._conditioning()}
-        recipe = Recipe("train_base", settings.name, 1, content, self._training_data())
+        content = {"base": plain(settings), "held_out": config.generator.watch.num_images, **self._conditioning()}
+        recipe = Recipe("train_base", settings.name, 2, content, self._training_data())
         return self._train(recipe, "train:train_base", cost.base(config), **self._training_paths())
 
     def _pretrained_base(self) -> Artifact:
@@ -52,14 +52,25 @@ class GeneratorPipeline(DataPipeline):
             "image_size": config.image_size,
             "seed": config.seed,
         }
+        inputs = (*self._training_data(), self.watch_judge.digest)
+        paths = {**self._training_paths(), "judge": self.watch_judge.path}
         if base is None:
-            recipe = Recipe("train_generator", "pix2pixhd", 1, content, self._training_data())
-            work = "train:train_pix2pixhd"
-            return self._train(recipe, work, cost.generator(config), **self._training_paths())
+            recipe = Recipe("train_generator", "pix2pixhd", 2, content, inputs)
+            return self._train(recipe, "train:train_pix2pixhd", cost.generator(config), **paths)
         content |= self._conditioning()
-        recipe = Recipe("train_generator", "controlnet", 1, content, (*self._training_data(), base.digest))
-        paths = {**self._training_paths(), "base": base.path}
-        return self._train(recipe, "train:train_controlnet", cost.generator(config), **paths)
+        recipe = Recipe("train_generator", "controlnet", 2, content, (*inputs, base.digest))
+        return self._train(recipe, "train:train_controlnet", cost.generator(config), **paths, base=base.path)
+
+    @cached_property
+    def watch_judge(self) -> Artifact:
+        """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
+        config, judge = self.config, self.config.evaluation.judge
+        own = plain(judge)
+        own.pop("predictions")
+        settings = {"judge": own, "held_out": config.generator.watch.num_images, "image_size": config.image_size}
+        recipe = Recipe("train_judge", "judge-G", 1, settings, self._training_data())
+        work = cost.segmenter(config, judge, 0)
+        return self._train(recipe, "watch:train_judge", work, settings=judge, **self._training_paths())
 
     def _warped_pairs(self) -> Artifact:
         """The arm's pairs of S.train, from which ``warp`` draws."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -35,7 +35,18 @@ class ScratchBase:
     batch_size: int = MISSING
     max_steps: int = MISSING
     ema: float = MISSING
+    snr_gamma: float | None = MISSING
     augmentation: str = MISSING
+
+
+@dataclass
+class Watch:
+    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
+    masks are drawn.
+    """
+
+    num_images: int = MISSING
+    every: int = MISSING
 
 
 @dataclass
@@ -44,6 +55,10 @@ class ControlNet:
 
     name: str = MISSING
     base: Any = MISSING
+    watch: Watch = field(default_factory=Watch)
+    part: str = MISSING
+    snr_gamma: float | None = MISSING
+    accumulate: int = MISSING
     learning_rate: float = MISSING
     warmup_steps: int = MISSING
     batch_size: int = MISSING
@@ -64,6 +79,7 @@ class Pix2PixHD:
 
     name: str = MISSING
     base: Any = MISSING
+    watch: Watch = field(default_factory=Watch)
     base_channels: int = MISSING
     num_downsamplings: int = MISSING
     num_blocks: int = MISSING

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +34,41 @@ def fit(
     validation: DataLoader | None = None,
     validate_every: int = 1,
     callbacks: tuple[Callback, ...] = (),
+    accumulate: int = 1,
+    ids: Sequence[str] = (),
+    batch_key: str = "batch_size",
 ) -> None:
     """Train ``module`` in place, from the last checkpoint in ``folder`` when there is one.
 
     Writes a checkpoint about twenty times in a training, at ends of epochs (:mod:`dermprompt.checkpoints`), and
     ``curves.csv`` (step, metric, value).
 
+    Args:
+        accumulate: batches whose gradients are gathered to one step.
+        ids: names of the rows of a batch, for the message when a loss is no number.
+        batch_key: the setting to lower when the device's memory is too small.
+
     Raises:
-        ValueError: a loss is no number; names the step. The checkpoint before it stays.
+        ValueError: a loss is no number; names the step and the batch. The checkpoint before it stays. Or the
+            device's memory is too small.
     """
     _quiet()
-    epochs = max_epochs or -(-max_steps // len(loader))
-    # At the end of an epoch, but counted in steps: Lightning goes on exactly from such a checkpoint, not from
-    # one that it saves when the epoch ends.
-    interval = max(1, epochs // 20) * len(loader)
-    checkpoint = ModelCheckpoint(
-        folder,
-        filename=Path(LAST).stem,
-        every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
-        enable_version_counter=False,
-    )
+    steps_an_epoch = -(-len(loader) // accumulate)
+    epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
         plugins=[SafeCheckpoints()],
-        callbacks=[checkpoint, training_progress(), StopAtNoNumber(folder), Curves(folder / "curves.csv"), *callbacks],
+        callbacks=[
+            _checkpoints(folder, epochs, max_steps, steps_an_epoch),
+            training_progress(),
+            StopAtNoNumber(folder, ids),
+            Curves(folder / "curves.csv"),
+            *callbacks,
+        ],
+        accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(50, len(loader))),
@@ -69,10 +77,25 @@ def fit(
     )
     try:
         trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
     finally:
         # An open W&B run would swallow the next training's metrics.
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
+
+
+def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int) -> ModelCheckpoint:
+    """At the end of an epoch, but counted in steps: Lightning goes on exactly from such a checkpoint, not from one
+    that it saves when the epoch ends.
+    """
+    interval = max(1, epochs // 20) * steps_an_epoch
+    return ModelCheckpoint(
+        folder,
+        filename=Path(LAST).stem,
+        every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
+        enable_version_counter=False,
+    )
 
 
 def _quiet() -> None:
@@ -84,6 +107,7 @@ def _quiet() -> None:
         "Found .* in eval mode",
         "Using ModelCheckpoint with manual",
         "Default grid_sample and affine_grid",
+        "You defined a `validation_step`",
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -94,8 +118,8 @@ class StopAtNoNumber(Callback):
     Lightning calls it before ModelCheckpoint, whatever their order.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ids: Sequence[str] = ()) -> None:
+        self.folder, self.ids = folder, ids
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -104,9 +128,11 @@ class StopAtNoNumber(Callback):
         losses = {name: value for name, value in trainer.callback_metrics.items() if "/train/" in name}
         if losses and not torch.stack([value.detach().float() for value in losses.values()]).isfinite().all():
             shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
+            rows = batch["rows"].tolist() if self.ids else []
+            seen = f" on {', '.join(self.ids[row] for row in rows)}" if rows else ""
             raise ValueError(
-                f"step {trainer.global_step}: {shown}. The training diverged; lower its learning rate, or train with "
-                f"trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
+                f"step {trainer.global_step}: {shown}{seen}. The training diverged; lower its learning rate, or train "
+                f"with trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
             )
 
 

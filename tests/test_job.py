@@ -153,4 +153,4 @@ def test_diffusers_opens_the_trained_controlnet(swept):
     assert not torch.equal(without, with_control)
     checkpoint = torch.load(exported.parent / "last.ckpt", weights_only=True)["state_dict"]
     for key, value in theirs.state_dict().items():
-        assert torch.equal(value, checkpoint[f"averaged.module.{key}"])
+        assert torch.equal(value, checkpoint[f"averaged.module.controlnet.{key}"])

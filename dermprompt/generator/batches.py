@@ -69,11 +69,12 @@ class SeededOrder(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Images uint8 NSS3, masks uint8 NSS in {0, 1} and one prompt each."""
+    """Images uint8 NSS3, masks uint8 NSS in {0, 1}, a prompt and an id each."""
 
     images: Tensor
     masks: Tensor
     prompts: tuple[str, ...]
+    ids: tuple[str, ...]
 
 
 class ImageBatches(Dataset[dict[str, Tensor]]):
@@ -88,7 +89,11 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
         rows, turned = _split(items, self.orientations)
         images, masks = images_to_float(self.data.images[rows]), masks_to_float(self.data.masks[rows])
-        return {"images": _orient_each(images, turned), "masks": _orient_each(masks, turned)}
+        return {
+            "images": _orient_each(images, turned),
+            "masks": _orient_each(masks, turned),
+            "rows": torch.tensor(rows),
+        }
 
 
 class LatentBatches(Dataset[dict[str, Tensor]]):
@@ -113,6 +118,7 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
             "deviation": self.deviation[items],
             "masks": _orient_each(masks_to_float(self.masks[rows]), turned),
             "prompts": self.numbers[rows],
+            "rows": torch.tensor(rows),
         }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -55,7 +55,19 @@ def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
     return Pix2PixHDGenerator(network).eval()  # type: ignore[arg-type]
 
 
+def save_controlnet(trained: Any, unet: UNet2DConditionModel, folder: Path) -> None:
+    """Write ``controlnet``, and with an unlocked decoder the whole ``unet`` beside it, in diffusers' format."""
+    trained["controlnet"].save_pretrained(folder / "controlnet")
+    parts = {name: network for name, network in trained.items() if name != "controlnet"}
+    if parts:
+        for name, network in parts.items():
+            getattr(unet, name).load_state_dict(network.state_dict())
+        unet.save_pretrained(folder / "unet")
+
+
 def load_controlnet(folder: Path, base: LatentDiffusion, **sampler: Any) -> ControlNetGenerator:
     """Open an exported ControlNet on its base; ``sampler`` are settings of :class:`ControlNetGenerator`."""
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet", use_safetensors=True)
+    if (folder / "unet").is_dir():
+        base.unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True).requires_grad_(False)
     return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), **sampler)

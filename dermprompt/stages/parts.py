@@ -30,6 +30,14 @@ class Part:
         """Images and masks as tensors."""
         return torch.from_numpy(self.images), torch.from_numpy(self.masks)
 
+    def only(self, rows: np.ndarray) -> Part:
+        """These rows."""
+        return Part(tuple(self.lesions[row] for row in rows), self.images[rows], self.masks[rows])
+
+    def without(self, rows: np.ndarray) -> Part:
+        """All but these rows."""
+        return self.only(np.setdiff1d(np.arange(len(self.lesions)), rows))
+
     def prompts(self, template: Template) -> tuple[str, ...]:
         """The prompt that describes each lesion."""
         return tuple(template.compose(one.diagnosis, one.attributes) for one in self.lesions)

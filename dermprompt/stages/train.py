@@ -13,12 +13,13 @@ from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_la
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet
-from dermprompt.generator.export import save_pix2pixhd, save_weights
+from dermprompt.generator.export import save_controlnet, save_pix2pixhd, save_weights
 from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float
+from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
@@ -27,6 +28,7 @@ from dermprompt.stages.parts import load_known_part, load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.trained import build_network, open_base, through_codec
 from dermprompt.stages.trainer import trainer_factory
+from dermprompt.stages.watch import make_watch, watched_rows
 from dermprompt.training import fit
 
 Pairs = tuple[np.ndarray, np.ndarray]
@@ -35,13 +37,15 @@ Pairs = tuple[np.ndarray, np.ndarray]
 def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
     """What a generator may see, with its prompts."""
     part = load_known_part(known, cache)
+    part = part.without(watched_rows(config, len(part.lesions)))
     images, masks = part.tensors()
-    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]))
+    ids = tuple(one.id for one in part.lesions)
+    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]), ids)
 
 
 def _denoising(config: Config, settings: Any) -> dict[str, Any]:
     """What the base's training and the ControlNet's take alike."""
-    alike = ("learning_rate", "warmup_steps", "max_steps", "ema")
+    alike = ("learning_rate", "warmup_steps", "max_steps", "ema", "snr_gamma")
     own = {key: getattr(settings, key) for key in alike}
     return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
@@ -69,13 +73,22 @@ def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
     )
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     trainer = trainer_factory(config, folder, "base")
-    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    fit(
+        module,
+        loader,
+        trainer,
+        folder,
+        config.seed,
+        max_steps=settings.max_steps,
+        ids=data.ids,
+        batch_key="generator.base.batch_size",
+    )
     if is_first_rank():
         module.finished().save(folder)
 
 
-def train_controlnet(config: Config, known: Path, cache: Path, base: Path, folder: Path) -> None:
-    """Train the control copy and export it in diffusers' format."""
+def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base: Path, folder: Path) -> None:
+    """Train the control copy and export its best weights in diffusers' format."""
     settings, data = config.generator, training_images(config, known, cache)
     torch.manual_seed(config.seed)
     frozen = open_base(config, base)
@@ -86,16 +99,29 @@ def train_controlnet(config: Config, known: Path, cache: Path, base: Path, folde
         latents.prompts,
         **_denoising(config, settings),
         decay=settings.decay,
+        part=settings.part,
+        sampler={key: getattr(settings, key) for key in SAMPLER},
     )
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
-    trainer = trainer_factory(config, folder, "generator")
-    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    watch = make_watch(config, known, cache, judge, folder)
+    fit(
+        module,
+        loader,
+        trainer_factory(config, folder, "generator"),
+        folder,
+        config.seed,
+        max_steps=settings.max_steps,
+        callbacks=(watch,),
+        accumulate=settings.accumulate,
+        ids=data.ids,
+        batch_key="generator.batch_size",
+    )
     if is_first_rank():
-        module.finished().save_pretrained(folder / "controlnet")
+        save_controlnet(watch.restore(module.finished()), frozen.unet, folder)
 
 
-def train_pix2pixhd(config: Config, known: Path, cache: Path, folder: Path) -> None:
-    """Train the rival."""
+def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folder: Path) -> None:
+    """Train the rival, and keep its best weights."""
     settings, data = config.generator, training_images(config, known, cache)
     torch.manual_seed(config.seed)
     shape = {
@@ -118,9 +144,20 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, folder: Path) -> N
     loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     # Each of its two backward passes reaches one of the two networks alone.
     ddp = {"strategy": "ddp_find_unused_parameters_true"} if rank_and_size()[1] > 1 else {}
-    trainer = trainer_factory(config, folder, "generator", **ddp)
-    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps)
+    watch = make_watch(config, known, cache, judge, folder)
+    fit(
+        module,
+        loader,
+        trainer_factory(config, folder, "generator", **ddp),
+        folder,
+        config.seed,
+        max_steps=settings.max_steps,
+        callbacks=(watch,),
+        ids=data.ids,
+        batch_key="generator.batch_size",
+    )
     if is_first_rank():
+        watch.restore(generator)
         save_pix2pixhd(generator, shape, folder)
 
 

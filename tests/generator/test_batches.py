@@ -32,11 +32,14 @@ def batches(epoch: int = 0, seed: int = 3, **settings: int) -> list[list[int]]:
     return list(order)
 
 
+IDS = ("a", "b", "c", "d", "e")
+
+
 def painted(count: int = 5) -> TrainingImages:
     """Images that show their own masks: white where the mask is one, black elsewhere."""
     masks = (torch.rand(count, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5).byte()
     images = (masks * 255).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()
-    return TrainingImages(images, masks, ("melanoma", "", "naevus", "melanoma", "naevus")[:count])
+    return TrainingImages(images, masks, ("melanoma", "", "naevus", "melanoma", "naevus")[:count], IDS[:count])
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:
@@ -146,7 +149,7 @@ def test_masks_lie_as_the_images_that_were_encoded(augmentation: str, monkeypatc
 def test_prompt_number_0_is_empty_whatever_the_prompts() -> None:
     codec = PCACodec(patch=4, channels=12)
     data = painted()
-    described = TrainingImages(data.images, data.masks, ("naevus",) * 5)
+    described = TrainingImages(data.images, data.masks, ("naevus",) * 5, IDS)
     assert encode_latents(codec, described, "none").prompts == ("", "naevus")
     assert encode_latents(codec, data, "none").prompts == ("", "melanoma", "naevus")
 

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dermprompt.generator.batches import LatentBatches, TrainingImages, make_loader
-from dermprompt.generator.controlnet.base import LatentDiffusion, control, load_base, predict
+from dermprompt.generator.controlnet.base import LatentDiffusion, control, load_base, predict, scratch_scheduler
 from dermprompt.generator.controlnet.module import (
     BaseModule,
     ControlNetModule,
     DiffusionModule,
     build_controlnet,
+    loss_weights,
 )
+from dermprompt.generator.export import load_controlnet, save_controlnet
 from dermprompt.training import fit
 
 MakeBase = Callable[..., LatentDiffusion]
@@ -55,7 +57,9 @@ def latents(count: int = 6) -> LatentBatches:
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(count, 12, 4, 4, generator=generator)
     masks = (torch.rand(count, 16, 16, generator=generator) > 0.5).byte()
-    data = TrainingImages(torch.zeros(count, 16, 16, 3).byte(), masks, PROMPTS[::-1] * (count // 3))
+    data = TrainingImages(
+        torch.zeros(count, 16, 16, 3).byte(), masks, PROMPTS[::-1] * (count // 3), tuple(map(str, range(count)))
+    )
     return LatentBatches(mean, torch.full_like(mean, 0.1), data, "none")
 
 
@@ -94,9 +98,76 @@ def test_only_the_controlnet_is_trained(make_scratch_base: MakeBase, make_traine
     train(module, make_trainer, tmp_path, 1)
     assert not unequal(copied(base), frozen)
     changed = unequal(copied(module.trained), start)
-    assert all(f"controlnet_down_blocks.{block}.weight" in changed for block in range(4))
+    assert all(f"controlnet.controlnet_down_blocks.{block}.weight" in changed for block in range(4))
     # The hint network learns from the second step on: behind zero convolutions no gradient comes first.
-    assert "controlnet_cond_embedding.conv_in.weight" in changed
+    assert "controlnet.controlnet_cond_embedding.conv_in.weight" in changed
+
+
+def test_of_the_middle_block_alone_no_copied_encoder_changes(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    base = make_scratch_base()
+    module = build_controlnet_module(base, part="middle_block")
+    frozen, start = copied(base), copied(module.trained)
+    train(module, make_trainer, tmp_path, 1)
+    assert not unequal(copied(base), frozen)
+    changed = {key.split(".")[1] for key in unequal(copied(module.trained), start)}
+    assert changed == {"mid_block", "controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block"}
+
+
+def test_an_unlocked_decoder_is_trained_and_nothing_else_of_the_base(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    base = make_scratch_base()
+    module = build_controlnet_module(base, part="unlocked_decoder")
+    frozen = copied(base)
+    train(module, make_trainer, tmp_path, 1)
+    changed = {".".join(key.split(".")[:2]) for key in unequal(copied(base), frozen)}
+    assert changed == {"unet.up_blocks", "unet.conv_norm_out", "unet.conv_out"}
+
+
+def test_pictures_on_the_way_are_of_the_averaged_decoder(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    module = build_controlnet_module(make_scratch_base(), part="unlocked_decoder", sampler={"num_steps": 2})
+    train(module, make_trainer, tmp_path, 1)
+    own = module.base.unet.conv_out
+    masks, rest = torch.ones(1, 1, 16, 16), (["naevus"], [0])
+    images = module.draw(masks, *rest)
+    assert module.base.unet.conv_out is own
+    save_controlnet(module.finished(), module.base.unet, tmp_path)
+    opened = load_controlnet(tmp_path, module.base, num_steps=2)
+    torch.testing.assert_close(opened.generate(masks, *rest), images)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_weighs_the_error_of_the_image_by_the_clipped_ratio(prediction: str) -> None:
+    scheduler = scratch_scheduler(prediction)
+    kept = scheduler.alphas_cumprod.double()
+    ratio = kept / (1 - kept)
+    # An error d of the image is one of d sqrt(SNR) of the noise, and of d / sqrt(1 - kept) of the velocity.
+    of_image = ratio if prediction == "epsilon" else 1 / (1 - kept)
+    torch.testing.assert_close(
+        loss_weights(scheduler, 5.0).double() * of_image, ratio.clamp(max=5.0), rtol=1e-3, atol=1e-7
+    )
+    assert torch.equal(loss_weights(scheduler, None), torch.ones(1000))
+
+
+def test_two_batches_to_a_step_take_half_the_steps(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    class Steps(Callback):
+        def __init__(self) -> None:
+            self.seeds: list[int] = []
+
+        def on_train_batch_start(self, trainer: Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+            self.seeds.append(module._step_seed(batch_idx))
+
+    module, steps = build_controlnet_module(make_scratch_base()), Steps()
+    fit(module, loader(), make_trainer, tmp_path, seed=0, max_steps=3, callbacks=(steps,), accumulate=2)
+    # An epoch has three batches: two steps, the second of the one batch that is left.
+    assert module.trainer.global_step == 3
+    assert len(set(steps.seeds)) == len(steps.seeds) == 5
 
 
 def test_the_base_trains_text_encoder_and_unet(

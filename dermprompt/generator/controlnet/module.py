@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, DDIMScheduler
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict
+from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 
 
 class DiffusionModule(LightningModule, ABC):
@@ -31,6 +35,7 @@ class DiffusionModule(LightningModule, ABC):
         prompt_dropout: share of the prompts that become empty.
         ema: decay of the averaged weights.
         name: prefix of the metrics.
+        snr_gamma: of :func:`loss_weights`; None weighs all steps alike.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class DiffusionModule(LightningModule, ABC):
         seed: int,
         name: str,
         decay: bool = True,
+        snr_gamma: float | None = None,
     ) -> None:
         super().__init__()
         self.base = base
@@ -56,6 +62,7 @@ class DiffusionModule(LightningModule, ABC):
         self.averaged.requires_grad_(False)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
         self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
+        self.register_buffer("weights", loss_weights(base.scheduler, snr_gamma), persistent=False)
         self.register_buffer("tokens", base.text_encoder.tokenize(list(prompts)), persistent=False)
         self.strict_loading = False
 
@@ -65,21 +72,27 @@ class DiffusionModule(LightningModule, ABC):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the simple loss."""
-        generator = torch.Generator().manual_seed(self._step_seed())
+        generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
         latents, noise = self._draw_latents(batch, generator)
         steps = torch.randint(self._num_train_steps, (len(latents),), generator=generator).to(self.device)
         dropped = torch.rand(len(latents), generator=generator).to(self.device) < self.prompt_dropout
         prompts = batch["prompts"].masked_fill(dropped, 0)
 
         noisy = self.base.scheduler.add_noise(latents, noise, steps)
-        prediction = self.denoise(noisy, steps, prompts, batch["masks"])
-        loss = F.mse_loss(prediction, self.base.target(latents, noise, steps))
+        with attention_kernel(self.device):
+            prediction = self.denoise(noisy, steps, prompts, batch["masks"])
+        errors = F.mse_loss(prediction, self.base.target(latents, noise, steps), reduction="none").mean((1, 2, 3))
+        loss = (cast(Tensor, self.weights)[steps] * errors).mean()
         self.log(f"{self.name}/train/loss", loss, prog_bar=True)
         return loss
 
-    def _step_seed(self) -> int:
-        """A seed from (seed, step, rank) alone, so that a resumed training goes on as it would have."""
-        return int(np.random.SeedSequence([self.seed, self.global_step, self.global_rank]).generate_state(1)[0])
+    def _step_seed(self, batch_idx: int) -> int:
+        """A seed of the batch alone, so that a resumed training goes on as it would have.
+
+        The batch counts beside the step, for several batches may be gathered to one step.
+        """
+        place = [self.seed, self.global_step, batch_idx, self.global_rank]
+        return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     @property
     def _num_train_steps(self) -> int:
@@ -134,27 +147,98 @@ class BaseModule(DiffusionModule):
 
 
 class ControlNetModule(DiffusionModule):
-    """Trains the control copy on a frozen base (Zhang & Agrawala 2023; paper, section 2.2).
+    """Trains the control copy beside a base that is frozen, but for its decoder when that is unlocked
+    (Zhang & Agrawala 2023; paper, section 2.2).
 
     The text is encoded once: ``states`` holds the states of every prompt.
+
+    Args:
+        part: what is trained, see :func:`trained_part`.
+        sampler: settings of :class:`ControlNetGenerator`, for pictures on the way.
     """
 
     def __init__(
-        self, base: LatentDiffusion, controlnet: ControlNetModel, prompts: tuple[str, ...], **settings: Any
+        self,
+        base: LatentDiffusion,
+        controlnet: ControlNetModel,
+        prompts: tuple[str, ...],
+        part: str = "controlnet",
+        sampler: dict[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
+        self.sampler = sampler or {}
         base.requires_grad_(False)
-        super().__init__(base, controlnet, prompts, name="generator", **settings)
+        super().__init__(base, trained_part(base, controlnet, part), prompts, name="generator", **settings)
         self.register_buffer("states", base.text_encoder.encode(list(prompts)), persistent=False)
+
+    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Images N3HW in [-1, 1] by the averaged weights."""
+        averaged = self.finished()
+        with with_decoder(self.base, averaged):
+            generator = ControlNetGenerator(self.base, averaged["controlnet"], **self.sampler)
+            return generator.generate(masks, prompts, seeds)
 
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
         """See :class:`DiffusionModule`."""
         text = cast(Tensor, self.states)[prompts]
-        residuals = control(self.trained, noisy, steps, text, masks)
+        residuals = control(self.trained["controlnet"], noisy, steps, text, masks)
         return predict(self.base, noisy, steps, text, residuals)
 
-    def finished(self) -> ControlNetModel:
-        """The ControlNet with its averaged weights."""
-        return self.averaged.module
+    def finished(self) -> nn.ModuleDict:
+        """The averaged weights: ``controlnet``, and the parts of the U-Net that were trained with it."""
+        return cast(nn.ModuleDict, self.averaged.module)
+
+
+# The U-Net's decoder, by the names of its modules.
+DECODER = ("up_blocks", "conv_norm_out", "conv_out")
+
+
+def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, part: str) -> nn.ModuleDict:
+    """The networks that are trained; only what is to change needs gradients.
+
+    ``controlnet``: the whole copy. ``middle_block``: of the copied blocks the middle one alone, with the new layers
+    (mask embedding, zero convolutions), as the paper's words can also be read. ``unlocked_decoder``: the copy, and
+    the base's own decoder (``sd_locked=False`` in the authors' release).
+    """
+    trained: Any = nn.ModuleDict({"controlnet": controlnet})
+    controlnet.requires_grad_(True)
+    if part == "middle_block":
+        for copied in (controlnet.conv_in, controlnet.time_embedding, controlnet.down_blocks):
+            copied.requires_grad_(False)
+    if part == "unlocked_decoder":
+        trained.update({name: getattr(base.unet, name).requires_grad_(True) for name in DECODER})
+    return trained
+
+
+@contextmanager
+def with_decoder(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[None]:
+    """Within it the base's U-Net has the decoder that was trained, if one was."""
+    own = {name: getattr(base.unet, name) for name in DECODER if name in trained}
+    for name in own:
+        setattr(base.unet, name, trained[name])
+    try:
+        yield
+    finally:
+        for name, module in own.items():
+            setattr(base.unet, name, module)
+
+
+def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+    """On a CPU PyTorch's fused attention is slow backwards in bfloat16: up to 9 times the plain one's time."""
+    slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
+
+
+def loss_weights(scheduler: DDIMScheduler, gamma: float | None) -> Tensor:
+    """Weight of the loss at each step, T numbers: 1, or with ``gamma`` that of Min-SNR (Hang et al. 2023, equation 8,
+    section 3.4), for the noise min(SNR, γ) / SNR, for the velocity min(SNR, γ) / (SNR + 1).
+    """
+    kept = scheduler.alphas_cumprod
+    if gamma is None:
+        return torch.ones_like(kept)
+    ratio = kept / (1 - kept)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
 
 
 def build_controlnet(base: LatentDiffusion) -> ControlNetModel:

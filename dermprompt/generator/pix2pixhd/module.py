@@ -50,12 +50,16 @@ class Pix2PixHD(LightningModule):
         self.learning_rate, self.feature_weight = learning_rate, feature_weight
 
     @torch.no_grad()
-    def generate(self, masks: Tensor) -> Tensor:
-        """Give images N3HW in [-1, 1] for masks N1HW in {0, 1} on the module's device."""
+    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Give images N3HW in [-1, 1] for masks N1HW in {0, 1}; prompts and seeds change nothing."""
         training = self.generator.training
-        images = self.generator.eval()(one_hot(masks))
+        images = self.generator.eval()(one_hot(masks.to(self.device)))
         self.generator.train(training)
         return images
+
+    def finished(self) -> nn.Module:
+        """The weights that are kept."""
+        return self.generator
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Step the generator, then the discriminator on the same images, then the learning rates."""

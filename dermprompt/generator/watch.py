@@ -1,0 +1,135 @@
+"""Watching a training: pictures of the same conditions as it goes on, and the best weights, not only the last.
+
+The conditions are masks of images that it does not train on; what judges them has not seen those either.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from dermprompt.files import write_bytes
+from dermprompt.lesion import images_to_uint8
+
+BEST = "best.safetensors"
+NUM_SHOWN = 8
+AT_ONCE = 16
+
+Network = TypeVar("Network", bound=nn.Module)
+# Images N3SS in [-1, 1] and masks N1SS to how well each mask is found again, N numbers in [0, 1].
+Agreement = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is drawn again and again: masks N1SS in {0, 1}, a prompt and a seed each."""
+
+    masks: Tensor
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def share(self, rank: int, processes: int) -> Conditions:
+        """Every ``processes``-th, from number ``rank`` on."""
+        return Conditions(self.masks[rank::processes], self.prompts[rank::processes], self.seeds[rank::processes])
+
+    def batches(self) -> Iterator[tuple[Tensor, list[str], list[int]]]:
+        """Masks, prompts and seeds of a few at a time."""
+        for start in range(0, len(self.seeds), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            yield self.masks[part], list(self.prompts[part]), list(self.seeds[part])
+
+
+class Watched(Protocol):
+    """What a module offers, to be watched."""
+
+    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Images N3SS in [-1, 1] by the weights of :meth:`finished`."""
+
+    def finished(self) -> nn.Module:
+        """The weights that would be kept if the training ended now."""
+
+
+class Watch(Callback):
+    """Draws the conditions every ``every`` steps and at the end, and keeps the best weights in ``best.safetensors``.
+
+    Logs ``generator/val/agreement``, writes ``samples/<step>.png`` (masks above, images below), and shows it in the
+    logger if that can. The best are those whose masks are found again best; above what is found of the real images
+    more is no better, and the later weights count. Each process draws its share.
+
+    Args:
+        agreement: how well masks are found again.
+        goal: mean agreement of the real images of these masks.
+    """
+
+    def __init__(self, conditions: Conditions, agreement: Agreement, goal: float, every: int, folder: Path) -> None:
+        self.conditions, self.agreement, self.goal, self.every = conditions, agreement, goal, every
+        self.folder, self.best, self.seen = folder, -1.0, 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look, if it is time; batches that are gathered to one step are looked at once."""
+        step = trainer.global_step
+        if step == self.seen or (step % self.every and step != trainer.max_steps):
+            return
+        self.seen = step
+        value, images = self._look(trainer, cast(Watched, module))
+        module.log("generator/val/agreement", value, rank_zero_only=True)
+        if trainer.is_global_zero:
+            self._show(trainer, images, step)
+            self._keep(cast(Watched, module).finished(), min(value, self.goal))
+
+    def _look(self, trainer: lightning.Trainer, module: Watched) -> tuple[float, Tensor]:
+        share = self.conditions.share(trainer.global_rank, trainer.world_size)
+        images = torch.cat([module.draw(*batch) for batch in share.batches()])
+        found = self.agreement(images, share.masks)
+        total = torch.stack([found.sum(), found.new_tensor(len(found))])
+        summed = trainer.strategy.reduce(total.to(trainer.strategy.root_device), reduce_op="sum")
+        return float(summed[0] / summed[1]), images
+
+    def _show(self, trainer: lightning.Trainer, images: Tensor, step: int) -> None:
+        path = self.folder / "samples" / f"{step:07d}.png"
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, grid(self.conditions.share(0, trainer.world_size).masks[:NUM_SHOWN], images[:NUM_SHOWN]))
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(key="generator/val/samples", images=[str(path)])
+
+    def _keep(self, network: nn.Module, value: float) -> None:
+        if value >= self.best:
+            self.best = value
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+            write_bytes(self.folder / BEST, save(state))
+
+    def restore(self, network: Network) -> Network:
+        """Fill a network with the best weights."""
+        network.load_state_dict(load_file(self.folder / BEST))
+        return network
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that goes on must know of the best."""
+        return {"best": self.best, "seen": self.seen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.best, self.seen = state_dict["best"], state_dict["seen"]
+
+
+def grid(masks: Tensor, images: Tensor) -> bytes:
+    """A PNG of masks N1SS, and below each its image N3SS in [-1, 1]."""
+    shown = images_to_uint8(images.float().cpu())
+    above = (255 * masks).to(torch.uint8).movedim(1, -1).expand_as(shown)
+    rows = [torch.cat(list(row), 1) for row in (above, shown)]
+    buffer = io.BytesIO()
+    Image.fromarray(torch.cat(rows).numpy()).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,97 @@
+"""Watching a training: the best weights are kept, pictures are written, a resumed training knows both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning import LightningModule
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dermprompt.generator.watch import BEST, Conditions, Watch, grid
+from dermprompt.training import MakeTrainer, fit
+
+MASKS = torch.zeros(20, 1, 4, 4)
+
+
+class Counting(LightningModule):
+    """Its one weight is the number of steps; it draws images of that value in hundredths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.network.weight)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return -self.network.weight.sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.network.parameters(), lr=1.0)
+
+    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        return self.network.weight.detach().reshape(1, 1, 1, 1).expand(len(masks), 3, 4, 4) / 100
+
+    def finished(self) -> nn.Module:
+        return self.network
+
+
+def watched(folder: Path, agreements: dict[int, float], goal: float, make_trainer: MakeTrainer, steps: int) -> Watch:
+    """A training of ``steps`` steps, looked at every second; agreements by the number of steps."""
+
+    def agreement(images: Tensor, masks: Tensor) -> Tensor:
+        return torch.full((len(masks),), agreements[round(float(100 * images[0, 0, 0, 0]))])
+
+    conditions = Conditions(MASKS, ("",) * 20, tuple(range(20)))
+    watch = Watch(conditions, agreement, goal, 2, folder)
+    loader = DataLoader(torch.zeros(8, 1), batch_size=2)
+    fit(Counting(), loader, make_trainer, folder, seed=0, max_steps=steps, callbacks=(watch,))
+    return watch
+
+
+def kept_step(watch: Watch) -> int:
+    return round(float(watch.restore(nn.Linear(1, 1, bias=False)).weight.detach()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("agreements", "step"),
+    [
+        ({2: 0.5, 4: 0.7, 6: 0.6, 7: 0.65}, 4),
+        ({2: 0.5, 4: 0.99, 6: 0.85, 7: 0.7}, 6),  # both reach the goal: the later weights count
+    ],
+)
+def test_the_best_weights_are_kept(
+    tmp_path: Path, make_trainer: MakeTrainer, agreements: dict[int, float], step: int
+) -> None:
+    assert kept_step(watched(tmp_path, agreements, 0.8, make_trainer, 7)) == step
+    assert sorted(path.stem for path in (tmp_path / "samples").iterdir()) == [f"{k:07d}" for k in (2, 4, 6, 7)]
+
+
+def test_a_resumed_training_knows_the_best(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    agreements = {2: 0.5, 4: 0.7, 6: 0.6, 8: 0.65}
+    watched(tmp_path, agreements, 0.8, make_trainer, 4)
+    (tmp_path / "samples" / "0000002.png").unlink()
+    watch = watched(tmp_path, agreements, 0.8, make_trainer, 8)
+    assert kept_step(watch) == 4
+    assert not (tmp_path / "samples" / "0000002.png").exists()
+    assert (tmp_path / BEST).exists()
+
+
+def test_shares_cover_all_conditions_once() -> None:
+    conditions = Conditions(torch.arange(7).view(7, 1, 1, 1), tuple("abcdefg"), tuple(range(7)))
+    shares = [conditions.share(rank, 3) for rank in range(3)]
+    assert sorted(seed for share in shares for seed in share.seeds) == list(range(7))
+    assert all([int(mask) for mask in share.masks] == list(share.seeds) for share in shares)
+
+
+def test_a_grid_has_each_mask_above_its_image(tmp_path: Path) -> None:
+    masks = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+    (tmp_path / "grid.png").write_bytes(grid(masks, torch.stack([torch.full((3, 4, 4), v) for v in (-1.0, 1.0)])))
+    pixels = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert pixels.shape == (8, 8, 3)
+    assert pixels[:, :4].max() == 0
+    assert pixels[:, 4:].min() == 255
