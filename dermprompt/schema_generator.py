@@ -59,6 +59,7 @@ class ControlNet:
     part: str = MISSING
     snr_gamma: float | None = MISSING
     accumulate: int = MISSING
+    compile: bool = MISSING
     learning_rate: float = MISSING
     warmup_steps: int = MISSING
     batch_size: int = MISSING

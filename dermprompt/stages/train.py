@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.controlnet.base import build_scratch
-from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet
+from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.export import save_controlnet, save_pix2pixhd, save_weights
 from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
@@ -29,7 +29,7 @@ from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.trained import build_network, open_base, through_codec
 from dermprompt.stages.trainer import trainer_factory
 from dermprompt.stages.watch import make_watch, watched_rows
-from dermprompt.training import fit
+from dermprompt.training import choose_device, fit
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -103,6 +103,8 @@ def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base
         sampler={key: getattr(settings, key) for key in SAMPLER},
     )
     loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
+    on_gpu = choose_device(config.trainer).type == "cuda"
+    speed_up([frozen.unet, *module.trained.values()], settings.compile, channels_last=on_gpu)
     watch = make_watch(config, known, cache, judge, folder)
     fit(
         module,
