@@ -162,9 +162,8 @@ def main() -> None:
     mine = median(times["ours"])
     where = torch.cuda.get_device_name() if gpu else "CPU, 2 threads"
     print(f"{where}; {args.size}x{args.size}, batch {args.batch}, {args.pairs} rounds, compiled: {args.compile}")
-    print(
-        "| arm | s a step | images/s | TFLOP a step | ours is faster by | fewer FLOP by |\n| --- | ---: | ---: | ---: | ---: | ---: |"
-    )
+    print("| arm | s a step | images/s | TFLOP a step | ours is faster by | fewer FLOP by |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for name, taken in times.items():
         one = median(taken)
         ratio = f"{one / mine:.2f} | {counts[name] / counts['ours']:.2f}"
