@@ -143,9 +143,9 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     save_original(network, path)
     for layers in (1, 3):
         with pytest.raises(ValueError, match=r"\d+ tensors missing, such as \w+\..*; \d+ tensors not known, such as "):
-            load_original(path, {**network.config, "layers_per_block": layers})
+            load_original(path, {**STABLE_DIFFUSION, "layers_per_block": layers})
     with pytest.raises(ValueError, match=r"layout: 10 tensors of another shape, such as .*\.proj_"):
-        load_original(path, {**network.config, "use_linear_projection": True})
+        load_original(path, SHAPES["2.x"])
     save_file({"weight": torch.ones(2)}, path)
     with pytest.raises(ValueError, match=r"1 tensors not known, such as weight"):
         load_original(path, network.config)
