@@ -50,18 +50,22 @@ def source_facts(pipeline: Pipeline) -> dict[str, str]:
 def generator_facts(pipeline: Pipeline) -> dict[str, str]:
     """The trained generator with its digest and settings, and its base."""
     config, base = pipeline.config, pipeline.base
-    settings = {key: value for key, value in plain(config.generator).items() if key != "base"}
     number = len(load_known(pipeline.known.path))
     facts = {
         "generator": pipeline.generator.path.name,
-        "settings": settings_text(settings),
+        "settings": _own_settings(pipeline),
         "trained on": f"{number} images, {pipeline.rules.world} world, seed {config.seed}",
-        "words of its prompts": f"template {config.prompts.template}, dropout {config.prompts.dropout}",
     }
     if base is not None:
+        facts["words of its prompts"] = f"template {config.prompts.template}, dropout {config.prompts.dropout}"
         facts["base"] = f"{config.generator.base.name}, {base.digest}"
         facts["settings of the base"] = settings_text(plain(config.generator.base))
     return facts
+
+
+def _own_settings(pipeline: Pipeline) -> str:
+    """The generator's settings without its base's."""
+    return settings_text({key: value for key, value in plain(pipeline.config.generator).items() if key != "base"})
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -82,12 +86,14 @@ def carry_licences(pipeline: Pipeline, root: Path) -> dict[str, str]:
 
 
 def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
-    config = pipeline.config
-    made_elsewhere = {"generator": f"another program's, {config.generator.name}"}
-    trained = config.generator.name in ("controlnet", "pix2pixhd")
-    facts = generator_facts(pipeline) if trained else made_elsewhere
-    facts["masks"] = settings_text(plain(config.masks))
-    facts["prompts"] = settings_text(plain(config.prompts))
+    """The generator, and of masks, prompts and curation those that have a part in its samples."""
+    config, name = pipeline.config, pipeline.config.generator.name
+    trained = name in ("controlnet", "pix2pixhd")
+    facts = generator_facts(pipeline) if trained else {"generator": _own_settings(pipeline)}
+    if name != "folder":
+        facts["masks"] = settings_text(plain(config.masks))
+    if name == "controlnet":
+        facts["prompts"] = settings_text(plain(config.prompts))
     facts["synthesis"] = f"{pipeline.samples.path.name}, seed {config.seed}, {config.image_size} pixels"
     if config.curation.name != "none":
         facts["curation"] = settings_text(plain(config.curation))
