@@ -57,10 +57,11 @@ def test_prompts_are_counted_and_rare_ones_together() -> None:
 
 
 def test_licence_files_are_found_once(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    for name in ("LICENSE", "images/licence.txt", "images/ATTRIBUTION.md", "images/a.jpg"):
+    (tmp_path / "images/images").mkdir(parents=True)
+    licences = {"LICENSE", "images/licence.txt", "images/images/ATTRIBUTION.md"}  # an archive in a folder of its name
+    for name in (*licences, "images/a.jpg"):
         (tmp_path / name).write_text(f"\n  {name}\nmore")
     found = find_licences([tmp_path, tmp_path / "images"])
-    assert {first_line(path) for path in found} == {"LICENSE", "images/licence.txt", "images/ATTRIBUTION.md"}
+    assert {first_line(path) for path in found} == licences
     assert len(found) == 3
     assert json.dumps(find_licences([])) == "[]"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from dermprompt.data.pairs import unnest
+
 _NAMES = ("licence", "license", "copying", "attribution")
 
 
@@ -22,7 +24,8 @@ def first_line(path: Path) -> str:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    return [*folders, *map(unnest, folders)]
 
 
 def _is_licence(path: Path) -> bool:
