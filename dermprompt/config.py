@@ -32,7 +32,7 @@ ALLOWED_TARGETS = frozenset(
 )
 
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
-_PLACE_KEYS = ("paths", "stage", "trainer", "logger", "name")
+_PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
 _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy")
 
@@ -140,6 +140,7 @@ def check(config: Config) -> None:
         ValueError: names the key, its value and what is allowed.
     """
     _one_of("stage", config.stage, schema.STAGES)
+    _check_export(config)
     _check_data(config.data)
     _check_prompts(config.prompts)
     _check_curation(config)
@@ -242,6 +243,19 @@ def _check_arm(config: Config) -> None:
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
     if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
         raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
+
+
+def _check_export(config: Config) -> None:
+    _one_of("export", config.export, schema.EXPORTS)
+    if config.stage != "export":
+        return
+    if config.export in ("imagefolder", "isic") and not config.synthesis.count:
+        raise ValueError(f"export={config.export} with synthesis.count=0: it holds samples")
+    if config.export == "generator" and config.generator.name not in ("controlnet", "pix2pixhd"):
+        raise ValueError(
+            f"export=generator with generator={config.generator.name}: nothing was trained; allowed: "
+            "generator=controlnet|pix2pixhd"
+        )
 
 
 def _check_generator(config: Config) -> None:

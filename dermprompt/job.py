@@ -30,9 +30,9 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     _check_conditions(pipeline)
     _run_stage(pipeline)
     if config.stage == "export":
-        from dermprompt.stages.export import export_nnunet
+        from dermprompt.stages.export import export
 
-        print(f"nnU-Net data set: {export_nnunet(pipeline, folder)}")
+        print(f"{config.export}: {export(pipeline, folder)}")
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
 
@@ -111,7 +111,8 @@ def _run_stage(pipeline: Pipeline) -> None:
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.report.page import write_page
     from dermprompt.results_file import save_results
-    from dermprompt.summary import summarize, write_reader_quiz, write_sample_index
+    from dermprompt.stages.sample_index import write_sample_index
+    from dermprompt.summary import summarize, write_reader_quiz
 
     results = summarize(pipeline, folder, command)
     shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")

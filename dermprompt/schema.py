@@ -34,6 +34,9 @@ STAGES = (
     "report",
 )
 
+# What stage=export writes: an arm for nnU-Net, its samples for Hugging Face or in ISIC's layout, its generator.
+EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
+
 DATA = ("isic", "ham10000", "ph2", "folder", "phantom")
 
 
@@ -225,6 +228,7 @@ class Config:
 
     name: str = MISSING
     stage: str = MISSING
+    export: str = MISSING
     seed: int = MISSING
     image_size: int = MISSING
     caution: str | None = MISSING

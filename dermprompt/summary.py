@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,6 @@ from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store import RECORD
 from dermprompt.summary_samples import curation_of, external_of, memorisation_of
-from dermprompt.synthesis.samples import image_path, mask_path, read_records
 from dermprompt.training import read_curves
 
 
@@ -252,20 +249,3 @@ def write_reader_quiz(pipeline: Pipeline, path: Path) -> None:
     write_quiz(
         [*real, *synthetic], config.seed, f"Photograph or synthetic? {config.name}, {config.generator.name}", path
     )
-
-
-def write_sample_index(pipeline: Pipeline, path: Path) -> None:
-    """The first N samples with their files, their provenance, how near they come to G, and what became of them."""
-    root, curated = pipeline.samples.path, pipeline.curated
-    distances = read_json(pipeline.memorised.path / "nearest.json")["distances"]
-    rows = read_records(root, pipeline.config.synthesis.count)
-    used = [{"decision": "keep", "score": ""}] * len(rows)
-    decided = read_json(curated.path / "decisions.json")["rows"] if curated else used
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["image", "mask", *asdict(rows[0]), "distance", "decision", "score"])
-        writer.writeheader()
-        for row, distance, found in zip(rows, distances, decided, strict=True):
-            files = {"image": image_path(root, row.id), "mask": mask_path(root, row.id)}
-            attributes = None if row.attributes is None else " ".join(row.attributes)
-            curation = {"distance": distance, "decision": found["decision"], "score": found["score"]}
-            writer.writerow({**files, **asdict(row), "attributes": attributes, **curation})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dermprompt.data.cache import load_cache
+from dermprompt.files import read_json
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import Template
 from dermprompt.stages.prepare import load_known, load_lesions, real_ids
@@ -75,13 +75,18 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
     if decisions is None:
         return drawn
     rows, images, masks = drawn.rows, drawn.images, drawn.masks
-    decided = json.loads((decisions / "decisions.json").read_text())
+    decided = read_json(decisions / "decisions.json")
     verdicts = [row["decision"] for row in decided["rows"]]
     if "relabel" in verdicts:
-        relabelled = np.load(decisions.parent / decided["predictions"])
+        relabelled = judges_masks(decisions)
         masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
     kept = np.array([verdict != "drop" for verdict in verdicts])
     return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
+
+
+def judges_masks(decisions: Path) -> np.ndarray:
+    """What the judges of a curation found in each sample, uint8 NSS in {0, 1} at the segmenter's size."""
+    return np.load(decisions.parent / read_json(decisions / "decisions.json")["predictions"], mmap_mode="r")
 
 
 def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:

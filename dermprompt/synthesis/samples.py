@@ -60,6 +60,11 @@ def sample_id(index: int) -> str:
     return f"SYN_{index:07d}"
 
 
+def sample_index(id: str) -> int:
+    """The inverse of :func:`sample_id`."""
+    return int(id.removeprefix("SYN_"))
+
+
 def image_path(folder: Path, id: str) -> Path:
     """Where a sample's image is."""
     return folder / IMAGES / f"{id}.jpg"

@@ -1,0 +1,141 @@
+"""Weights in small pieces, to be carried where large files are not: bfloat16, at most 16 MiB a file, with checksums.
+
+``python -m dermprompt.generator.shards pack FOLDER OUT`` writes the safetensors files below a folder so, and copies
+what lies beside them; ``unpack OUT FOLDER`` writes them again, in float32. Training states (``*.ckpt``) stay behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
+
+from dermprompt.files import read_json, write_bytes, write_json
+
+LIMIT = 16 * 2**20
+INDEX = "shards.json"
+SUFFIX = ".shards"
+# A tensor's line in a file's header: its name, and at most this many bytes.
+_HEADER = 192
+
+
+def save_shards(state: Mapping[str, Tensor], folder: Path, limit: int = LIMIT) -> list[Path]:
+    """Write tensors as files of at most ``limit`` bytes and their index, and return the files.
+
+    Floating-point tensors become bfloat16; others keep their type. A tensor that is larger than a file is flattened
+    and cut. The index, ``shards.json``, has each tensor's shape and pieces, and each file's sha256.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index: dict = {"tensors": {key: {"shape": list(value.shape), "pieces": []} for key, value in state.items()}}
+    sums = {}
+    for number, shard in enumerate(_shards(state, limit)):
+        name, content = f"{number:05d}.safetensors", save(shard, {"format": "pt"})
+        assert len(content) <= limit, (name, len(content))
+        write_bytes(folder / name, content)
+        sums[name] = hashlib.sha256(content).hexdigest()
+        for piece in shard:
+            index["tensors"][piece.rpartition("/")[0]]["pieces"].append([name, piece])
+    write_json(folder / INDEX, index | {"sha256": sums})
+    return [folder / name for name in sums]
+
+
+def load_shards(folder: Path) -> dict[str, Tensor]:
+    """Read what :func:`save_shards` wrote; bfloat16 becomes float32.
+
+    Raises:
+        ValueError: a file is missing, or is not what was written.
+    """
+    index = read_json(folder / INDEX)
+    shards = {name: _read(folder / name, expected) for name, expected in index["sha256"].items()}
+    state = {}
+    for key, entry in index["tensors"].items():
+        pieces = [shards[name][piece] for name, piece in entry["pieces"]]
+        whole = torch.cat(pieces).reshape(entry["shape"])
+        state[key] = whole.float() if whole.dtype == torch.bfloat16 else whole
+    return state
+
+
+def _read(path: Path, expected: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; carry it again")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+        raise ValueError(f"{path}: its sha256 is not that of {INDEX}; carry it again")
+    return load_file(path)
+
+
+def _shards(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
+    """Pieces in their order, as many together as one file holds."""
+    shard: dict[str, Tensor] = {}
+    size = _HEADER
+    for name, piece in _pieces(state, limit):
+        cost = piece.nbytes + len(name) + _HEADER
+        if shard and size + cost > limit:
+            yield shard
+            shard, size = {}, _HEADER
+        shard[name] = piece
+        size += cost
+    if shard:
+        yield shard
+
+
+def _pieces(state: Mapping[str, Tensor], limit: int) -> Iterator[tuple[str, Tensor]]:
+    for key, value in state.items():
+        flat = value.detach().cpu().flatten()
+        flat = flat.bfloat16() if flat.is_floating_point() else flat
+        length = (limit - len(key) - 3 * _HEADER) // flat.element_size()
+        for number, piece in enumerate(flat.split(length)):
+            yield f"{key}/{number}", piece.clone()  # a view would be saved with all that it views
+
+
+def pack_folder(folder: Path, out: Path) -> None:
+    """Write a folder of networks as shards, each file of weights in a folder of its own."""
+    for path in _files(folder):
+        target = out / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            files = save_shards(load_file(path), target.with_name(target.name + SUFFIX))
+            print(f"{path}: {len(files)} files, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB")
+        elif path.suffix != ".ckpt":
+            shutil.copyfile(path, target)
+
+
+def unpack_folder(folder: Path, out: Path) -> None:
+    """Write the folder again that :func:`pack_folder` took, its weights rounded to bfloat16.
+
+    Raises:
+        ValueError: see :func:`load_shards`.
+    """
+    for path in _files(folder):
+        target = out / path.relative_to(folder)
+        if path.name == INDEX:
+            whole = target.parent.with_suffix("")
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            save_file(load_shards(path.parent), whole, {"format": "pt"})
+        elif path.parent.suffix != SUFFIX:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def main(arguments: list[str]) -> None:
+    """``pack`` or ``unpack``, from where, and where to."""
+    actions = {"pack": pack_folder, "unpack": unpack_folder}
+    if len(arguments) != 3 or arguments[0] not in actions:
+        raise SystemExit("usage: python -m dermprompt.generator.shards pack|unpack FROM TO")
+    source, target = map(Path, arguments[1:])
+    if not source.is_dir():
+        raise SystemExit(f"{source}: no such folder")
+    actions[arguments[0]](source, target)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,51 @@
+"""The index of a synthetic set: a row a sample, as CSV (UTF-8, RFC 4180); an empty cell says unknown or not used."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dermprompt.synthesis.samples import Sample
+
+# Every column, and what stands in it.
+COLUMNS = {
+    "image": "the image's file",
+    "mask": "the mask's file",
+    "id": "the sample's name; its number is the sample's index",
+    "prompt": "the text that it was drawn from; empty for none",
+    "diagnosis": "the diagnosis that was asked for",
+    "attributes": "the attributes that were asked for, separated by semicolons; `none` for none of them",
+    "mask_id": "the set of masks and the mask's number in it, or the mask's name in its data set",
+    "source_mask_id": "the image whose mask was transformed into this one",
+    "seed": "of the sample's noise",
+    "generator": "the trained generator: its kind, and a hash of its settings, data and base",
+    "sampler": "ddim, dpm (DPM-Solver++) or unipc; empty for a generator that draws in one pass",
+    "num_steps": "of the sampler",
+    "guidance": "weight of classifier-free guidance; 1 is none",
+    "control_scale": "weight of the control copy's residuals",
+    "eta": "share of fresh noise at every step; 0 is none",
+    "image_sha256": "of the image's file",
+    "mask_sha256": "of the mask's file",
+    "distance": "to the nearest image that the generator has seen",
+    "decision": "of the curation: keep, relabel (a judge's mask takes the mask's place) or drop",
+    "score": "what the curation decided by",
+}
+
+
+def index_row(sample: Sample, image: str, mask: str, **more: Any) -> dict[str, Any]:
+    """A row: the sample's provenance, its files, and more of :data:`COLUMNS`."""
+    row = {"image": image, "mask": mask, **asdict(sample), **more}
+    if sample.attributes is not None:
+        row["attributes"] = ";".join(sample.attributes) or "none"
+    return row
+
+
+def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of :func:`index_row`."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
