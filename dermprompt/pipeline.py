@@ -252,7 +252,7 @@ class Pipeline(GeneratorPipeline):
         if self.base is None or not config.synthesis.count:
             return None
         if config.data.name != "phantom":
-            return self._labels_found()
+            return None if config.prompts.sampler == "empty" else self._labels_found()
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "text", 1, settings, (self.samples.digest,))
         paths = {"samples": self.samples.path, "count": config.synthesis.count}

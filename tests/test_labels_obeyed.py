@@ -79,8 +79,6 @@ def test_a_job_ends_in_the_table(overrides, tmp_path: Path) -> None:
     assert len(rest) > 3
     page = (tmp_path / "runs/job/index.html").read_text()
     assert "Is the text obeyed?" in page
-    empty = run(tmp_path, *overrides("synthesis.count=4", "prompts=empty"), job="empty")
-    assert empty["label_obedience"] == []
 
 
 @pytest.mark.parametrize(
@@ -88,6 +86,7 @@ def test_a_job_ends_in_the_table(overrides, tmp_path: Path) -> None:
     [
         ("controlnet", ["synthesis.count=4"], True),
         ("controlnet", ["synthesis.count=0"], False),
+        ("controlnet", ["synthesis.count=4", "prompts=empty"], False),
         ("pix2pixhd", ["synthesis.count=4"], False),
     ],
 )

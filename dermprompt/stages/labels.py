@@ -46,7 +46,7 @@ def train_classifier(config: Config, prepared: Path, cache: Path, folder: Path) 
 
 
 def evaluate_labels(config: Config, classifier: Path, samples: Path, count: int, folder: Path) -> None:
-    """Ask the classifiers what the first ``count`` samples show, and compare: ``labels.json``, empty without prompts."""
+    """What the classifiers find in the first ``count`` samples: ``labels.json``, empty where no label was asked for."""
     learnt = read_json(classifier / "classifier.json")
     drawn = load_samples(samples, count, config.image_size)
     asked = any(row.diagnosis is not None or row.attributes is not None for row in drawn.rows)
