@@ -80,8 +80,8 @@ def label_obedience(row: dict[str, Any]) -> LabelObedience:
 
 def label_score(row: dict[str, Any]) -> LabelScore:
     """Read a score back from plain values."""
-    intervals = {name: row.pop(name) for name in ("accuracy", "exchanged", "auc")}
-    return LabelScore(**row, **{name: Interval(**one) if one else None for name, one in intervals.items()})
+    intervals = {name: Interval(**row[name]) if row[name] else None for name in ("accuracy", "exchanged", "auc")}
+    return LabelScore(**{**row, **intervals})
 
 
 def _curve(row: dict[str, Any]) -> Curve:

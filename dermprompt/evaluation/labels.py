@@ -149,7 +149,7 @@ class _Recalls:
 
 def _shares(said: Classes, answers: Classes, counts: Classes) -> Features:
     hits = np.bincount(answers[said == answers], minlength=len(counts))
-    return hits / np.maximum(counts, 1)
+    return np.asarray(hits / np.maximum(counts, 1))
 
 
 def _interval(mean: float, values: Features, number: int, over: str) -> Interval:

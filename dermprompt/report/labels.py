@@ -21,7 +21,8 @@ def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple
             continue
         source = tables.source_of(results, results.generator)
         key = (source, tables.setting_of(results), results.generator_seed)
-        found[key] = max(found.get(key, (0, ())), (results.count, results.label_obedience), key=lambda one: one[0])
+        if key not in found or results.count > found[key][0]:
+            found[key] = (results.count, results.label_obedience)
     ordered = sorted(found.items(), key=lambda item: tables.paper_order(item[0][0]))
     return tuple((*key, rows) for key, (_, rows) in ordered)
 
