@@ -245,14 +245,33 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def text_quality(self) -> Artifact | None:
-        """Whether text is obeyed: only the phantom's colours can be read by a fixed rule."""
+        """Whether text is obeyed, where there is any: a fixed rule reads the phantom's colours, and a classifier
+        that real images have taught all else.
+        """
         config = self.config
-        if config.data.name != "phantom" or self.base is None or not config.synthesis.count:
+        if self.base is None or not config.synthesis.count:
             return None
+        if config.data.name != "phantom":
+            return None if config.prompts.sampler == "empty" else self._labels_found()
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "text", 1, settings, (self.samples.digest,))
         paths = {"samples": self.samples.path, "count": config.synthesis.count}
         return self._make(recipe, "evaluate:evaluate_text", 2.0, **paths)
+
+    @cached_property
+    def classifier(self) -> Artifact:
+        """Linear classifiers of the labels, taught by G and S.train whatever the arm; the same for all generators."""
+        settings = {"seed": self.config.data.split.seed, **self._features()}
+        inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
+        recipe = Recipe("evaluate", "classifier", 1, settings, inputs)
+        return self._make(recipe, "labels:train_classifier", 200.0, **self._prepared_paths())
+
+    def _labels_found(self) -> Artifact:
+        config, classifier = self.config, self.classifier
+        settings = {"count": config.synthesis.count, "seed": config.seed}
+        recipe = Recipe("evaluate", "labels", 1, settings, (self.samples.digest, classifier.digest))
+        paths = {"samples": self.samples.path, "count": config.synthesis.count, "classifier": classifier.path}
+        return self._make(recipe, "labels:evaluate_labels", 40.0, **paths)
 
     def evaluate(self) -> None:
         """Everything that the report shows."""

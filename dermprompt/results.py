@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dermprompt.results_labels import LabelObedience
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,7 @@ class Results:
     segmentation: tuple[Segmentation, ...] = ()
     mask_obedience: MaskObedience | None = None
     text_obedience: TextObedience | None = None
+    label_obedience: tuple[LabelObedience, ...] = ()
     curation: Curation | None = None
     memorisation: Memorisation | None = None
     external: tuple[External, ...] = ()

@@ -24,6 +24,7 @@ from dermprompt.results import (
     Subgroup,
     TextObedience,
 )
+from dermprompt.results_labels import LabelObedience, LabelScore
 
 
 def save_results(results: Results, path: Path) -> None:
@@ -42,6 +43,7 @@ def load_results(path: Path) -> Results:
         segmentation=tuple(_segmentation(row) for row in raw.pop("segmentation")),
         mask_obedience=MaskObedience(**obedience) if obedience else None,
         text_obedience=TextObedience(**text) if text else None,
+        label_obedience=tuple(label_obedience(row) for row in raw.pop("label_obedience")),
         curation=Curation(groups=tuple(map(tuple, curation.pop("groups"))), **curation) if curation else None,
         memorisation=_memorisation(memorised) if memorised else None,
         external=tuple(External(dice=Interval(**row.pop("dice")), **row) for row in raw.pop("external")),
@@ -69,6 +71,17 @@ def _segmentation(row: dict[str, Any]) -> Segmentation:
 def distribution_row(row: dict[str, Any]) -> DistributionRow:
     """Read a row back from plain values."""
     return DistributionRow(values=Distribution(**row.pop("values")), **row)
+
+
+def label_obedience(row: dict[str, Any]) -> LabelObedience:
+    """Read a row back from plain values."""
+    return LabelObedience(label_score(row["real"]), label_score(row["generated"]))
+
+
+def label_score(row: dict[str, Any]) -> LabelScore:
+    """Read a score back from plain values."""
+    intervals = {name: Interval(**row[name]) if row[name] else None for name in ("accuracy", "exchanged", "auc")}
+    return LabelScore(**{**row, **intervals})
 
 
 def _curve(row: dict[str, Any]) -> Curve:

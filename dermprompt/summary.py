@@ -28,7 +28,7 @@ from dermprompt.results import (
     Subgroup,
     TextObedience,
 )
-from dermprompt.results_file import distribution_row
+from dermprompt.results_file import distribution_row, label_obedience
 from dermprompt.stages.evaluate import primary_rule, save_pictures
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
@@ -77,13 +77,23 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     found = read_json(pipeline.generator_quality.path / "generator.json")
     own = [ImageQuality(**row) for row in found["quality"]]
     sets = [] if pipeline.distribution is None else read_json(pipeline.distribution.path / "distribution.json")
-    text = None if pipeline.text_quality is None else read_json(pipeline.text_quality.path / "text.json")
     return {
         "image_quality": (*own, *quality),
         "distribution": tuple(map(distribution_row, sets)),
         "mask_obedience": MaskObedience(**found["masks"]),
-        "text_obedience": TextObedience(**text) if text else None,
+        **_text(pipeline),
     }
+
+
+def _text(pipeline: Pipeline) -> dict[str, Any]:
+    """Whether prompts were obeyed: a phantom's by its rule, others' by classifiers."""
+    if pipeline.text_quality is None:
+        return {}
+    folder = pipeline.text_quality.path
+    if pipeline.config.data.name != "phantom":
+        return {"label_obedience": tuple(map(label_obedience, read_json(folder / "labels.json")))}
+    found = read_json(folder / "text.json")
+    return {"text_obedience": TextObedience(**found) if found else None}
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:

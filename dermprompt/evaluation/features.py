@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import timm
 import torch
@@ -18,6 +19,8 @@ Images = NDArray[np.uint8]
 Features = NDArray[np.float32]
 
 BATCH = 32
+# A crop around a mask leaves this much of the mask's own extent around it, in all.
+MARGIN = 0.3
 
 
 class FeatureExtractor:
@@ -63,3 +66,19 @@ def load_network(model: str, weights: str | None) -> nn.Module:
         except (KeyError, RuntimeError) as error:
             raise ValueError(f"evaluation.features.weights={weights} are not of {model}: {error}") from None
     return network.eval()
+
+
+def crops(images: Images, masks: NDArray[np.uint8]) -> Images:
+    """The squares around masks NHH in {0, 1} of images NHH3, enlarged to the images' size; of an empty mask all."""
+    return np.stack([_crop(image, mask) for image, mask in zip(images, masks, strict=True)])
+
+
+def _crop(image: Images, mask: NDArray[np.uint8]) -> Images:
+    size, (rows, columns) = len(mask), mask.nonzero()
+    if not len(rows):
+        return image
+    low, high = np.array([rows.min(), columns.min()]), np.array([rows.max(), columns.max()]) + 1
+    side = min(round((1 + MARGIN) * int((high - low).max())), size)
+    top, left = np.clip((low + high - side) // 2, 0, size - side)
+    square = np.ascontiguousarray(image[top : top + side, left : left + side])
+    return np.asarray(cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC))

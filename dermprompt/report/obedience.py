@@ -12,13 +12,14 @@ from dermprompt.results import MaskObedience, TextObedience
 
 @dataclass(frozen=True)
 class ObedienceRow:
-    """Whether the images of one job follow their masks and their prompts."""
+    """Whether the images of one job follow their masks and their prompts; ``by_label``: a table of its own says."""
 
     source: Source
     job: str
     seed: int
     mask: MaskObedience | None
     text: TextObedience | None
+    by_label: bool
 
 
 def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
@@ -28,7 +29,8 @@ def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
         if results.generator is None:
             continue
         source = tables.source_of(results, results.generator)
-        row = ObedienceRow(source, path.name, results.generator_seed, results.mask_obedience, results.text_obedience)
+        measured = results.mask_obedience, results.text_obedience, bool(results.label_obedience)
+        row = ObedienceRow(source, path.name, results.generator_seed, *measured)
         key = repr((source, tables.setting_of(results), row.seed, row.mask, row.text))
         rows.setdefault(key, row)
     return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))

@@ -20,6 +20,8 @@ from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary
 from dermprompt.report.curation import curated, external_rows, memorised, source_label
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.distribution import distribution_tables
+from dermprompt.report.labels import VERDICTS as OBEYED
+from dermprompt.report.labels import images_text, label_tables, score_text
 from dermprompt.report.obedience import obedience_notes, obedience_rows
 from dermprompt.report.tables import Job, Source
 from dermprompt.results import ArmTable, Interval, Segmentation
@@ -94,6 +96,8 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
         "obedience": obedience,
+        "labels": label_tables(jobs),
+        "obeyed": OBEYED,
         "warnings": [note for row in obedience for note in obedience_notes(row)],
         "curation": curated(jobs),
         "memorisation": memorised(jobs),
@@ -270,6 +274,8 @@ def _environment(folder: Path) -> Environment:
         "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
         "md": _markdown,
         "interval": tables.interval_text,
+        "score": score_text,
+        "images": images_text,
         "count": tables.count_label,
         "setting": arm_setting,
         "plain": tables.is_plain,

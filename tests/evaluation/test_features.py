@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from skimage import data
 
-from dermprompt.evaluation.features import FeatureExtractor
+from dermprompt.evaluation.features import FeatureExtractor, crops
 from dermprompt.pretrained import PACKAGED, packaged_weights
 
 CPU = torch.device("cpu")
@@ -53,3 +53,25 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="are not of resnet10t"):
         FeatureExtractor("resnet10t", str(tmp_path / "other.safetensors"), CPU)
+
+
+def test_a_crop_is_the_square_around_the_mask() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[40:50, 8:28] = 255
+    mask = (image[..., 0] > 0).astype(np.uint8)
+    inside, whole = crops(np.stack([image, image]), np.stack([mask, 0 * mask]))
+    np.testing.assert_array_equal(whole, image)
+    # 20 of the side's 26 pixels, and 10 of them.
+    assert (inside > 127).mean() == pytest.approx(20 * 10 / 26**2, abs=0.02)
+    rows, columns = (inside[..., 0] > 127).nonzero()
+    assert abs(rows.mean() - 31.5) < 2
+    assert abs(columns.mean() - 31.5) < 2
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 60), (60, 60)])
+def test_a_crop_stays_in_the_image(corner: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(256, size=(1, 64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((1, 64, 64), np.uint8)
+    mask[0, corner[0] : corner[0] + 4, corner[1] : corner[1] + 4] = 1
+    assert crops(image, mask).shape == image.shape
+    np.testing.assert_array_equal(crops(image, np.ones_like(mask)), image)
