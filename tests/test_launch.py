@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from miniature import compose, miniature, run
 
 from dermprompt import config as configuration
 from dermprompt.launch import num_processes
+from dermprompt.pipeline import Pipeline
+from dermprompt.store import Store
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -42,3 +46,21 @@ def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="a training on 2 devices ended with code"):
         run(tmp_path, *overrides)
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
+
+
+@pytest.mark.parametrize("stage", ["synthesize", "reproduce"])
+def test_two_processes_draw_what_one_does(stage, tmp_path, monkeypatch):
+    """Nothing that tells them apart reaches a sample's bytes, and one set grows from both."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = ["pix2pixhd", "synthesis.count=24", "stage=train_generator", "synthesis.batch_size=2"]
+    run(tmp_path, *miniature(*overrides))
+    sets = []
+    for name, made_by in (("one", miniature(*overrides)), ("two", two_processes(*overrides))):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+        pipeline = Pipeline(compose(*made_by), Store(tmp_path / name))
+        sets.append((pipeline.samples if stage == "synthesize" else pipeline.reproduced).path)
+    one, two = ({path.name: path.read_bytes() for path in folder.rglob("SYN_*")} for folder in sets)
+    assert len(one) >= 4
+    assert one == two
+    assert [path.name for path in sets[0].glob("batches/*")] == [path.name for path in sets[1].glob("batches/*")]
+    assert (sets[1] / "card.json").exists() == (stage == "synthesize")
