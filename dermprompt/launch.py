@@ -46,7 +46,7 @@ class Call:
         if devices == 1:
             return self.here(folder)
         self._write(folder, folder)
-        return _run_ranks(folder, devices, "a training")
+        return _run_ranks(folder, devices, f"a training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> None:
         """Make batches of a growing set in a process for each device; see :mod:`dermprompt.sharing`.
@@ -60,7 +60,7 @@ class Call:
         # Not in the set's folder: another job may share in it at the same time.
         with tempfile.TemporaryDirectory() as own:
             replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
-            _run_ranks(Path(own), processes, "a drawing")
+            _run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
@@ -103,13 +103,13 @@ def _revive(value: dict[str, Any]) -> Any:
     return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
 
 
-def _run_ranks(folder: Path, processes: int, what: str) -> None:
+def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
-    command += ["-m", "dermprompt.launch", str(folder)]
+    command += ["-m", "dermprompt.launch", str(at)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     if ended.returncode:
-        raise RuntimeError(f"{what} on {processes} devices ended with code {ended.returncode}: {folder}")
+        raise RuntimeError(f"{what} ended with code {ended.returncode}: {folder}")
 
 
 def _rank(folder: Path) -> None:
