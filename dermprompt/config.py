@@ -146,6 +146,7 @@ def check(config: Config) -> None:
     _check_curation(config)
     _at_least("synthesis.count", config.synthesis.count, 0)
     _at_least("synthesis.batch_size", config.synthesis.batch_size, 1)
+    _one_of("synthesis.precision", config.synthesis.precision, ("32-true", "bf16-true"))
     _multiple_of_16("image_size", config.image_size)
     for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
         _check_segmenter(key, segmenter)

@@ -1,6 +1,6 @@
 """How a stage gets its processes: in this one, or in one for each device.
 
-A training on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
+Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
 dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
 this process's command line again, in a sweep the whole sweep.
 """
@@ -12,7 +12,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, is_dataclass
+import tempfile
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,28 @@ class Call:
         devices = num_processes(self.config.trainer)
         if devices == 1:
             return self.here(folder)
-        self._write(folder)
-        return _run_ranks(folder, devices)
+        self._write(folder, folder)
+        return _run_ranks(folder, devices, f"a training on {devices} devices", folder)
 
-    def _write(self, folder: Path) -> None:
-        configuration.dump(self.config, folder / CONFIG)
-        (folder / CALL).write_text(
-            json.dumps({"work": self.work, "arguments": self.arguments}, default=_plain, indent=1)
-        )
+    def share_batches(self, folder: Path, numbers: list[int]) -> None:
+        """Make batches of a growing set in a process for each device; see :mod:`dermprompt.sharing`.
+
+        The processes do not talk to each other: each claims the batches that it makes.
+        """
+        processes = min(num_processes(self.config.trainer), len(numbers))
+        if processes == 1:
+            self.here(folder, numbers=numbers)
+            return
+        # Not in the set's folder: another job may share in it at the same time.
+        with tempfile.TemporaryDirectory() as own:
+            replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
+            _run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
+
+    def _write(self, at: Path, folder: Path) -> None:
+        """Leave at ``at`` what a rank needs to work in ``folder``."""
+        configuration.dump(self.config, at / CONFIG)
+        call = {"work": self.work, "arguments": self.arguments, "folder": folder}
+        (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
 
 
 def num_processes(trainer: dict[str, Any]) -> int:
@@ -88,20 +103,20 @@ def _revive(value: dict[str, Any]) -> Any:
     return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
 
 
-def _run_ranks(folder: Path, processes: int) -> None:
+def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
-    command += ["-m", "dermprompt.launch", str(folder)]
+    command += ["-m", "dermprompt.launch", str(at)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     if ended.returncode:
-        raise RuntimeError(f"a training on {processes} devices ended with code {ended.returncode}: {folder}")
+        raise RuntimeError(f"{what} ended with code {ended.returncode}: {folder}")
 
 
 def _rank(folder: Path) -> None:
     """What each rank runs."""
     configuration.register()
     call = json.loads((folder / CALL).read_text(), object_hook=_revive)
-    Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(folder)
+    Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -139,7 +140,10 @@ class GeneratorPipeline(DataPipeline):
         prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
         recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
         paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
-        return self._grow(recipe, self.num_batches, "synthesize:synthesize", cost.batch(self.config), **paths)
+        describe = launch.Call(
+            "synthesize:describe", self.config, {"known": paths["known"], "trained": paths["trained"]}
+        )
+        return self._draw(recipe, self.num_batches, "synthesize:synthesize", describe.here, **paths)
 
     def _samples_made_elsewhere(self) -> Artifact:
         """The pairs of a folder, sorted by id, as samples."""
@@ -159,14 +163,17 @@ class GeneratorPipeline(DataPipeline):
         recipe = self._drawing("reproduce", {}, self.prepared.digest, "S.test")
         paths = {**self._prepared_paths(), **self._generator_paths()}
         batches = -(-num_test // self.config.synthesis.batch_size)
-        return self._grow(recipe, batches, "synthesize:reproduce", cost.batch(self.config), **paths)
+        return self._draw(recipe, batches, "synthesize:reproduce", None, **paths)
 
     def _drawing(self, stage: str, settings: dict[str, Any], lesions: str, masks: str) -> Recipe:
         config = self.config
         keys = SAMPLER if config.generator.name == "controlnet" else ()
         settings |= {key: getattr(config.generator, key) for key in keys}
+        if config.generator.name != "warp":
+            # How the network is run: up to rounding the same samples, but a set is of one kind, byte for byte.
+            settings |= {"precision": config.synthesis.precision, "compile": config.synthesis.compile}
         inputs = (lesions, self.generator.digest, masks)
-        return Recipe(stage, config.generator.name, 1, settings | self._sampling(), inputs)
+        return Recipe(stage, config.generator.name, 2, settings | self._sampling(), inputs)
 
     def _prepared_paths(self) -> dict[str, Path]:
         return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
@@ -186,6 +193,13 @@ class GeneratorPipeline(DataPipeline):
         recipe = replace(recipe, settings={**recipe.settings, "trainer": training_settings(self.config.trainer)})
         call = launch.Call(work, self.config, arguments)
         return self.store.make(recipe, call.on_all_devices, cost)
+
+    def _draw(
+        self, recipe: Recipe, num_batches: int, work: str, finish: Callable[[Path], None] | None, **arguments: Any
+    ) -> Artifact:
+        """As :meth:`_grow`, on all the devices of the trainer."""
+        build = launch.Call(work, self.config, arguments).share_batches
+        return self.store.grow(recipe, num_batches, build, cost.batch(self.config), finish)
 
     def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
         call = launch.Call(work, self.config, arguments)

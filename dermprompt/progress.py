@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,10 @@ INTERVAL = 20.0
 
 
 def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
-    """Go through ``items`` and show how far."""
+    """Go through ``items`` and show how far; of several ranks the first does."""
+    if os.environ.get("RANK", "0") != "0":
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=f"   {what}", unit=f" {unit}")
         return

@@ -124,10 +124,15 @@ class Prompts:
 
 @dataclass
 class Synthesis:
-    """How many samples, in batches of one size; ``export_copies``: export those too that copy an image of G."""
+    """How many samples, in batches of one size; ``export_copies``: export those too that copy an image of G.
+
+    ``precision``: of the networks' weights and activations; ``compile``: with torch.compile.
+    """
 
     count: int = MISSING
     batch_size: int = MISSING
+    precision: str = MISSING
+    compile: bool = MISSING
     export_copies: bool = MISSING
 
 

@@ -103,23 +103,31 @@ class Store:
         return read_artifact(target)
 
     def grow(
-        self, recipe: Recipe, num_batches: int, build: Callable[[Path, list[int]], None], cost: float = 0.0
+        self,
+        recipe: Recipe,
+        num_batches: int,
+        build: Callable[[Path, list[int]], None],
+        cost: float = 0.0,
+        finish: Callable[[Path], None] | None = None,
     ) -> Artifact:
         """Return a set of at least ``num_batches`` aligned batches, building those that are missing.
 
         The set has no number in its name, so sets of different counts share their batches. ``build`` commits
         batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
+        Processes that want the same set at the same time share its batches out: ``build`` goes through
+        :func:`~dermprompt.sharing.share_out`, and comes back when all are there, whoever made them.
 
         Args:
             recipe: what determines a batch.
             num_batches: how many are needed.
             build: makes the batches of the given numbers.
             cost: roughly how many seconds a batch takes.
+            finish: writes what describes the set as it is now; one process at a time.
         """
         folder = self.root / recipe.folder
-        if missing_batches(folder, num_batches):
-            with self.lock(recipe.folder):
-                self._grow(recipe, missing_batches(folder, num_batches), build, folder, cost)
+        missing = missing_batches(folder, num_batches)
+        if missing:
+            self._grow(recipe, missing, build, folder, cost, finish)
         return Artifact(folder, recipe.key)
 
     def _grow(
@@ -129,19 +137,22 @@ class Store:
         build: Callable[[Path, list[int]], None],
         folder: Path,
         cost: float,
+        finish: Callable[[Path], None] | None,
     ) -> None:
-        if not missing:
-            return
         (folder / "batches").mkdir(parents=True, exist_ok=True)
         self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
         start = time.monotonic()
         try:
-            write_json(folder / RECIPE, asdict(recipe))
+            with self.lock(recipe.folder):
+                write_json(folder / RECIPE, asdict(recipe))
             build(folder, missing)
+            seconds = time.monotonic() - start
+            with self.lock(recipe.folder):
+                write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
+                if finish is not None:
+                    finish(folder)
         except OSError as error:
             raise full_disk(error, folder) from error
-        seconds = time.monotonic() - start
-        write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
         self.count(recipe.stage, len(missing), seconds)
 
     def lock(self, name: str) -> FileLock:
@@ -196,7 +207,12 @@ class PlanningStore(Store):
         return read_artifact(target) if exists else Artifact(target, recipe.key)
 
     def grow(
-        self, recipe: Recipe, num_batches: int, build: Callable[[Path, list[int]], None], cost: float = 0.0
+        self,
+        recipe: Recipe,
+        num_batches: int,
+        build: Callable[[Path, list[int]], None],
+        cost: float = 0.0,
+        finish: Callable[[Path], None] | None = None,
     ) -> Artifact:
         """Note the batches that are missing; see :meth:`Store.grow`."""
         folder = self.root / recipe.folder

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 from miniature import compose, miniature, run
 
 from dermprompt import config as configuration
 from dermprompt.launch import num_processes
+from dermprompt.pipeline import Pipeline
+from dermprompt.store import Store
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -42,3 +47,19 @@ def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="a training on 2 devices ended with code"):
         run(tmp_path, *overrides)
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
+
+
+def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
+    """Nothing that tells them apart reaches a sample's bytes, and one set grows from both."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = ["pix2pixhd", "synthesis.count=24", "stage=train_generator", "synthesis.batch_size=2"]
+    run(tmp_path, *miniature(*overrides))
+    sets = []
+    for name, made_by in (("one", miniature(*overrides)), ("two", two_processes(*overrides))):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+        sets.append(Pipeline(compose(*made_by), Store(tmp_path / name)).samples.path)
+    one, two = ({path.name: path.read_bytes() for path in folder.rglob("SYN_*")} for folder in sets)
+    assert len(one) == 48
+    assert one == two
+    assert len(list(sets[1].glob("batches/*.json"))) == 12
+    assert json.loads((sets[1] / "card.json").read_text())["samples"] == 24

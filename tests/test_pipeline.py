@@ -36,6 +36,8 @@ def plan(folder: Path, *overrides: str) -> dict[str, str]:
         ("trainer.devices=2", set()),
         ("generator.guidance=3.5", {"samples", "S + N"}),
         ("generator.control_scale=1.1", {"samples", "S + N"}),
+        ("synthesis.precision=bf16-true", {"samples", "S + N"}),
+        ("synthesis.compile=true", {"samples", "S + N"}),
         ("prompts.sampler=balanced", {"samples", "S + N"}),
         ("masks.jitter=0.2", {"masks", "samples", "S + N"}),
         ("generator.learning_rate=1e-3", {"generator", "samples", "S + N"}),

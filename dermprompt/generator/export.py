@@ -40,12 +40,13 @@ class Pix2PixHDGenerator(nn.Module):
     def __init__(self, generator: GlobalGenerator) -> None:
         super().__init__()
         self.generator = generator
+        self.networks: tuple[nn.Module, ...] = (generator,)
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3HW in [-1, 1] of masks N1HW; prompts and seeds change nothing."""
-        masks = masks.to(next(self.parameters()).device)
-        return self.generator(one_hot(masks))
+        masks = masks.to(next(self.parameters()))
+        return self.generator(one_hot(masks)).float()
 
 
 def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:

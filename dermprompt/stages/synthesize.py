@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dermprompt import schema
 from dermprompt.config import plain
-from dermprompt.files import write_bytes, write_json
+from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.warp import save_pairs
+from dermprompt.launch import is_first_rank
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
-from dermprompt.progress import progress
 from dermprompt.prompts.sampler import (
     EmptyPrompts,
     FixedPrompts,
@@ -33,6 +33,7 @@ from dermprompt.prompts.sampler import (
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.schema import Config
+from dermprompt.sharing import share_out
 from dermprompt.stages.parts import load_known_part, load_lesions_of, load_part
 from dermprompt.stages.prepare import load_known, usable_lesions
 from dermprompt.stages.trained import open_generator
@@ -47,15 +48,19 @@ def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: 
     source = mask_source(config, known, cache)
     size = config.synthesis.batch_size
     ids = [one.id for one in load_known(known)]
-    for number in progress(numbers, "masks", "batches"):
-        indices = range(number * size, (number + 1) * size)
-        masks = source.draw(indices)
-        made_from = [ids[source.row(i)] if isinstance(source, TransformedMasks) else None for i in indices]
-        array = io.BytesIO()
-        np.save(array, masks)
-        write_bytes(folder / f"{number:05d}.npy", array.getvalue())
-        rows = [{**vars(measure(mask)), "source": id} for mask, id in zip(masks, made_from, strict=True)]
-        write_json(batch_record(folder, number), rows)
+
+    def draw(unmade: Iterator[int]) -> None:
+        for number in unmade:
+            indices = range(number * size, (number + 1) * size)
+            masks = source.draw(indices)
+            made_from = [ids[source.row(i)] if isinstance(source, TransformedMasks) else None for i in indices]
+            array = io.BytesIO()
+            np.save(array, masks)
+            write_bytes(folder / f"{number:05d}.npy", array.getvalue())
+            rows = [{**vars(measure(mask)), "source": id} for mask, id in zip(masks, made_from, strict=True)]
+            write_json(batch_record(folder, number), rows)
+
+    share_out(folder, numbers, draw, "masks")
 
 
 def mask_source(config: Config, known: Path, cache: Path) -> AutomaticMasks | RealisticMasks | TransformedMasks:
@@ -77,16 +82,15 @@ def prompt_source(config: Config, known: Path) -> Prompts:
         ValueError: labels without a name, a mix that is none, or with ``prompts.unseen=error`` a prompt for what
             no training image shows; otherwise that is said.
     """
-    settings = config.prompts
-    if config.generator.name != "controlnet" or settings.sampler == "empty":
-        return EmptyPrompts()
-    lesions = load_known(known)
+    settings, lesions = config.prompts, load_known(known)
+    source = _sampler(config, lesions)
+    if isinstance(source, EmptyPrompts):
+        return source
     unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
     if unseen and settings.unseen == "error":
         raise ValueError(f"prompts.unseen=error: {unseen}")
-    if unseen:
+    if unseen and is_first_rank():
         print(f"warning: {unseen}")
-    source = _sampler(settings, lesions, config.seed)
     for label in source.shares():
         compose(config, label)  # a code without a name must not wait until sampling
     return source
@@ -99,7 +103,10 @@ def _asked_for(settings: schema.Prompts) -> tuple[list[str], list[str]]:
     return [code for code, share in (settings.mix or {}).items() if share > 0], []
 
 
-def _sampler(settings: schema.Prompts, known: list[Lesion], seed: int) -> Prompts:
+def _sampler(config: Config, known: list[Lesion]) -> Prompts:
+    settings, seed = config.prompts, config.seed
+    if config.generator.name != "controlnet" or settings.sampler == "empty":
+        return EmptyPrompts()
     if settings.sampler == "fixed":
         return FixedPrompts(settings.diagnosis, settings.attributes)
     if settings.sampler == "target":
@@ -124,11 +131,15 @@ def import_samples(config: Config, indexed: Path, cache: Path, folder: Path, num
     """Take pairs that another method made as samples, sorted by id, in batches."""
     part = load_lesions_of(usable_lesions(config.data, indexed, cache), cache)
     size, name = config.synthesis.batch_size, Path(config.generator.path).name
-    for number in numbers:
-        rows = range(number * size, min((number + 1) * size, len(part.lesions)))
-        conditions = [_condition_of(part.lesions[i], part.masks[i]) for i in rows]
-        batch = [(i, 0, one, part.images[i]) for i, one in zip(rows, conditions, strict=True)]
-        write_batch(folder, batch_record(folder, number), batch, f"folder {name}", maker="another program")
+
+    def copy(unmade: Iterator[int]) -> None:
+        for number in unmade:
+            rows = range(number * size, min((number + 1) * size, len(part.lesions)))
+            conditions = [_condition_of(part.lesions[i], part.masks[i]) for i in rows]
+            batch = [(i, 0, one, part.images[i]) for i, one in zip(rows, conditions, strict=True)]
+            write_batch(folder, batch_record(folder, number), batch, f"folder {name}", maker="another program")
+
+    share_out(folder, numbers, copy, "samples")
 
 
 def check_imported(config: Config, samples: Path) -> None:
@@ -156,25 +167,31 @@ def synthesize(
     """Draw batches of new samples: drawn masks, drawn prompts."""
     prompts, size = prompt_source(config, known), config.synthesis.batch_size
 
+    @lru_cache(1)
+    def batch(number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        return np.load(masks / f"{number:05d}.npy"), read_json(batch_record(masks, number))
+
     def condition(index: int) -> Condition:
-        mask = np.load(masks / f"{index // size:05d}.npy")[index % size]
-        made_from = json.loads(batch_record(masks, index // size).read_text())[index % size]["source"]
+        drawn, rows = batch(index // size)
+        mask, made_from = drawn[index % size], rows[index % size]["source"]
         label = prompts.draw(index) or Label(None, None)
         text = compose(config, prompts.draw(index))
         return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
     _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
-    _write_card(config, prompts, load_known(known), trained.name, folder)
 
 
-def _write_card(config: Config, prompts: Prompts, known: list[Lesion], name: str, folder: Path) -> None:
+def describe(config: Config, known: Path, trained: Path, folder: Path) -> None:
+    """Write the card of what a set holds by now."""
+
     def key(label: Label | None) -> LabelKey:
         return (None, None) if label is None else (label.diagnosis, label.attributes)
 
+    lesions = load_known(known)
     settings = {"masks": plain(config.masks), "prompts": plain(config.prompts), "seed": config.seed}
-    asked = {key(label): share for label, share in prompts.shares().items()}
-    in_g = Counter((one.diagnosis, one.attributes) for one in known)
-    write_card(folder, name, settings, asked, in_g)
+    asked = {key(label): share for label, share in _sampler(config, lesions).shares().items()}
+    in_g = Counter((one.diagnosis, one.attributes) for one in lesions)
+    write_card(folder, trained.name, settings, asked, in_g)
 
 
 def reproduce(
@@ -205,6 +222,9 @@ def _draw(
     numbers: list[int],
     total: int | None = None,
 ) -> None:
-    bar = progress(numbers, "samples", "batches")
-    record = partial(batch_record, folder)
-    draw_batches(generator, condition, bar, config.synthesis.batch_size, config.seed, folder, record, name, total)
+    size, seed, record = config.synthesis.batch_size, config.seed, partial(batch_record, folder)
+
+    def draw(unmade: Iterator[int]) -> None:
+        draw_batches(generator, condition, unmade, size, seed, folder, record, name, total)
+
+    share_out(folder, numbers, draw, "samples")

@@ -1,8 +1,13 @@
-"""The sampling loop: aligned batches of one size, sample i always at the same place of the same batch."""
+"""The sampling loop: aligned batches of one size, sample i always at the same place of the same batch.
+
+While the device draws a batch, threads encode and write those before it.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +17,9 @@ from torch import Tensor
 
 from dermprompt.lesion import images_to_uint8, masks_to_float
 from dermprompt.synthesis.samples import Condition, write_batch
+
+# Batches that are encoded and written while the next is drawn: more would only fill the memory.
+BEHIND = 2
 
 
 class Generator(Protocol):
@@ -26,11 +34,40 @@ def sample_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def draw_images(generator: Generator, conditions: list[Condition], seeds: list[int]) -> np.ndarray:
-    """Images uint8 NSS3 of conditions."""
+class Pixels:
+    """Images uint8 NSS3 on their way from the device to the host."""
+
+    def __init__(self, images: Tensor) -> None:
+        """Start the copy of images N3SS in [-1, 1]; on a GPU the caller need not wait for it, nor for the images."""
+        pixels = images_to_uint8(images.float())
+        self._copied = None
+        self._host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=pixels.is_cuda)
+        self._host.copy_(pixels, non_blocking=True)
+        if pixels.is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def array(self) -> np.ndarray:
+        """The images, once they are here."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._host.numpy()
+
+
+def draw_images(generator: Generator, conditions: list[Condition], seeds: list[int]) -> Pixels:
+    """Images of conditions.
+
+    Raises:
+        ValueError: the device's memory is too small for the batch; names the setting to lower.
+    """
     masks = masks_to_float(torch.from_numpy(np.stack([one.mask for one in conditions])))
-    images = generator.generate(masks, [one.prompt for one in conditions], seeds)
-    return images_to_uint8(images.float().cpu()).numpy()
+    try:
+        return Pixels(generator.generate(masks, [one.prompt for one in conditions], seeds))
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"synthesis.batch_size={len(conditions)}: the device has not enough memory for such a batch; lower it, "
+            "or set synthesis.precision=bf16-true. Either makes another set of samples"
+        ) from error
 
 
 def draw_batches(
@@ -47,14 +84,23 @@ def draw_batches(
     """Draw the batches of the given numbers and write them.
 
     With ``total`` conditions in all, the last batch is padded with the last condition, and the padding is
-    not written.
+    not written. An error of a thread is raised here, when its batch's turn comes.
     """
-    for number in numbers:
+
+    def write(number: int, seeds: list[int], conditions: list[Condition], pixels: Pixels) -> None:
         wanted = range(number * batch_size, (number + 1) * batch_size)
-        indices = [min(i, total - 1) if total else i for i in wanted]
-        conditions = [condition(i) for i in indices]
-        seeds = [sample_seed(seed, i) for i in indices]
-        images = draw_images(generator, conditions, seeds)
-        rows = zip(wanted, seeds, conditions, images, strict=True)
-        kept = [row for row in rows if not total or row[0] < total]
-        write_batch(folder, record(number), kept, name)
+        rows = zip(wanted, seeds, conditions, pixels.array(), strict=True)
+        write_batch(folder, record(number), [row for row in rows if not total or row[0] < total], name)
+
+    behind: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(BEHIND) as threads:
+        for number in numbers:
+            wanted = range(number * batch_size, (number + 1) * batch_size)
+            indices = [min(i, total - 1) if total else i for i in wanted]
+            conditions = [condition(i) for i in indices]
+            seeds = [sample_seed(seed, i) for i in indices]
+            behind.append(threads.submit(write, number, seeds, conditions, draw_images(generator, conditions, seeds)))
+            while len(behind) > BEHIND:
+                behind.popleft().result()
+        for one in behind:
+            one.result()

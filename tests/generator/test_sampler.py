@@ -158,3 +158,52 @@ def test_masks_change_the_image_through_the_controlnet(make_scratch_base: MakeBa
     assert (one - two).abs().max() > 0.01
     one, two = build(base, drawn=False).generate(masks, *same)
     torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
+
+
+def test_what_does_not_change_over_steps_is_computed_once(make_scratch_base: MakeBase) -> None:
+    generator = build(make_scratch_base())
+    networks = {"unet": generator.base.unet, "controlnet": generator.controlnet}
+    layers = {
+        f"{of}.{name}": layer
+        for of, network in networks.items()
+        for name, layer in network.named_modules()
+        if name.endswith(("attn2.to_k", "attn2.to_v", "controlnet_cond_embedding"))
+    }
+    sizes = {name: passes(layer) for name, layer in layers.items()}
+    before = {name: dict(network.named_modules()) for name, network in networks.items()}
+    generator.generate(squares(3), PROMPTS, SEEDS)
+    assert len(layers) >= 7
+    for name, seen in sizes.items():
+        assert seen == ([3] if name.endswith("embedding") else [6]), name
+    # Afterwards the networks are as they were: their next batch has other masks and another text.
+    assert {name: dict(network.named_modules()) for name, network in networks.items()} == before
+
+
+def test_a_prompt_is_encoded_once_and_alone(make_scratch_base: MakeBase) -> None:
+    base = make_scratch_base()
+    generator, sizes = build(base), passes(base.text_encoder)
+    for prompts in (PROMPTS, PROMPTS[::-1], ["melanoma"] * 3):
+        generator.generate(squares(3), prompts, SEEDS)
+    assert sizes == [1, 1, 1]
+
+
+def test_in_bfloat16_the_images_are_nearly_the_same(make_scratch_base: MakeBase) -> None:
+    generator = build(make_scratch_base())
+    exact = generator.generate(squares(3), PROMPTS, SEEDS)
+    for network in generator.networks:
+        network.to(torch.bfloat16, memory_format=torch.channels_last)
+    rounded = generator.generate(squares(3), PROMPTS, SEEDS)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().mean() < 0.05 * exact.std()
+
+
+def test_compiled_networks_serve_every_batch_and_keep_their_keys(make_scratch_base: MakeBase) -> None:
+    generator = build(make_scratch_base())
+    exact = generator.generate(squares(3), PROMPTS, SEEDS)
+    keys = list(generator.state_dict())
+    for network in generator.networks:
+        network.compile(backend="eager")
+    assert list(generator.state_dict()) == keys
+    generator.generate(squares(3).flip(0), PROMPTS[::-1], SEEDS)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        torch.testing.assert_close(generator.generate(squares(3), PROMPTS, SEEDS), exact, atol=1e-5, rtol=0)

@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, DDIMScheduler, DPMSolverMultistepSchedule
 from torch import Tensor, nn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict, sample_noise
+from dermprompt.generator.controlnet.constants import constants
 
 # Song et al. 2020; Lu et al. 2022 (DPM-Solver++, second order); Zhao et al. 2023 (UniPC).
 SCHEDULERS: dict[str, Any] = {
@@ -29,6 +30,9 @@ class ControlNetGenerator(nn.Module):
         eta: of DDIM alone, 0 is DDIM and 1 is DDPM.
         control_scale: weight of the control copy's residuals.
         sampler: a key of ``SCHEDULERS``, on the base's own noise schedule.
+
+    ``networks`` are what every step runs; they may be of another precision, compiled, or of another memory format.
+    The latents, the scheduler and the text stay in float32.
     """
 
     def __init__(
@@ -45,42 +49,55 @@ class ControlNetGenerator(nn.Module):
         self.base, self.controlnet = base, controlnet
         self.num_steps, self.guidance, self.eta = num_steps, guidance, eta
         self.control_scale, self.sampler = control_scale, sampler
+        self.networks: tuple[nn.Module, ...] = (base.unet, controlnet)
+        self._states: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3HW in [-1, 1] of masks N1HW; sample n draws its noise from ``seeds[n]`` alone."""
-        device = next(self.controlnet.parameters()).device
-        masks, text = masks.to(device), self.base.text_encoder.encode(prompts)
+        weight = next(self.controlnet.parameters())
+        # Without text both passes of the guidance are equal, so one is computed.
         guided = self.guidance != 1 and any(prompts)
-        empty = self.base.text_encoder.encode([""] * len(prompts)) if guided else None
-        latents = self._denoise(self._noise(masks, seeds).to(device), masks, text, empty, seeds)
-        return self.base.codec.decode(latents).clamp(-1, 1)
+        text = self._encode([""] * len(prompts) + prompts if guided else prompts).to(weight.dtype)
+        masks = masks.to(weight)
+        latents = self._noise(masks, seeds).to(weight.device)
+        with constants(self.base.unet, self.controlnet, masks, text):
+            latents = self._denoise(latents, masks, text, seeds)
+        with torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16):
+            return self.base.codec.decode(latents).float().clamp(-1, 1)
+
+    def _encode(self, prompts: list[str]) -> Tensor:
+        """Text states NLD; each prompt is encoded once and alone, so that no other one changes its rounding."""
+        for prompt in prompts:
+            if prompt not in self._states:
+                self._states[prompt] = self.base.text_encoder.encode([prompt])
+        return torch.cat([self._states[prompt] for prompt in prompts])
 
     def _noise(self, masks: Tensor, seeds: list[int]) -> Tensor:
         downscale = self.base.codec.downscale
         height, width = masks.shape[-2] // downscale, masks.shape[-1] // downscale
         return sample_noise((self.base.codec.channels, height, width), seeds)
 
-    def _denoise(self, latents: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None, seeds: list[int]) -> Tensor:
+    def _denoise(self, latents: Tensor, masks: Tensor, text: Tensor, seeds: list[int]) -> Tensor:
         scheduler = SCHEDULERS[self.sampler].from_config(self.base.scheduler.config)
-        scheduler.set_timesteps(self.num_steps, device=latents.device)
+        scheduler.set_timesteps(self.num_steps)
         latents = latents * scheduler.init_noise_sigma
         # eta > 0 draws noise at every step: one generator a sample here too.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
-        for step in scheduler.timesteps:
-            prediction = self._predict(latents, step, masks, text, empty)
+        # The scheduler counts on the host: it would wait for the device at every step.
+        for step, on_device in zip(scheduler.timesteps, scheduler.timesteps.to(latents.device), strict=True):
+            prediction = self._predict(latents, on_device, masks, text)
             latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents
 
-    def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor, empty: Tensor | None) -> Tensor:
-        """Ho & Salimans 2022, equation 6. Without text both passes are equal, so one is computed."""
-        if empty is None:
-            return self._once(latents, step, masks, text)
-        both = self._once(latents.repeat(2, 1, 1, 1), step, masks.repeat(2, 1, 1, 1), torch.cat([empty, text]))
-        unconditional, conditional = both.chunk(2)
+    def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
+        """Ho & Salimans 2022, equation 6, where the text is twice as long as the latents: empty first."""
+        passes = len(text) // len(latents)
+        noisy = latents.to(text.dtype).repeat(passes, 1, 1, 1)
+        residuals = control(self.controlnet, noisy, step, text, masks, self.control_scale)
+        prediction = predict(self.base, noisy, step, text, residuals).float()
+        if passes == 1:
+            return prediction
+        unconditional, conditional = prediction.chunk(2)
         return unconditional + self.guidance * (conditional - unconditional)
-
-    def _once(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
-        residuals = control(self.controlnet, latents, step, text, masks, self.control_scale)
-        return predict(self.base, latents, step, text, residuals)

@@ -1,0 +1,49 @@
+"""What stays the same over the steps of a sampler, computed once: the mask's embedding, the text's keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from diffusers import ControlNetModel
+from torch import Tensor, nn
+
+
+class Constant(nn.Module):
+    """Stands in a layer's place and gives what that layer gave once."""
+
+    output: Tensor
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("output", output, persistent=False)
+
+    def forward(self, _: Any) -> Tensor:
+        """The output, whatever the input."""
+        return self.output
+
+
+@contextmanager
+def constants(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text: Tensor) -> Iterator[None]:
+    """Inside, both networks take masks N1HW and text states MLD as given here; M is a multiple of N.
+
+    Layers are exchanged, not methods or ids: a compiled network is not compiled again for the next batch.
+    """
+    hint = controlnet.controlnet_cond_embedding(masks.expand(-1, 3, -1, -1))
+    layers = [(controlnet, "controlnet_cond_embedding")]
+    layers += [(one, name) for one in (*_attending(unet), *_attending(controlnet)) for name in ("to_k", "to_v")]
+    outputs = [hint.repeat(len(text) // len(masks), 1, 1, 1), *(getattr(*layer)(text) for layer in layers[1:])]
+    originals = [getattr(*layer) for layer in layers]
+    try:
+        for layer, output in zip(layers, outputs, strict=True):
+            setattr(*layer, Constant(output))
+        yield
+    finally:
+        for layer, original in zip(layers, originals, strict=True):
+            setattr(*layer, original)
+
+
+def _attending(network: nn.Module) -> list[nn.Module]:
+    """The attention layers that look at the text."""
+    return [one for one in network.modules() if getattr(one, "is_cross_attention", False)]
