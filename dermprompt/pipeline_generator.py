@@ -53,7 +53,7 @@ class GeneratorPipeline(DataPipeline):
             "seed": config.seed,
         }
         if base is None:
-            recipe = Recipe("train_generator", "pix2pixhd", 1, content, self._training_data())
+            recipe = Recipe("train_generator", "pix2pixhd", 2, content, self._training_data())
             work = "train:train_pix2pixhd"
             return self._train(recipe, work, cost.generator(config), **self._training_paths())
         content |= self._conditioning()
