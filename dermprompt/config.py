@@ -284,6 +284,20 @@ def _check_generator(config: Config) -> None:
         _at_least(f"generator.watch.{name}", getattr(config.generator.watch, name), 1)
     if config.generator.name == "controlnet":
         _check_controlnet(config.generator)
+    else:
+        _check_pix2pixhd(config.generator, config.trainer)
+
+
+def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> None:
+    _at_least("generator.num_scales", generator.num_scales, 1)
+    _at_least("generator.pool_size", generator.pool_size, 0)
+    _one_of("generator.perceptual", generator.perceptual, ("none", "vgg19", "efficientnet_lite0"))
+    weights = generator.perceptual_weights
+    if (generator.perceptual == "vgg19") != (weights is not None):
+        what = f"generator.perceptual={generator.perceptual} with generator.perceptual_weights={weights}"
+        raise ValueError(f"{what}: vgg19 needs the file of torchvision's weights, the others take none")
+    if trainer.get("precision") == "16-mixed":
+        raise ValueError("trainer.precision=16-mixed: pix2pixhd trains in 32-true or bf16-mixed")
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:

@@ -49,6 +49,8 @@ def _check_files(config: Config) -> None:
             raise ValueError(f"{key}={path}: no such folder")
     if generator.name == "controlnet" and generator.base.name != "scratch":
         check_base(resolve_base(generator.base.path))
+    if generator.name == "pix2pixhd" and generator.pool_size and num_processes(config.trainer) > 1:
+        raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
     if generator.name == "pix2pixhd" and generator.perceptual_weights:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():

@@ -56,7 +56,7 @@ class GeneratorPipeline(DataPipeline):
         inputs = (*self._training_data(), self.watch_judge.digest)
         paths = {**self._training_paths(), "judge": self.watch_judge.path}
         if base is None:
-            recipe = Recipe("train_generator", "pix2pixhd", 2, content, inputs)
+            recipe = Recipe("train_generator", "pix2pixhd", 3, content, inputs)
             return self._train(recipe, "train:train_pix2pixhd", cost.generator(config), **paths)
         content |= self._conditioning()
         recipe = Recipe("train_generator", "controlnet", 2, content, (*inputs, base.digest))

@@ -87,7 +87,9 @@ class Pix2PixHD:
     discriminator_channels: int = MISSING
     num_scales: int = MISSING
     feature_weight: float = MISSING
+    perceptual: str = MISSING
     perceptual_weights: str | None = MISSING
+    pool_size: int = MISSING
     learning_rate: float = MISSING
     batch_size: int = MISSING
     max_steps: int = MISSING

@@ -14,9 +14,10 @@ from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.export import save_controlnet, save_pix2pixhd, save_weights
-from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
+from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float
 from dermprompt.pipeline_generator import SAMPLER
@@ -131,7 +132,6 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         "num_downsamplings": settings.num_downsamplings,
         "num_blocks": settings.num_blocks,
     }
-    perceptual = VGGPerceptual(Path(settings.perceptual_weights).expanduser()) if settings.perceptual_weights else None
     generator = GlobalGenerator(**shape)
     module = Pix2PixHD(
         generator,
@@ -140,17 +140,16 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         decay_from_step=settings.decay_from_step,
         max_steps=settings.max_steps,
         feature_weight=settings.feature_weight,
-        perceptual=perceptual,
+        perceptual=build_perceptual(settings.perceptual, settings.perceptual_weights),
+        pool=ImagePool(settings.pool_size, config.seed) if settings.pool_size else None,
     )
     batches = ImageBatches(data, settings.augmentation)
     loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
-    # Each of its two backward passes reaches one of the two networks alone.
-    ddp = {"strategy": "ddp_find_unused_parameters_true"} if rank_and_size()[1] > 1 else {}
     watch = make_watch(config, known, cache, judge, folder)
     fit(
         module,
         loader,
-        trainer_factory(config, folder, "generator", **ddp),
+        trainer_factory(config, folder, "generator"),
         folder,
         config.seed,
         max_steps=settings.max_steps,

@@ -12,11 +12,8 @@ from dermprompt.schema import Config
 from dermprompt.training import MakeTrainer
 
 
-def trainer_factory(config: Config, folder: Path, training: str, **overrides: Any) -> MakeTrainer:
-    """What builds the Trainer of one training; ``training`` names its run in the logger.
-
-    ``overrides`` are settings of the Trainer that this training needs whatever the configuration says.
-    """
+def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
+    """What builds the Trainer of one training; ``training`` names its run in the logger."""
 
     def make(**settings: Any) -> lightning.Trainer:
         node = {
@@ -24,7 +21,6 @@ def trainer_factory(config: Config, folder: Path, training: str, **overrides: An
             "logger": _logger(config, folder, training),
             "default_root_dir": str(folder),
         }
-        node |= overrides
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 

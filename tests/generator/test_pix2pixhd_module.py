@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD, one_hot
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.generator.pix2pixhd.pool import ImagePool
 
 
 class Pairs(Dataset[dict[str, Tensor]]):
@@ -136,6 +137,13 @@ def test_steps_are_batches(tmp_path: Path) -> None:
         assert {int(state["step"]) for state in optimizer.state.values()} == {3}
 
 
+def test_the_discriminator_sees_each_image_once(tmp_path: Path) -> None:
+    module, seen = build(perceptual=Distance()), []
+    module.discriminator.register_forward_hook(lambda _, inputs, __: seen.append(inputs[1]))
+    fit(module, tmp_path, max_steps=1)
+    assert len(seen) == 2
+
+
 def test_learning_rate_falls_to_zero(tmp_path: Path) -> None:
     trainer = fit(build(), tmp_path, max_steps=4)
     assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == [0.0, 0.0]
@@ -162,6 +170,22 @@ def test_a_resumed_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
     trainer = fit(resumed, tmp_path / "resumed", max_steps=4, checkpoint=tmp_path / "half" / "step=2.ckpt")
     assert trainer.global_step == 4
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_a_pool_goes_on_where_it_was(tmp_path: Path) -> None:
+    def pooled() -> Pix2PixHD:
+        return build(pool=ImagePool(3, seed=0), max_steps=8)
+
+    whole, half, resumed, without = pooled(), pooled(), pooled(), build(max_steps=8)
+    fit(whole, tmp_path / "whole", max_steps=8)
+    fit(half, tmp_path / "half", max_steps=4)
+    fit(resumed, tmp_path / "resumed", max_steps=8, checkpoint=tmp_path / "half" / "step=4.ckpt")
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(resumed.pool.pairs, whole.pool.pairs, rtol=0, atol=0)
+    fit(without, tmp_path / "without", max_steps=8)
+    assert not torch.equal(
+        without.discriminator.scales[0].layers[0][0].weight, whole.discriminator.scales[0].layers[0][0].weight
+    )
 
 
 def test_a_checkpoint_without_a_weight_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from dermprompt.generator.pix2pixhd.losses import adversarial_loss, feature_matching_loss
+from dermprompt.generator.pix2pixhd.losses import Features, adversarial_loss, feature_matching_loss
+from dermprompt.generator.pix2pixhd.pool import ImagePool
 
 PERCEPTUAL = "perceptual."
 
@@ -22,8 +23,7 @@ class Pix2PixHD(LightningModule):
     ``generator/train/`` ``gan``, ``feature``, ``perceptual`` (if there is one) and ``discriminator``.
 
     ``global_step``, ``max_steps`` and the trainer's ``max_steps`` all count batches: only the generator's
-    steps are counted. On several devices the strategy must be ``ddp_find_unused_parameters_true``, for
-    each of the two backward passes reaches one network alone.
+    steps are counted.
 
     Args:
         generator: one-hot labels N2HW (background, lesion) in, images N3HW in [-1, 1] out.
@@ -31,6 +31,7 @@ class Pix2PixHD(LightningModule):
         learning_rate: of both Adams, constant to ``decay_from_step``, then linear to zero at ``max_steps``.
         feature_weight: λ of feature matching, and of the perceptual loss as in the authors' release.
         perceptual: distance of two batches of images, not trained and not in the checkpoints.
+        pool: earlier images for the discriminator's training; it goes into the checkpoints.
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class Pix2PixHD(LightningModule):
         learning_rate: float = 2e-4,
         feature_weight: float = 10.0,
         perceptual: nn.Module | None = None,
+        pool: ImagePool | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.generator, self.discriminator, self.perceptual = generator, discriminator, perceptual
+        self.generator, self.discriminator, self.perceptual, self.pool = generator, discriminator, perceptual, pool
         self.decay_from_step, self.max_steps = decay_from_step, max_steps
         self.learning_rate, self.feature_weight = learning_rate, feature_weight
 
@@ -62,52 +64,59 @@ class Pix2PixHD(LightningModule):
         return self.generator
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Step the generator, then the discriminator on the same images, then the learning rates."""
+        """Step both networks, then the learning rates; each learns from the other as it was before the step.
+
+        The image stands between two graphs: what the generator's losses want of it is asked first, and one backward
+        pass then serves both networks. So the discriminator sees each image once, where the authors' release has it
+        see the fake one twice and works out gradients of its weights that are thrown away.
+        """
         labels, real = one_hot(batch["masks"]), batch["images"]
-        fake = self._step_generator(labels, real)
-        self._step_discriminator(labels, real, fake)
+        fake = self.generator(labels)
+        image = fake.detach().requires_grad_()
+        losses, wanted = self._ask_perceptual(image, real)
+        on_fake, on_real = self.discriminator(labels, image), self.discriminator(labels, real)
+        judged = self._judge(on_fake, on_real)
+        wanted += _gradient(judged, image, retain_graph=True)
+        on_fake = self._from_pool(labels, image.detach(), on_fake)
+        discriminator = (adversarial_loss(on_fake, target=0) + adversarial_loss(on_real, target=1)) / 2
+        self._step((fake * wanted).sum() + discriminator)
+        losses |= judged | {"discriminator": discriminator}
+        self.log_dict({f"generator/train/{name}": loss.detach() for name, loss in losses.items()})
+
+    def _ask_perceptual(self, image: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The perceptual loss by its name, and its gradient at the image; its graph ends here."""
+        if self.perceptual is None:
+            return {}, torch.zeros_like(image)
+        losses = {"perceptual": self.feature_weight * self.perceptual(image, real)}
+        return losses, _gradient(losses, image)
+
+    def _judge(self, on_fake: Features, on_real: Features) -> dict[str, Tensor]:
+        """What the discriminator's features are to the generator, weighted (equation 5)."""
+        return {
+            "gan": adversarial_loss(on_fake, target=1),
+            "feature": self.feature_weight * feature_matching_loss(on_fake, on_real),
+        }
+
+    def _from_pool(self, labels: Tensor, image: Tensor, on_fake: Features) -> Features:
+        """The features by which the discriminator is trained: of these images, or of the pool's."""
+        if self.pool is None:
+            return on_fake
+        pairs = self.pool.exchange(torch.cat([labels, image], dim=1), self.global_step)
+        return self.discriminator(*pairs.split([labels.shape[1], image.shape[1]], dim=1))
+
+    def _step(self, loss: Tensor) -> None:
+        generator, discriminator = self._optimizers()
+        for optimizer in (generator, discriminator):
+            optimizer.zero_grad()
+        self.manual_backward(loss, inputs=[*_trained(self.generator), *_trained(self.discriminator)])
+        generator.step()
+        # What optimizer.step() does but for its count of steps.
+        self.trainer.strategy.optimizer_step(discriminator.optimizer, lambda: None)
         schedules = self.lr_schedulers()
         assert isinstance(schedules, list)
         for schedule in schedules:
             assert isinstance(schedule, LambdaLR)
             schedule.step()
-
-    def _step_generator(self, labels: Tensor, real: Tensor) -> Tensor:
-        """Give the images that the generator made, before the step, without their graph."""
-        optimizer = self._optimizers()[0]
-        with optimizer.toggle_model():
-            fake = self.generator(labels)
-            losses = self._generator_losses(labels, real, fake)
-            optimizer.zero_grad()
-            self.manual_backward(torch.stack(list(losses.values())).sum())
-            optimizer.step()
-        self.log_dict({f"generator/train/{name}": loss.detach() for name, loss in losses.items()})
-        return fake.detach()
-
-    def _generator_losses(self, labels: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Weighted: the generator's objective is their sum (equation 5)."""
-        features = self.discriminator(labels, fake)
-        with torch.no_grad():
-            goal = self.discriminator(labels, real)
-        losses = {
-            "gan": adversarial_loss(features, target=1),
-            "feature": self.feature_weight * feature_matching_loss(features, goal),
-        }
-        if self.perceptual is not None:
-            losses["perceptual"] = self.feature_weight * self.perceptual(fake, real)
-        return losses
-
-    def _step_discriminator(self, labels: Tensor, real: Tensor, fake: Tensor) -> None:
-        optimizer = self._optimizers()[1]
-        with optimizer.toggle_model():
-            fake_loss = adversarial_loss(self.discriminator(labels, fake), target=0)
-            real_loss = adversarial_loss(self.discriminator(labels, real), target=1)
-            loss = (fake_loss + real_loss) / 2
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            # What optimizer.step() does, gradient scaling included, but for its count of steps.
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-        self.log("generator/train/discriminator", loss.detach())
 
     def _optimizers(self) -> list[LightningOptimizer]:
         optimizers = self.optimizers()
@@ -118,7 +127,8 @@ class Pix2PixHD(LightningModule):
         """Adam with β = (0.5, 0.999) for each network, and their schedules."""
         networks = (self.generator, self.discriminator)
         optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.5, 0.999)) for network in networks
+            torch.optim.Adam(_trained(network), lr=self.learning_rate, betas=(0.5, 0.999), fused=True)
+            for network in networks
         ]
         return optimizers, [LambdaLR(optimizer, self._learning_rate_factor) for optimizer in optimizers]
 
@@ -126,13 +136,26 @@ class Pix2PixHD(LightningModule):
         return min(1.0, (self.max_steps - step) / max(1, self.max_steps - self.decay_from_step))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the perceptual network out: it has a file of its own."""
+        """Leave the perceptual network out: it has a file of its own. Put the pool's images in."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(PERCEPTUAL)}
+        if self.pool is not None:
+            checkpoint["pool"] = self.pool.pairs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the perceptual network's own weights where strict loading wants them."""
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(PERCEPTUAL)}
+        if self.pool is not None:
+            self.pool.pairs = [pair.to(self.device) for pair in checkpoint["pool"]]
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    return [weight for weight in network.parameters() if weight.requires_grad]
+
+
+def _gradient(losses: dict[str, Tensor], image: Tensor, retain_graph: bool = False) -> Tensor:
+    (gradient,) = torch.autograd.grad(torch.stack(list(losses.values())).sum(), image, retain_graph=retain_graph)
+    return gradient
 
 
 def one_hot(masks: Tensor) -> Tensor:

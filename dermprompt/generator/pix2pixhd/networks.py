@@ -121,6 +121,10 @@ class MultiscaleDiscriminator(nn.Module):
 
 
 def _normalised(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, nn.Module]:
+    # The norm takes away what this bias adds: its gradient is zero but for rounding, which Adam would turn into steps
+    # of full size. It stands in the files, as in the authors' release, and is not trained.
+    assert conv.bias is not None
+    conv.bias.requires_grad_(False)
     return conv, nn.InstanceNorm2d(conv.out_channels)
 
 

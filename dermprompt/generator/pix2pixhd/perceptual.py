@@ -1,0 +1,107 @@
+"""Perceptual losses: the distance of two batches of images in the features of a pretrained network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import vgg19
+
+from dermprompt.pretrained import PACKAGED, packaged_weights
+
+# What ``generator.perceptual`` may be.
+PERCEPTUAL_NETWORKS = ("none", "vgg19", "efficientnet_lite0")
+
+# Places of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 in VGG-19.
+VGG_PLACES = (1, 6, 11, 20, 29)
+# From the shallowest to the deepest features, as in the authors' release.
+WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
+
+
+class Perceptual(nn.Module):
+    """Weighted mean absolute distance of features at five depths (Johnson et al. 2016); nothing in it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eval()
+
+    def train(self, mode: bool = True) -> Perceptual:
+        """Stay as in evaluation: the statistics of batch normalisation are part of the weights."""
+        return super().train(False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Features of images N3HW in [-1, 1], the shallowest first."""
+        raise NotImplementedError
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """Give the distance of fake to real images, N3HW in [-1, 1]; gradients reach the fake ones alone."""
+        with torch.no_grad():
+            goal = self.features(real)
+        pairs = zip(WEIGHTS, self.features(fake), goal, strict=True)
+        return torch.stack([weight * F.l1_loss(ours, theirs) for weight, ours, theirs in pairs]).sum()
+
+
+class VGG19Perceptual(Perceptual):
+    """The authors' loss: VGG-19 sees the images as they are, in [-1, 1], without ImageNet's normalisation.
+
+    Args:
+        weights: a file with the state dict of VGG-19 in torchvision's format (keys ``features.*``).
+
+    Raises:
+        ValueError: the file lacks a weight of VGG-19.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        # On the meta device nothing is allocated, the 123 million weights of the classifier least of all.
+        with torch.device("meta"):
+            self.layers = vgg19(weights=None).features[: max(VGG_PLACES) + 1]
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        missing = [key for key in self.layers.state_dict() if f"features.{key}" not in state]
+        if missing:
+            raise ValueError(f"{weights}: features.{missing[0]} is missing; wanted is torchvision's vgg19")
+        self.layers.load_state_dict({k: state[f"features.{k}"] for k in self.layers.state_dict()}, assign=True)
+        self.requires_grad_(False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Features of relu1_1 to relu5_1."""
+        found = []
+        for place, layer in enumerate(self.layers):
+            images = layer(images)
+            if place in VGG_PLACES:
+                found.append(images)
+        return found
+
+
+class EfficientNetPerceptual(Perceptual):
+    """The same distance in EfficientNet-Lite0 (Liu 2020), whose weights come in a package: where VGG-19's are not had.
+
+    It was trained on images in [-1, 1]. Its features are the last ones at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size, at
+    each place divided by their root mean square over channels (Zhang et al. 2018): as they are, they are of size 5, and
+    the loss would outweigh the others ten times.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = timm.create_model(PACKAGED, features_only=True)
+        stored = packaged_weights()
+        self.network.load_state_dict({name: stored[name] for name in self.network.state_dict()})
+        self.requires_grad_(False).eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Features at five depths."""
+        return [F.normalize(found, dim=1) * found.shape[1] ** 0.5 for found in self.network(images)]
+
+
+def build_perceptual(name: str, weights: str | None) -> Perceptual | None:
+    """The network of ``generator.perceptual``; ``weights`` is VGG-19's file."""
+    if name == "none":
+        return None
+    if name == "efficientnet_lite0":
+        return EfficientNetPerceptual()
+    assert name == "vgg19", name
+    assert weights is not None
+    return VGG19Perceptual(Path(weights).expanduser())
