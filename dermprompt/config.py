@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from dermprompt import schema
+from dermprompt.config_codec import check_codec
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config
 
@@ -88,7 +89,7 @@ def thaw(path: Path) -> Config:
     raw = cast(DictConfig, OmegaConf.load(path))
     node = OmegaConf.structured(Config)
     for group, kinds in schema.KINDS.items():
-        parent, _, key = group.rpartition("/")
+        parent, _, key = group.replace("/", ".").rpartition(".")
         holder = OmegaConf.select(raw, parent) if parent else raw
         if holder is not None and key in holder:
             holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
@@ -251,11 +252,13 @@ def _check_generator(config: Config) -> None:
                 f"synthesis.count={config.synthesis.count} with generator=none: nothing was trained that could "
                 "draw samples; allowed: synthesis.count=0, or generator=controlnet|pix2pixhd"
             )
-        if config.stage in ("train_base", "train_generator", "synthesize"):
+        if config.stage in ("train_codec", "train_base", "train_generator", "synthesize"):
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
         return
-    if config.generator.name != "controlnet" and config.stage == "train_base":
-        raise ValueError(f"stage=train_base with generator={config.generator.name}: only controlnet stands on a base")
+    if config.generator.name != "controlnet" and config.stage in ("train_codec", "train_base"):
+        raise ValueError(
+            f"stage={config.stage} with generator={config.generator.name}: only controlnet stands on a base"
+        )
     if config.generator.name in ("warp", "folder"):
         if config.stage == "train_generator":
             raise ValueError(f"stage=train_generator with generator={config.generator.name}: there is nothing to train")
@@ -267,6 +270,7 @@ def _check_generator(config: Config) -> None:
         _at_least(f"generator.{name}", getattr(config.generator, name), 1)
     if config.generator.name == "controlnet":
         _check_controlnet(config.generator)
+        check_codec(config)
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:

@@ -45,6 +45,15 @@ def masks(number: int) -> float:
     return number / 40
 
 
+def codec(config: Config) -> float:
+    """Seconds to fit or train a codec."""
+    settings = config.generator.base.codec
+    if settings.name != "vae":
+        return 10.0
+    images = settings.max_steps * settings.batch_size
+    return _seconds(images * _at(_VAE, config.image_size) * (settings.width / 64) ** 2, config)
+
+
 def base(config: Config) -> float:
     """Seconds to train a scratch base."""
     settings = config.generator.base

@@ -49,6 +49,10 @@ def _check_files(config: Config) -> None:
             raise ValueError(f"{key}={path}: no such folder")
     if generator.name == "controlnet" and generator.base.name != "scratch":
         check_base(resolve_base(generator.base.path))
+    if generator.name == "controlnet" and generator.base.name == "scratch" and generator.base.codec.name == "tiny":
+        from dermprompt.generator.tiny import read_tiny
+
+        read_tiny(generator.base.codec.path)
     if generator.name == "pix2pixhd" and generator.perceptual_weights:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():
@@ -66,6 +70,8 @@ def _check_batches(config: Config) -> None:
         sizes["generator.batch_size"] = generator.batch_size
     if generator.name == "controlnet" and generator.base.name == "scratch":
         sizes["generator.base.batch_size"] = generator.base.batch_size
+        if generator.base.codec.name == "vae":
+            sizes["generator.base.codec.batch_size"] = generator.base.codec.batch_size
     for key, size in sizes.items():
         if size % devices:
             raise ValueError(f"{key}={size}: a multiple of the {devices} devices, which share a batch")
@@ -91,6 +97,7 @@ def _run_stage(pipeline: Pipeline) -> None:
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
+        "train_codec": lambda: pipeline.codec,
         "train_base": lambda: pipeline.base,
         "train_generator": lambda: pipeline.generator,
         "draw_masks": lambda: pipeline.masks,

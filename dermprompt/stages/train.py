@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
-from dermprompt.generator.codec import PCACodec
+from dermprompt.generator.codec import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet
 from dermprompt.generator.export import save_pix2pixhd, save_weights
@@ -18,7 +18,6 @@ from dermprompt.generator.pix2pixhd.losses import VGGPerceptual
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.launch import is_first_rank, rank_and_size
-from dermprompt.lesion import images_to_float
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
@@ -27,7 +26,7 @@ from dermprompt.stages.parts import load_known_part, load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.trained import build_network, open_base, through_codec
 from dermprompt.stages.trainer import trainer_factory
-from dermprompt.training import fit
+from dermprompt.training import choose_device, fit
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -46,13 +45,12 @@ def _denoising(config: Config, settings: Any) -> dict[str, Any]:
     return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
 
-def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
-    """Train the scratch base and save it in diffusers' format."""
+def train_base(config: Config, known: Path, cache: Path, codec: Path, folder: Path) -> None:
+    """Train the scratch base on its codec's latents and save it in diffusers' format."""
     settings, data = config.generator.base, training_images(config, known, cache)
     torch.manual_seed(config.seed)
-    codec = PCACodec.fit(images_to_float(data.images), channels=settings.latent_channels)
     base = build_scratch(
-        codec,
+        load_codec(codec),
         config.image_size,
         tuple(settings.channels),
         settings.layers_per_block,
@@ -60,8 +58,8 @@ def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
         settings.text_layers,
         settings.context_length,
         settings.prediction,
-    )
-    latents = encode_latents(codec, data, settings.augmentation)
+    ).to(choose_device(config.trainer))
+    latents = encode_latents(base.codec, data, settings.augmentation)
     module = BaseModule(
         base,
         latents.prompts,
