@@ -19,7 +19,8 @@ from torch import Tensor
 from dermprompt.generator.codec import Codec, PCACodec
 from dermprompt.generator.tiny import read_tiny
 
-PATCHES = {4: (4, 8, 12, 16), 8: (4, 8, 16, 32, 64), 16: (16, 32, 64, 128)}
+PATCHES = {4: (4, 8, 12, 16), 8: (4, 8, 12, 16, 24, 32, 48), 16: (32, 64, 128)}
+UNSEEN_FROM = 2000
 
 
 def load(files: list[Path], size: int) -> Tensor:
@@ -49,8 +50,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     files = sorted((options.root / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))
-    chosen = [files[i] for i in np.random.default_rng(0).permutation(len(files))[: options.fit + options.images]]
-    fitted, unseen = load(chosen[: options.fit], options.size), load(chosen[options.fit :], options.size)
+    order = np.random.default_rng(0).permutation(len(files))
+    parts = order[: options.fit], order[UNSEEN_FROM : UNSEEN_FROM + options.images]
+    fitted, unseen = (load([files[i] for i in part], options.size) for part in parts)
     print(f"mean image: {psnr(unseen, fitted.mean(0)):.2f} dB")
     for patch, numbers in PATCHES.items():
         for channels in numbers:

@@ -20,7 +20,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dermprompt import config as configuration
-from dermprompt.config_codec import downscale_of
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, control, predict
 from dermprompt.generator.controlnet.module import build_controlnet
@@ -55,7 +54,7 @@ def say(name: str, network: nn.Module, train: float, settings: Any) -> None:
 def count_base(config: Any) -> LatentDiffusion:
     """The scratch base on no device."""
     base = config.generator.base
-    codec = PCACodec(downscale_of(base.codec), getattr(base.codec, "channels", TINY_CHANNELS))
+    codec = PCACodec(base.codec.downscale, getattr(base.codec, "channels", TINY_CHANNELS))
     shape = (base.layers_per_block, base.text_width, base.text_layers, base.context_length, base.prediction)
     return build_scratch(codec, config.image_size, tuple(base.channels), *shape)
 
@@ -73,7 +72,7 @@ def main() -> None:
         step = tflop(lambda: vae.decode(vae.encode(torch.zeros(image)).latent_dist.mean).sample.sum().backward())
         say("codec", vae, step, codec)
     base = count_base(config)
-    side, width = size // downscale_of(settings.base.codec), settings.base.text_width
+    side, width = size // settings.base.codec.downscale, settings.base.text_width
     noisy, time = torch.zeros(1, base.codec.channels, side, side), torch.zeros(1)
     text, mask = torch.zeros(1, settings.base.context_length, width), torch.zeros(1, 1, size, size)
     step = tflop(lambda: predict(base, noisy, time, text).sum().backward())

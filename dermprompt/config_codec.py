@@ -6,8 +6,6 @@ from dermprompt.schema import Config
 from dermprompt.schema_generator import PCACodec, TinyCodec, VAECodec
 
 DOWNSCALES = (2, 4, 8, 16)
-# That of the tiny autoencoders' format.
-TINY_DOWNSCALE = 8
 
 
 def check_codec(config: Config) -> None:
@@ -25,17 +23,12 @@ def check_codec(config: Config) -> None:
         _check_latents(base.codec)
     if isinstance(base.codec, VAECodec):
         _check_vae(base.codec)
-    step = downscale_of(base.codec) * 2 ** (len(base.channels) - 1)
+    step = base.codec.downscale * 2 ** (len(base.channels) - 1)
     if config.image_size % step:
         raise ValueError(
             f"image_size={config.image_size}: a multiple of {step} pixels, for the codec divides it by "
-            f"{downscale_of(base.codec)} and the {len(base.channels)} levels of generator.base.channels halve that"
+            f"{base.codec.downscale} and the {len(base.channels)} levels of generator.base.channels halve that"
         )
-
-
-def downscale_of(codec: PCACodec | VAECodec | TinyCodec) -> int:
-    """How many pixels a side of the image has for one of the latents."""
-    return TINY_DOWNSCALE if isinstance(codec, TinyCodec) else codec.downscale
 
 
 def _check_latents(codec: PCACodec | VAECodec) -> None:

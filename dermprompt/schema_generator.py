@@ -50,6 +50,11 @@ class TinyCodec:
     name: str = MISSING
     path: str = MISSING
 
+    @property
+    def downscale(self) -> int:
+        """The format's own: no setting."""
+        return 8
+
 
 @dataclass
 class ScratchBase:

@@ -17,6 +17,7 @@ POOL_WIDTH, POOL_GROUPS = 256, 4
 # The format halves three times, whatever its weights.
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
+FILE = "codec.safetensors"
 
 Weights = dict[str, Tensor]
 
@@ -96,7 +97,7 @@ class TinyCodec(nn.Module):
         Raises:
             ValueError: the keys or shapes are of another network.
         """
-        channels = next((len(bias) for key, bias in reversed(encoder.items()) if key.endswith(".bias")), 0)
+        channels = len(encoder.get("14.bias", [0]))  # the encoder's last layer
         networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
         for part, network, weights in zip(PARTS, networks, (encoder, decoder), strict=True):
             _fill(part, network, weights)
@@ -134,9 +135,6 @@ class TinyCodec(nn.Module):
         save_file({key: value.contiguous().cpu() for key, value in self.state_dict().items()}, folder / FILE)
 
 
-FILE = "codec.safetensors"
-
-
 def _as_map(values: Tensor) -> Tensor:
     return values.view(1, -1, 1, 1)
 
@@ -150,7 +148,7 @@ def _fill(part: str, network: nn.Sequential, weights: Weights) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
+        first = str(error).splitlines()[1].strip()[:80]
         raise ValueError(f"the {part} is not that of a tiny autoencoder: {first}") from None
 
 
