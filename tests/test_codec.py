@@ -55,7 +55,7 @@ def test_a_configuration_comes_back_from_its_file(codec: str, tmp_path: Path) ->
 
 def test_a_base_on_an_autoencoder_trained_here_draws(tmp_path: Path) -> None:
     run(tmp_path, *miniature("controlnet", *VAE, "stage=synthesize", "synthesis.count=4"))
-    made(tmp_path, "vae", "config.json")
+    made(tmp_path, "vae", "diffusion_pytorch_model.safetensors")
 
 
 def test_a_base_on_a_pretrained_tiny_autoencoder_draws(tmp_path: Path, tiny_autoencoder: Path) -> None:

@@ -178,7 +178,7 @@ def read_tiny(path: str) -> TinyCodec:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
         return TinyCodec.from_weights(*(_read(files[0]) for files in found.values()))
-    except (ValueError, pickle.UnpicklingError) as error:
+    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{key}: {str(error).splitlines()[0]}; {expected}") from None
 
 
