@@ -16,7 +16,8 @@ GPU_TFLOPS = 60.0
 
 # TFLOP of a training step for one image, at a size in pixels.
 _CONTROLNET_SD = (2.265, 512)
-_CONTROLNET_SCRATCH = (0.001, 64)
+_CONTROLNET_SCRATCH = (0.001, 64)  # with latents of a quarter of the size
+_VAE = (0.43, 256)
 _PIX2PIXHD = (2.19, 512)
 _UNET = (0.289, 256)
 _DCSAUNET = (0.1, 256)
@@ -45,15 +46,26 @@ def masks(number: int) -> float:
     return number / 40
 
 
+def codec(config: Config) -> float:
+    """Seconds to fit or train a codec."""
+    settings = config.generator.base.codec
+    if settings.name != "vae":
+        return 10.0
+    images = settings.max_steps * settings.batch_size
+    return _seconds(images * _at(_VAE, config.image_size) * (settings.width / 64) ** 2, config)
+
+
 def base(config: Config) -> float:
     """Seconds to train a scratch base."""
     settings = config.generator.base
-    images = settings.max_steps * settings.batch_size
-    return _seconds(images * _at(_CONTROLNET_SCRATCH, config.image_size) * _width(settings.channels), config)
+    return _seconds(settings.max_steps * settings.batch_size * _scratch(_CONTROLNET_SCRATCH, config), config)
 
 
-def _width(channels: list[int]) -> float:
-    return (sum(channels) / len(channels) / 107) ** 2
+def _scratch(flops: tuple[float, int], config: Config) -> float:
+    """Of a scratch base, by the area of its latents and its width."""
+    base = config.generator.base
+    width = sum(base.channels) / len(base.channels) / 107
+    return _at(flops, 4 * config.image_size // base.codec.downscale) * width**2 * base.layers_per_block
 
 
 def generator(config: Config) -> float:
@@ -63,7 +75,7 @@ def generator(config: Config) -> float:
     if settings.name == "pix2pixhd":
         return _seconds(images * _at(_PIX2PIXHD, size) * (settings.base_channels / 64) ** 2, config)
     if settings.base.name == "scratch":
-        return _seconds(images * _at(_CONTROLNET_SCRATCH, size) * _width(settings.base.channels), config)
+        return _seconds(images * _scratch(_CONTROLNET_SCRATCH, config), config)
     return _seconds(images * _at(_CONTROLNET_SD, size), config)
 
 
@@ -75,8 +87,9 @@ def batch(config: Config) -> float:
     if settings.name != "controlnet":
         return number / 100
     passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
-    one = _DENOISE_SCRATCH if settings.base.name == "scratch" else _DENOISE_SD
-    return _seconds(number * passes * _at(one, size), config)
+    scratch = settings.base.name == "scratch"
+    one = _scratch(_DENOISE_SCRATCH, config) if scratch else _at(_DENOISE_SD, size)
+    return _seconds(number * passes * one, config)
 
 
 def segmenter(config: Config, settings: Segmenter, count: int) -> float:

@@ -51,6 +51,10 @@ def _check_files(config: Config) -> None:
         check_base(resolve_base(generator.base.path))
     if generator.name == "pix2pixhd" and generator.pool_size and num_processes(config.trainer) > 1:
         raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
+    if generator.name == "controlnet" and generator.base.name == "scratch" and generator.base.codec.name == "tiny":
+        from dermprompt.generator.tiny import read_tiny
+
+        read_tiny(generator.base.codec.path)
     if generator.name == "pix2pixhd" and generator.perceptual_weights:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():
@@ -68,6 +72,8 @@ def _check_batches(config: Config) -> None:
         sizes["generator.batch_size"] = generator.batch_size
     if generator.name == "controlnet" and generator.base.name == "scratch":
         sizes["generator.base.batch_size"] = generator.base.batch_size
+        if generator.base.codec.name == "vae":
+            sizes["generator.base.codec.batch_size"] = generator.base.codec.batch_size
     for key, size in sizes.items():
         if size % devices:
             raise ValueError(f"{key}={size}: a multiple of the {devices} devices, which share a batch")
@@ -93,6 +99,7 @@ def _run_stage(pipeline: Pipeline) -> None:
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
+        "train_codec": lambda: pipeline.codec,
         "train_base": lambda: pipeline.base,
         "train_generator": lambda: pipeline.generator,
         "draw_masks": lambda: pipeline.masks,

@@ -32,9 +32,26 @@ class GeneratorPipeline(DataPipeline):
         settings = config.generator.base
         if settings.name != "scratch":
             return self._pretrained_base()
-        content = {"base": plain(settings), "held_out": config.generator.watch.num_images, **self._conditioning()}
-        recipe = Recipe("train_base", settings.name, 2, content, self._training_data())
-        return self._train(recipe, "train:train_base", cost.base(config), **self._training_paths())
+        own = {key: value for key, value in plain(settings).items() if key != "codec"}
+        content = {"base": own, "held_out": config.generator.watch.num_images, **self._conditioning()}
+        recipe = Recipe("train_base", settings.name, 2, content, (*self._training_data(), self.codec.digest))
+        paths = {**self._training_paths(), "codec": self.codec.path}
+        return self._train(recipe, "train:train_base", cost.base(config), **paths)
+
+    @cached_property
+    def codec(self) -> Artifact:
+        """The latent space of a scratch base."""
+        settings = self.config.generator.base.codec
+        content: dict[str, Any] = {"codec": plain(settings)}
+        if settings.name == "vae":
+            content |= {"seed": self.config.seed, "held_out": self.config.generator.watch.num_images}
+            recipe = Recipe("train_codec", "vae", 1, content, self._training_data())
+            return self._train(recipe, "codec:train_vae", cost.codec(self.config), **self._training_paths())
+        if settings.name == "tiny":
+            content["stamps"] = stamps(settings.path)
+        recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
+        work = {"pca": "codec:fit_pca", "tiny": "codec:import_tiny"}[settings.name]
+        return self._make(recipe, work, cost.codec(self.config), **self._training_paths())
 
     def _pretrained_base(self) -> Artifact:
         """Stable Diffusion is used where it is; its settings stand for its content."""

@@ -14,9 +14,12 @@ from dermprompt.schema_generator import (
     ControlNet,
     FolderSamples,
     NoGenerator,
+    PCACodec,
     Pix2PixHD,
     PretrainedBase,
     ScratchBase,
+    TinyCodec,
+    VAECodec,
     Warp,
 )
 
@@ -24,6 +27,7 @@ STAGES = (
     "plan",
     "prepare",
     "find_duplicates",
+    "train_codec",
     "train_base",
     "train_generator",
     "draw_masks",
@@ -268,4 +272,5 @@ KINDS: dict[str, dict[str, type]] = {
         "none": NoGenerator,
     },
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
+    "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
 }

@@ -19,16 +19,54 @@ class PretrainedBase:
 
 
 @dataclass
+class PCACodec:
+    """Latents that are principal components of patches of ``downscale`` pixels."""
+
+    name: str = MISSING
+    downscale: int = MISSING
+    channels: int = MISSING
+
+
+@dataclass
+class VAECodec:
+    """Latents of an AutoencoderKL that is trained on G."""
+
+    name: str = MISSING
+    downscale: int = MISSING
+    channels: int = MISSING
+    width: int = MISSING
+    layers_per_block: int = MISSING
+    kl_weight: float = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class TinyCodec:
+    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
+
+    name: str = MISSING
+    path: str = MISSING
+
+    @property
+    def downscale(self) -> int:
+        """The format's own: no setting."""
+        return 8
+
+
+@dataclass
 class ScratchBase:
     """A small latent diffusion model trained on G."""
 
     name: str = MISSING
+    codec: Any = MISSING
     channels: list[int] = MISSING
     layers_per_block: int = MISSING
     text_width: int = MISSING
     text_layers: int = MISSING
     context_length: int = MISSING
-    latent_channels: int = MISSING
     prediction: str = MISSING
     learning_rate: float = MISSING
     warmup_steps: int = MISSING

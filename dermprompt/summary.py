@@ -198,6 +198,8 @@ def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ..
 def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
     trained = {}
     if pipeline.base is not None:
+        if pipeline.config.generator.base.name == "scratch":
+            trained["codec"] = pipeline.codec.path
         trained["base"] = pipeline.base.path
     if pipeline.config.generator.name in ("controlnet", "pix2pixhd"):
         trained[str(_name(pipeline))] = pipeline.generator.path

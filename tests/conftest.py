@@ -113,6 +113,22 @@ def _scheduler() -> Any:
     )
 
 
+@pytest.fixture(scope="session")
+def tiny_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a tiny autoencoder with 8 channels, in half precision, in taef2's two files."""
+    import torch
+
+    from dermprompt.generator.tiny import build_decoder, build_encoder
+
+    folder = tmp_path_factory.mktemp("tiny_autoencoder")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder, decoder = build_encoder(8, frozenset({11, 12, 13})), build_decoder(8, frozenset({3, 4, 5}))
+    for part, network in (("encoder", encoder), ("decoder", decoder)):
+        torch.save({key: value.half() for key, value in network.state_dict().items()}, folder / f"some_{part}.pth")
+    return folder
+
+
 @pytest.fixture
 def make_scratch_base() -> Callable[..., LatentDiffusion]:
     """Builds a tiny untrained base on principal components, for images of 16×16 pixels."""

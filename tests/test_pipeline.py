@@ -42,6 +42,7 @@ def plan(folder: Path, *overrides: str) -> dict[str, str]:
         ("masks.jitter=0.2", {"masks", "samples", "S + N"}),
         ("generator.learning_rate=1e-3", {"generator", "samples", "S + N"}),
         ("generator.base.learning_rate=1e-3", {"base", "generator", "samples", "S + N"}),
+        ("generator.base.codec.channels=8", {"base", "generator", "samples", "S + N"}),
         ("segmenter.learning_rate=1e-2", {"S only", "S + N"}),
         ("trainer.precision=bf16-mixed", {"base", "generator", "samples", "S only", "S + N"}),
         ("seed=1", {"base", "generator", "masks", "samples", "S only", "S + N"}),
@@ -51,6 +52,23 @@ def plan(folder: Path, *overrides: str) -> dict[str, str]:
 def test_a_setting_changes_what_it_determines(tmp_path, override, changed):
     before, after = plan(tmp_path), plan(tmp_path, override)
     assert {name for name in before if before[name].split("-")[-1] != after[name].split("-")[-1]} == changed
+
+
+def test_a_codec_is_shared_by_seeds_and_bases_and_its_weights_are_its_content(tmp_path):
+    def codec(*overrides: str) -> str:
+        config = compose(*miniature("controlnet", *overrides))
+        return Pipeline(config, PlanningStore(tmp_path)).codec.digest
+
+    assert codec() == codec("seed=1", "generator.base.max_steps=9", "trainer.precision=bf16-mixed")
+    assert codec() != codec("image_size=128")
+    vae = "generator/base/codec=vae"
+    assert len({codec(vae), codec(vae, "seed=1"), codec(vae, "trainer.precision=bf16-mixed")}) == 3
+    weights, digests = tmp_path / "tiny" / "x_encoder.pth", set()
+    weights.parent.mkdir()
+    for content in ("one", "other"):
+        weights.write_text(content)
+        digests.add(codec("generator/base/codec=tiny", f"generator.base.codec.path={weights.parent}"))
+    assert len(digests) == 2
 
 
 def test_a_base_that_changes_in_its_folder_is_another(tmp_path):

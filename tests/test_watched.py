@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dermprompt.stages.train import training_images
-from dermprompt.stages.watch import watched_rows
+from dermprompt.stages.seen import training_images, watched_rows
 from tests.miniature import compose, miniature, run
 
 

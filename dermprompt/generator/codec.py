@@ -1,4 +1,4 @@
-"""Latent spaces: images to latents and back, one interface for PCA and for Stable Diffusion's VAE."""
+"""Latent spaces: images to latents and back, one interface for PCA, an AutoencoderKL and a tiny autoencoder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dermprompt.generator.tiny import load_tiny
 
 
 class Codec(Protocol):
@@ -91,7 +93,7 @@ class PCACodec(nn.Module):
 
 
 class VAECodec(nn.Module):
-    """The autoencoder of Stable Diffusion (diffusers' AutoencoderKL), scaled to about unit variance."""
+    """diffusers' AutoencoderKL, Stable Diffusion's or one trained here, scaled to about unit variance."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
@@ -121,4 +123,6 @@ def load_codec(folder: Path) -> Codec:
         codec = PCACodec(settings["patch"], settings["channels"])
         codec.load_state_dict(load_file(folder / "codec.safetensors"))
         return codec
+    if settings.get("codec") == "tiny":
+        return load_tiny(folder)
     return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)))

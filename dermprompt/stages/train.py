@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dermprompt.generator.batches import ImageBatches, TrainingImages, encode_latents, make_loader
-from dermprompt.generator.codec import PCACodec
+from dermprompt.generator.batches import ImageBatches, encode_latents, make_loader
+from dermprompt.generator.codec import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.export import save_controlnet, save_pix2pixhd, save_weights
@@ -19,29 +19,19 @@ from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleD
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.launch import is_first_rank, rank_and_size
-from dermprompt.lesion import images_to_float
 from dermprompt.pipeline_generator import SAMPLER
-from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.segmenter.module import SegmenterModule
-from dermprompt.stages.parts import load_known_part, load_part, load_samples
+from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
+from dermprompt.stages.seen import training_images
 from dermprompt.stages.trained import build_network, open_base, through_codec
 from dermprompt.stages.trainer import trainer_factory
-from dermprompt.stages.watch import make_watch, watched_rows
+from dermprompt.stages.watch import make_watch
 from dermprompt.training import choose_device, fit
 
 Pairs = tuple[np.ndarray, np.ndarray]
-
-
-def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
-    """What a generator may see, with its prompts."""
-    part = load_known_part(known, cache)
-    part = part.without(watched_rows(config, len(part.lesions)))
-    images, masks = part.tensors()
-    ids = tuple(one.id for one in part.lesions)
-    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]), ids)
 
 
 def _denoising(config: Config, settings: Any) -> dict[str, Any]:
@@ -51,13 +41,12 @@ def _denoising(config: Config, settings: Any) -> dict[str, Any]:
     return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
 
-def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
-    """Train the scratch base and save it in diffusers' format."""
+def train_base(config: Config, known: Path, cache: Path, codec: Path, folder: Path) -> None:
+    """Train the scratch base on its codec's latents and save it in diffusers' format."""
     settings, data = config.generator.base, training_images(config, known, cache)
     torch.manual_seed(config.seed)
-    codec = PCACodec.fit(images_to_float(data.images), channels=settings.latent_channels)
     base = build_scratch(
-        codec,
+        load_codec(codec),
         config.image_size,
         tuple(settings.channels),
         settings.layers_per_block,
@@ -65,8 +54,8 @@ def train_base(config: Config, known: Path, cache: Path, folder: Path) -> None:
         settings.text_layers,
         settings.context_length,
         settings.prediction,
-    )
-    latents = encode_latents(codec, data, settings.augmentation)
+    ).to(choose_device(config.trainer))
+    latents = encode_latents(base.codec, data, settings.augmentation)
     module = BaseModule(
         base,
         latents.prompts,

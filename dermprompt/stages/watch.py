@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,16 +19,11 @@ from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.parts import load_known_part
+from dermprompt.stages.seen import watched_rows
 from dermprompt.stages.trained import build_network, open_segmenter
 from dermprompt.stages.trainer import trainer_factory
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training import fit
-
-
-def watched_rows(config: Config, number: int) -> np.ndarray:
-    """The rows of ``number`` known images that are kept out of training."""
-    held_out = max(1, min(config.generator.watch.num_images, number // 10))
-    return np.sort(np.random.default_rng([config.data.split.seed, 2]).permutation(number)[:held_out])
 
 
 def train_judge(config: Config, settings: Segmenter, known: Path, cache: Path, folder: Path) -> None:

@@ -253,8 +253,16 @@ def loss_weights(scheduler: DDIMScheduler, gamma: float | None) -> Tensor:
 def build_controlnet(base: LatentDiffusion) -> ControlNetModel:
     """A control copy of the base's encoder, its zero convolutions at zero.
 
-    The hint network shrinks the mask to the latents' size: by 8 for Stable Diffusion, and as its channels
-    say, one stride of 2 for each after the first.
+    The hint network shrinks the mask to the latents' size.
     """
-    hints = {4: (16, 32, 64), 8: (16, 32, 96, 256)}[base.codec.downscale]
-    return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=hints)
+    return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=hint_channels(base.codec.downscale))
+
+
+def hint_channels(downscale: int) -> tuple[int, ...]:
+    """Channels of a hint network that shrinks by ``downscale``, a power of two: a stride of 2 for each but the first.
+
+    They double from 16; at 8 they are Stable Diffusion's, so that its ControlNets keep their shapes.
+    """
+    if downscale == 8:
+        return (16, 32, 96, 256)
+    return tuple(16 * 2**level for level in range(downscale.bit_length()))
