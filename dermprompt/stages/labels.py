@@ -13,7 +13,7 @@ from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
 from dermprompt.results_file import label_score
-from dermprompt.results_labels import LabelObedience
+from dermprompt.results_labels import LabelObedience, LabelScore
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.sets import encoded, feature_extractor
@@ -55,7 +55,7 @@ def evaluate_labels(config: Config, classifier: Path, samples: Path, count: int,
         return
     stored = load_file(classifier / "probes.safetensors")
     seen = Components(stored["mean"], stored["directions"])(_features(config, drawn.images, drawn.masks))
-    found = []
+    found: list[LabelScore] = []
     for row in learnt["questions"]:
         question = Question(row["name"], tuple(row["classes"]))
         probe = Probe(stored[f"probe/{question.name}"], row["penalty"])

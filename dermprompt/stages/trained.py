@@ -51,7 +51,7 @@ def make_fast(networks: tuple[nn.Module, ...], precision: str, compiled: bool) -
     """Run networks in a precision and with channels last, compiled where asked for; their keys stay as they are."""
     for network in networks:
         # Not diffusers' own ``to``, which warns of layers to keep in float32, of which these networks have none.
-        nn.Module.to(network, PRECISIONS[precision], memory_format=torch.channels_last)
+        nn.Module.to(network, PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             network.compile()
 
