@@ -172,21 +172,23 @@ def check_tokens(folder: Path, family: Family) -> Check:
 @torch.no_grad()
 def check_text(folder: Path, family: Family) -> Check:
     """States of prompts beside transformers', after the layer that the family was trained with."""
-    layers = text_layers(folder, family)
-    encoder = load_text_encoder(folder / "text_encoder", family.pad, layers)
+    encoder = load_text_encoder(folder / "text_encoder", family.pad, text_layers(folder, family))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ids = encoder.tokenize(list(PROMPTS))
-    model = _transformers(folder)
-    states = model(ids, output_hidden_states=True).hidden_states[layers]
-    theirs = getattr(model, "text_model", model).final_layer_norm(states)
-    return _near("text states", encoder(ids), theirs, TEXT_ERROR)
+    return _near("text states", encoder(ids), _transformers(folder, family)(ids).last_hidden_state, TEXT_ERROR)
 
 
-def _transformers(folder: Path) -> Any:
+def _transformers(folder: Path, family: Family) -> Any:
+    """The text encoder without the layers that the family does not use; the final norm follows the last one."""
     from transformers import CLIPTextModel
 
-    return CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, use_safetensors=True).eval()
+    return CLIPTextModel.from_pretrained(
+        folder / "text_encoder",
+        num_hidden_layers=text_layers(folder, family),
+        dtype=torch.float32,
+        use_safetensors=True,
+    ).eval()
 
 
 def _near(name: str, ours: Tensor, theirs: Tensor, allowed: float) -> Check:
@@ -231,10 +233,9 @@ def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetMode
     """The same image N3HW in [0, 1] by the pipeline, which opens the folder's parts by itself."""
     from transformers import CLIPTokenizer
 
-    text_encoder = _transformers(folder)
     pipeline = StableDiffusionControlNetPipeline(
         vae=AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
-        text_encoder=text_encoder,
+        text_encoder=_transformers(folder, family),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
         controlnet=controlnet,
@@ -244,7 +245,6 @@ def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetMode
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    skipped = text_encoder.config.num_hidden_layers - text_layers(folder, family)
     channels, downscale = pipeline.unet.config.in_channels, pipeline.vae_scale_factor
     return pipeline(
         PROMPTS[0],
@@ -252,7 +252,6 @@ def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetMode
         num_inference_steps=num_steps,
         guidance_scale=3.0,
         latents=sample_noise((channels, size // downscale, size // downscale), [SEED]),
-        clip_skip=skipped or None,
         output_type="pt",
     ).images
 
