@@ -33,7 +33,8 @@ from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 from dermprompt.generator.source import PARTS, check_base
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder, to_transformers
 
-PROMPTS = ("a photo of a dark disc, with a ring and small dots", "", "Disc  No. 7!", "dots " * 100)
+# No exclamation mark: the tokenizers of published 2.x folders take it for their padding.
+PROMPTS = ("a photo of a dark disc, with a ring and small dots", "", "Disc  No. 7?", "dots " * 100)
 # A buffer of numbers 0 … 76 that older versions of transformers saved.
 BUFFERS = {"embeddings.position_ids"}
 TEXT_ERROR, IMAGE_ERROR = 1e-4, 1e-3
@@ -163,7 +164,7 @@ def check_tokens(folder: Path, family: Family) -> Check:
     theirs = tokenizer(list(PROMPTS), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one prompt is too long on purpose
-        ours = TextEncoder(32, 1, 0, pad=family.pad).tokenize(list(PROMPTS))
+        ours = TextEncoder(32, 1, 1, pad=family.pad).tokenize(list(PROMPTS))
     different = int((ours != theirs.input_ids).sum())
     said = f"{different} of {ours.numel()} differ; this family pads with {family.pad}, the folder's tokenizer with "
     return Check("token ids", not different, f"{said}{tokenizer.pad_token_id}", "0 differ")
@@ -206,11 +207,14 @@ def disc(size: int, radius: float = 0.3) -> Tensor:
 
 @torch.no_grad()
 def drawn_controlnet(base: LatentDiffusion) -> ControlNetModel:
-    """A control copy whose zero convolutions are drawn: at zero it would change no image."""
+    """A control copy that matters: its zero convolutions are drawn, and the network that reads the mask."""
     controlnet, generator = build_controlnet(base), torch.Generator().manual_seed(SEED)
-    for weight in (p for p in controlnet.parameters() if p.ndim > 1 and not p.any()):
-        fan_in = weight[0].numel()
-        weight.copy_(0.5 * fan_in**-0.5 * torch.randn(weight.shape, generator=generator))
+    for name, weight in controlnet.named_parameters():
+        if name.startswith("controlnet_") and weight.ndim == 1:
+            weight.zero_()
+        elif name.startswith("controlnet_"):
+            gain = 2.0 if "cond_embedding" in name else 1.0
+            weight.copy_((gain / weight[0].numel()) ** 0.5 * torch.randn(weight.shape, generator=generator))
     return controlnet.eval()
 
 
@@ -268,7 +272,7 @@ class _SameNoise(ControlNetModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
-        self.losses.append(float(loss))
+        self.losses.append(loss.item())
         return loss
 
 
