@@ -7,10 +7,18 @@ RUN := $(BIN)/python -m dermprompt
 ROOT ?=
 LABELS ?= $(ROOT)
 DATA := data.root=$(ROOT) data.labels=$(LABELS)
+# make verify-sd PATH=FOLDER: the commands of a recipe are still looked for where this process's own PATH says.
+ifeq ($(origin PATH),command line)
+FOLDER_SD := $(PATH)
+override PATH := $(shell /usr/bin/tr '\0' '\n' < /proc/$$PPID/environ | /usr/bin/sed -n 's/^PATH=//p')
+endif
 # More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
 ARGS ?=
+# Of the GPU's queue: how many pieces to run (0: all), and how long each may take.
+PIECES ?= 0
+MINUTES ?= 10
 
-.PHONY: help setup demo test lint small fair-arms table1 table2 report verify-tables docker clean lock
+.PHONY: help setup demo test lint small fair-arms table1 table2 report verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -53,6 +61,13 @@ report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 
 verify-tables: setup ## compute the published tables again from the scores of every image
 	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json))
+
+verify-sd: setup ## whether a Stable Diffusion folder works here, in minutes on a CPU: PATH=/models/sd15
+	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }
+	$(BIN)/python -m dermprompt.verify "$(FOLDER_SD)" $(OUTPUT)
+
+gpu: setup need-root ## what waits for a GPU, in pieces of at most 10 minutes: ROOT=... PIECES=1 ARGS=--plan
+	$(BIN)/python benchmarks/gpu_queue.py --root "$(ROOT)" --labels "$(LABELS)" --pieces $(PIECES) --minutes $(MINUTES) $(ARGS)
 
 docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,11 @@ from typing import Any
 
 from dermprompt import config as configuration
 from dermprompt.schema import Config, Segmenter
+from dermprompt.store import Unfinished
 
 CALL = "call.json"
 CONFIG = "config.yaml"
+UNFINISHED = "unfinished.json"
 # Ranks that do not end within these seconds after another has died are killed.
 SHUTDOWN_SECONDS = 5
 
@@ -79,6 +82,21 @@ def num_processes(trainer: dict[str, Any]) -> int:
     return len(devices) if isinstance(devices, list) else int(devices)
 
 
+def max_seconds(trainer: dict[str, Any]) -> float | None:
+    """How long a process may train; None for no limit.
+
+    Raises:
+        ValueError: ``max_time`` is not in Lightning's notation.
+    """
+    limit = trainer.get("max_time")
+    if limit is None:
+        return None
+    parts = re.fullmatch(r"(\d\d):(\d\d):(\d\d):(\d\d)", str(limit))
+    if parts is None:
+        raise ValueError(f"trainer.max_time={limit}: days, hours, minutes and seconds as DD:HH:MM:SS")
+    return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
+
+
 def rank_and_size() -> tuple[int, int]:
     """This process's rank in its training, and the number of processes."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -104,19 +122,27 @@ def _revive(value: dict[str, Any]) -> Any:
 
 
 def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
+    (at / UNFINISHED).unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
     command += ["-m", "dermprompt.launch", str(at)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     if ended.returncode:
         raise RuntimeError(f"{what} ended with code {ended.returncode}: {folder}")
+    if (at / UNFINISHED).exists():
+        raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
 
 
 def _rank(folder: Path) -> None:
     """What each rank runs."""
     configuration.register()
     call = json.loads((folder / CALL).read_text(), object_hook=_revive)
-    Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
+    try:
+        Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
+    except Unfinished as stop:
+        # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
+        if is_first_rank():
+            (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
 
 
 if __name__ == "__main__":

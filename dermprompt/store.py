@@ -26,6 +26,18 @@ RECIPE = "recipe.json"
 RATE = "rate.json"
 
 
+class Unfinished(SystemExit):
+    """A training that was stopped before its last step, whose checkpoint is where the same command goes on.
+
+    No error, so no ``Exception``: it completes no artifact, and ends a whole sweep, since the time that is up is
+    that of all its jobs. The process ends with sysexits' EX_TEMPFAIL: try again.
+    """
+
+    def __init__(self, step: int, num_steps: int) -> None:
+        super().__init__(os.EX_TEMPFAIL)
+        self.step, self.num_steps = step, num_steps
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What determines an artifact.
@@ -93,6 +105,7 @@ class Store:
 
         Raises:
             OSError: the disk is full; names the folder. What was finished before is untouched.
+            Unfinished: ``build`` stopped in time; the artifact stays partial.
         """
         target = self.root / recipe.folder
         if (target / RECORD).exists():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from dermprompt.checkpoints import LAST, SafeCheckpoints, newest_checkpoint
 from dermprompt.progress import training_progress
+from dermprompt.store import Unfinished
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -51,6 +54,7 @@ def fit(
     Raises:
         ValueError: a loss is no number; names the step and the batch. The checkpoint before it stays. Or the
             device's memory is too small.
+        Unfinished: a callback stopped it before the last step (:class:`StopInTime`).
     """
     _quiet()
     steps_an_epoch = -(-len(loader) // accumulate)
@@ -65,6 +69,7 @@ def fit(
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
             training_progress(),
             StopAtNoNumber(folder, ids),
+            CountedEpochs(),
             Curves(folder / "curves.csv"),
             *callbacks,
         ],
@@ -83,6 +88,18 @@ def fit(
         # An open W&B run would swallow the next training's metrics.
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
+    if trainer.should_stop:
+        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+
+
+def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
+    """Say how far a stopped training came."""
+    if trainer.is_global_zero:
+        minutes = (time.monotonic() - _first_training()) / 60
+        print(
+            f"stopped after {minutes:.1f} min at step {trainer.global_step} of {num_steps}; the same command continues"
+        )
+    return Unfinished(trainer.global_step, num_steps)
 
 
 def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int) -> ModelCheckpoint:
@@ -134,6 +151,69 @@ class StopAtNoNumber(Callback):
                 f"step {trainer.global_step}: {shown}{seen}. The training diverged; lower its learning rate, or train "
                 f"with trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
             )
+
+
+@functools.cache
+def _first_training() -> float:
+    """When this process began to train (monotonic seconds): preparing may take longer than a limit, and then
+    no call would come further than the one before.
+    """
+    return time.monotonic()
+
+
+class StopInTime(Checkpoint):
+    """Stops before the trainings of this process together take ``seconds``, at the end of an epoch.
+
+    Only from there a training goes on exactly; the first one gets an epoch in any case. A Checkpoint, so that
+    Lightning calls it after all other callbacks: what they keep is in the checkpoint too.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+        self.epoch_start, self.stopping = 0.0, False
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Train nothing when the trainings before have used up the time."""
+        # Lightning does not say that an epoch starts when it goes on from a checkpoint.
+        now = self.epoch_start = time.monotonic()
+        trainer.should_stop = self._ends(trainer, now - _first_training() > self.seconds)
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.epoch_start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any) -> None:
+        """After an epoch's last step decide whether another one fits, and save where none does."""
+        if not trainer.is_last_batch:
+            return
+        now = time.monotonic()
+        next_end = now - _first_training() + now - self.epoch_start
+        self.stopping = self._ends(trainer, next_end > self.seconds)
+        if self.stopping:
+            trainer.save_checkpoint(self.folder / LAST)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Stop, after the epoch's validation."""
+        trainer.should_stop = trainer.should_stop or self.stopping
+
+    def _ends(self, trainer: lightning.Trainer, late: bool) -> bool:
+        """Whether all ranks are to stop: the first one's clock decides. At its last step a training ends anyway."""
+        return trainer.strategy.broadcast(late) and trainer.global_step < trainer.estimated_stepping_batches
+
+
+class CountedEpochs(Callback):
+    """Counts the epoch that a continued training begins with, which Lightning does not.
+
+    From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
+    would come again.
+    """
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the counts that a training which began with this epoch would have."""
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+            counts["ready"] = counts["started"] = counts["processed"] + 1
 
 
 class Curves(Callback):

@@ -11,7 +11,7 @@ from miniature import compose, miniature, run
 from dermprompt import config as configuration
 from dermprompt.launch import num_processes
 from dermprompt.pipeline import Pipeline
-from dermprompt.store import Store
+from dermprompt.store import Store, Unfinished
 
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
@@ -39,6 +39,17 @@ def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
     (trained,) = (tmp_path / "store" / "train_generator").iterdir()
     assert (trained / "artifact.json").exists()
     assert (trained / "last.ckpt").exists()
+
+
+def test_two_ranks_stop_together_and_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = two_processes("pix2pixhd", "generator.max_steps=9", "stage=train_generator")
+    with pytest.raises(Unfinished) as stopped:
+        run(tmp_path, *overrides, "trainer.max_time=00:00:00:00")
+    assert 0 < stopped.value.step < stopped.value.num_steps == 9
+    run(tmp_path, *overrides)
+    (trained,) = (tmp_path / "store" / "train_generator").iterdir()
+    assert (trained / "artifact.json").exists()
 
 
 def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):

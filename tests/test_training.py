@@ -1,8 +1,10 @@
-"""One way to train: what diverges is stopped, and costs no good checkpoint."""
+"""One way to train: what diverges is stopped, and costs no good checkpoint; what is out of time goes on exactly."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -10,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dermprompt.training import fit
+from dermprompt import training
+from dermprompt.generator.batches import make_loader
+from dermprompt.store import Unfinished
+from dermprompt.training import StopInTime, fit, read_curves
 
 
 class Diverging(lightning.LightningModule):
@@ -69,3 +74,106 @@ def test_too_little_memory_names_the_setting_to_lower(tmp_path: Path) -> None:
     loader = DataLoader(torch.ones(4, 1), batch_size=1)
     with pytest.raises(ValueError, match=r"^generator\.batch_size: .* lower it"):
         fit(TooLarge(9), loader, make_trainer, tmp_path, seed=0, max_steps=4, batch_key="generator.batch_size")
+
+
+class Line(lightning.LightningModule):
+    """Fits y = 3x, with momentum, and draws from torch's global state; keeps what it saw at which step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        nn.init.constant_(self.layer.weight, 0.1)
+        nn.init.zeros_(self.layer.bias)
+        self.seen: list[tuple[int, list[float]]] = []
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        self.seen.append((self.global_step, batch[:, 0].tolist()))
+        loss = (self.layer(batch) - 3 * batch.sum(1, keepdim=True)).square().mean()
+        self.log("toy/train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("toy/val/loss", self.layer(batch).square().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), 0.1)
+
+
+class Items(torch.utils.data.Dataset[Tensor]):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, items: list[int]) -> Tensor:
+        return torch.randn(12, 4, generator=torch.Generator().manual_seed(0))[items]
+
+
+def fit_line(folder: Path, seconds: float | None, max_steps: int = 14) -> Line:
+    """Four steps an epoch, so that the last step is within one."""
+    module, loader = Line(), make_loader(Items(), 12, 3, seed=7)
+    training._first_training.cache_clear()  # as in a process of its own
+    stop = () if seconds is None else (StopInTime(folder, seconds),)
+    fit(
+        module,
+        loader,
+        make_trainer,
+        folder,
+        0,
+        max_steps=max_steps,
+        validation=DataLoader(torch.ones(2, 4)),
+        callbacks=stop,
+    )
+    return module
+
+
+def test_a_training_that_is_stopped_and_continued_is_the_undisturbed_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    straight = fit_line(tmp_path / "straight", None)
+    for call in (1, 2, 3):
+        with pytest.raises(Unfinished) as stopped:
+            fit_line(tmp_path / "pieces", 0)
+        assert (stopped.value.code, stopped.value.step, stopped.value.num_steps) == (75, 4 * call, 14)
+        said = rf"stopped after 0\.0 min at step {4 * call} of 14; the same command continues"
+        assert re.search(said, capsys.readouterr().out)
+        saved = torch.load(tmp_path / "pieces" / "last.ckpt", weights_only=True)
+        assert saved["global_step"] == 4 * call
+    last = fit_line(tmp_path / "pieces", 0)
+    assert straight.seen[-2:] == last.seen
+    torch.testing.assert_close(last.state_dict(), straight.state_dict(), rtol=0, atol=0)
+    curves = [read_curves(tmp_path / name / "curves.csv")["toy/train/loss"] for name in ("straight", "pieces")]
+    assert curves[0] == curves[1]
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(tmp_path: Path) -> None:
+    one, two = fit_line(tmp_path / "one", None), fit_line(tmp_path / "two", 3600)
+    torch.testing.assert_close(one.state_dict(), two.state_dict(), rtol=0, atol=0)
+
+
+def test_the_last_epoch_is_finished_though_the_time_is_up(tmp_path: Path) -> None:
+    fit_line(tmp_path, 0, max_steps=4)
+
+
+def test_an_epoch_that_would_not_end_in_time_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which every step takes a second: epochs of four seconds, of which two fit into eleven."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("dermprompt.training.time", clock)
+    step = Line.training_step
+
+    def slow(self: Line, batch: Tensor, batch_idx: int) -> Tensor:
+        clock.now += 1
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Line, "training_step", slow)
+    with pytest.raises(Unfinished) as stopped:
+        fit_line(tmp_path, 11)
+    assert stopped.value.step == 8
+
+
+def test_a_second_training_of_the_process_waits_for_the_next_call(tmp_path: Path) -> None:
+    fit_line(tmp_path / "first", 0, max_steps=4)
+    loader = make_loader(Items(), 12, 3, seed=7)
+    module = Line()
+    with pytest.raises(Unfinished) as stopped:
+        fit(module, loader, make_trainer, tmp_path, 0, max_steps=14, callbacks=(StopInTime(tmp_path, 0),))
+    assert (stopped.value.step, module.seen) == (0, [])
+    assert not (tmp_path / "last.ckpt").exists()

@@ -116,7 +116,7 @@ class TextEncoder(nn.Module):
             "pad_token_id": self.pad,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2))
-        save_file(_to_transformers(self.transformer.state_dict()), folder / "model.safetensors")
+        save_file(to_transformers(self.transformer.state_dict()), folder / "model.safetensors")
 
 
 def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> TextEncoder:
@@ -141,7 +141,7 @@ def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> Text
     return encoder
 
 
-def _to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename open_clip's weights as transformers' CLIPTextModel; query, key and value apart."""
     renamed = {
         "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],

@@ -8,8 +8,9 @@ from typing import Any
 import lightning
 
 from dermprompt import config as configuration
+from dermprompt.launch import max_seconds
 from dermprompt.schema import Config
-from dermprompt.training import MakeTrainer
+from dermprompt.training import MakeTrainer, StopInTime
 
 
 def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
@@ -21,6 +22,10 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
             "logger": _logger(config, folder, training),
             "default_root_dir": str(folder),
         }
+        # Lightning's own limit counts what earlier calls took, and a training that it stops looks finished.
+        seconds = max_seconds({"max_time": node.pop("max_time", None)})
+        if seconds is not None:
+            settings["callbacks"].append(StopInTime(folder, seconds))
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 

@@ -1,0 +1,307 @@
+"""Whether a Stable Diffusion folder works here as it does in its own libraries, in float32 on a CPU.
+
+The oracles are diffusers' StableDiffusionControlNetPipeline and transformers' CLIPTextModel, which open the same files
+by themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionControlNetPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dermprompt.generator.batches import TrainingImages, encode_latents
+from dermprompt.generator.controlnet.base import LatentDiffusion, load_base, sample_noise
+from dermprompt.generator.controlnet.module import ControlNetModule, build_controlnet
+from dermprompt.generator.controlnet.sampler import ControlNetGenerator
+from dermprompt.generator.source import PARTS, check_base
+from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder, to_transformers
+
+# No exclamation mark: the tokenizers of published 2.x folders take it for their padding.
+PROMPTS = ("a photo of a dark disc, with a ring and small dots", "", "Disc  No. 7?", "dots " * 100)
+# A buffer of numbers 0 … 76 that older versions of transformers saved.
+BUFFERS = {"embeddings.position_ids"}
+TEXT_ERROR, IMAGE_ERROR = 1e-4, 1e-3
+SEED = 5
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a version of Stable Diffusion reads text: the token that pads, and how many layers at most."""
+
+    name: str
+    pad: int
+    text_layers: int
+
+
+# By the activation of the text encoder: OpenAI's CLIP has the quick one, OpenCLIP the exact one.
+FAMILIES = {"quick_gelu": Family("1.x", END_OF_TEXT, 12), "gelu": Family("2.x", 0, 23)}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured beside what is allowed."""
+
+    name: str
+    passed: bool
+    measured: str
+    allowed: str
+
+
+def check_parts(folder: Path) -> tuple[Check, Family]:
+    """Look whether the parts are there and of one model.
+
+    Raises:
+        ValueError: see :func:`~dermprompt.generator.source.check_base`; or the family is unknown.
+    """
+    missing = [part for part in (*PARTS, "tokenizer") if not (folder / part).is_dir()]
+    if missing:
+        raise ValueError(f"no folder {', '.join(missing)} in {folder}")
+    check_base(folder)
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    family = FAMILIES.get(config["hidden_act"])
+    if family is None:
+        raise ValueError(f"text_encoder/config.json: hidden_act {config['hidden_act']}, allowed: {', '.join(FAMILIES)}")
+    layers = text_layers(folder, family)
+    said = f"{family.name}, {layers} of {config['num_hidden_layers']} text layers, padding {family.pad}"
+    return Check("parts and family", True, said, "1.x or 2.x"), family
+
+
+def text_layers(folder: Path, family: Family) -> int:
+    """How many of its text encoder's layers a model of this family was trained with."""
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    return min(config["num_hidden_layers"], family.text_layers)
+
+
+def check_keys(folder: Path, part: str, family: Family) -> Check:
+    """Whether every tensor of a part's weights has its place, and every place its tensor."""
+    missing, left, ignored = _text_keys(folder, family) if part == "text_encoder" else _network_keys(folder / part)
+    said = [f"{word} {_some(keys)}" for word, keys in (("missing", missing), ("left over", left)) if keys]
+    said += [f"ignored {_some(ignored)}"] if ignored else []
+    number = sum(len(_shapes(path)) for path in weight_files(folder / part))
+    allowed = "none missing, none left over"
+    return Check(f"keys: {part}", not missing and not left, "; ".join([f"{number} tensors", *said]), allowed)
+
+
+def weight_files(part: Path) -> list[Path]:
+    """The file that diffusers and transformers open, not the variants beside it."""
+    names = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+    return [part / name for name in names if (part / name).exists()]
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with safe_open(path, "pt") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(keys[:3]) + more
+
+
+def _network_keys(part: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names that the network lacks and that the file has too many, as diffusers says after it opened them."""
+    kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part.name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Without this, tensors that are missing make it fail before it names them.
+        _, found = kind.from_pretrained(
+            part, use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False, ignore_mismatched_sizes=True
+        )
+    wrong = [f"{key} {tuple(there)} for {tuple(here)}" for key, there, here in found["mismatched_keys"]]
+    return sorted(found["missing_keys"]) + wrong, sorted(found["unexpected_keys"]), []
+
+
+def _text_keys(folder: Path, family: Family) -> tuple[list[str], list[str], list[str]]:
+    """The same of the text encoder, by our own reading; layers that the family does not use are ignored."""
+    part, used = folder / "text_encoder", text_layers(folder, family)
+    config = json.loads((part / "config.json").read_text())
+    (file,) = weight_files(part)
+    found = _without_prefix(_shapes(file))
+    with torch.device("meta"):
+        sizes = (config["hidden_size"], config["num_attention_heads"], used, config["max_position_embeddings"])
+        state = to_transformers(TextEncoder(*sizes).transformer.state_dict())
+    wanted = _without_prefix({key: tuple(tensor.shape) for key, tensor in state.items()})
+    wrong = [
+        f"{key} {found[key]} for {wanted[key]}" for key in wanted.keys() & found.keys() if wanted[key] != found[key]
+    ]
+    unused = tuple(f"encoder.layers.{number}." for number in range(used, config["num_hidden_layers"]))
+    ignored = {key for key in found if key.startswith(unused)} | (BUFFERS & found.keys())
+    return sorted(wanted.keys() - found.keys()) + wrong, sorted(found.keys() - wanted.keys() - ignored), sorted(ignored)
+
+
+def _without_prefix(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Published folders have the prefix, transformers 5 writes none."""
+    return {key.removeprefix("text_model."): shape for key, shape in shapes.items()}
+
+
+def open_folder(folder: Path, family: Family) -> LatentDiffusion:
+    """The base, as a training opens it."""
+    return load_base(str(folder), family.pad, text_layers(folder, family))
+
+
+def check_tokens(folder: Path, family: Family) -> Check:
+    """Whether prompts become the same token ids as by the folder's own tokenizer, the padding too."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    theirs = tokenizer(list(PROMPTS), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one prompt is too long on purpose
+        ours = TextEncoder(32, 1, 1, pad=family.pad).tokenize(list(PROMPTS))
+    different = int((ours != theirs.input_ids).sum())
+    said = f"{different} of {ours.numel()} differ; this family pads with {family.pad}, the folder's tokenizer with "
+    return Check("token ids", not different, f"{said}{tokenizer.pad_token_id}", "0 differ")
+
+
+@torch.no_grad()
+def check_text(folder: Path, family: Family) -> Check:
+    """States of prompts beside transformers', after the layer that the family was trained with."""
+    encoder = load_text_encoder(folder / "text_encoder", family.pad, text_layers(folder, family))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ids = encoder.tokenize(list(PROMPTS))
+    return _near("text states", encoder(ids), _transformers(folder, family)(ids).last_hidden_state, TEXT_ERROR)
+
+
+def _transformers(folder: Path, family: Family) -> Any:
+    """The text encoder without the layers that the family does not use; the final norm follows the last one."""
+    from transformers import CLIPTextModel
+
+    return CLIPTextModel.from_pretrained(
+        folder / "text_encoder",
+        num_hidden_layers=text_layers(folder, family),
+        dtype=torch.float32,
+        use_safetensors=True,
+    ).eval()
+
+
+def _near(name: str, ours: Tensor, theirs: Tensor, allowed: float) -> Check:
+    error = float((ours - theirs).abs().max())
+    said = f"largest difference {error:.2g}, at a deviation of {float(theirs.std()):.2g}"
+    return Check(name, error <= allowed, said, f"{allowed:g}")
+
+
+def disc(size: int, radius: float = 0.3) -> Tensor:
+    """A mask 11SS: a disc in the middle, ``radius`` of the side."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    inside = (rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (radius * size) ** 2
+    return inside[None, None].float()
+
+
+@torch.no_grad()
+def drawn_controlnet(base: LatentDiffusion) -> ControlNetModel:
+    """A control copy that matters: its zero convolutions are drawn, and the network that reads the mask."""
+    controlnet, generator = build_controlnet(base), torch.Generator().manual_seed(SEED)
+    for name, weight in controlnet.named_parameters():
+        if name.startswith("controlnet_") and weight.ndim == 1:
+            weight.zero_()
+        elif name.startswith("controlnet_"):
+            gain = 2.0 if "cond_embedding" in name else 1.0
+            weight.copy_((gain / weight[0].numel()) ** 0.5 * torch.randn(weight.shape, generator=generator))
+    return controlnet.eval()
+
+
+def check_image(folder: Path, family: Family, size: int, num_steps: int) -> list[Check]:
+    """An image beside that of diffusers' pipeline, with a ControlNet that matters; DDIM, guidance 3."""
+    base = open_folder(folder, family)
+    controlnet = drawn_controlnet(base)
+    generator = ControlNetGenerator(base, controlnet, num_steps, guidance=3.0)
+    ours, other = (generator.generate(mask, [PROMPTS[0]], [SEED]) for mask in (disc(size), 1 - disc(size)))
+    del base, generator  # two of them would take another 4 GB
+    theirs = _image_of_diffusers(folder, family, controlnet, size, num_steps)
+    effect = float((ours - other).abs().max()) / 2
+    return [
+        _near("image", (ours + 1) / 2, theirs, IMAGE_ERROR),
+        Check("the mask matters in it", effect > 10 * IMAGE_ERROR, f"{effect:.2g}", f"more than {10 * IMAGE_ERROR:g}"),
+    ]
+
+
+def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetModel, size: int, num_steps: int) -> Tensor:
+    """The same image N3HW in [0, 1] by the pipeline, which opens the folder's parts by itself."""
+    from transformers import CLIPTokenizer
+
+    pipeline = StableDiffusionControlNetPipeline(
+        vae=AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
+        text_encoder=_transformers(folder, family),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
+        controlnet=controlnet,
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    channels, downscale = pipeline.unet.config.in_channels, pipeline.vae_scale_factor
+    return pipeline(
+        PROMPTS[0],
+        image=Image.fromarray((disc(size)[0, 0] * 255).byte().numpy()).convert("RGB"),
+        num_inference_steps=num_steps,
+        guidance_scale=3.0,
+        latents=sample_noise((channels, size // downscale, size // downscale), [SEED]),
+        output_type="pt",
+    ).images
+
+
+class _SameNoise(ControlNetModule):
+    """Every step has the same noise, so that its losses can be compared."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.losses: list[float] = []
+
+    def _step_seed(self) -> int:
+        return self.seed
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.losses.append(loss.item())
+        return loss
+
+
+def check_training(folder: Path, family: Family, size: int, num_steps: int = 10) -> Check:
+    """Train the ControlNet on two images, always with the same noise: its loss has to fall."""
+    base = open_folder(folder, family)
+    # The recipe's rate without its warm-up, which would leave ten steps next to nothing.
+    settings = {"learning_rate": 1e-5, "warmup_steps": 0, "max_steps": num_steps, "decay": False}
+    settings |= {"prompt_dropout": 0.0, "ema": 0.9, "seed": SEED}
+    module = _SameNoise(base, build_controlnet(base), ("", PROMPTS[0]), **settings)
+    batch = _batch(base, size)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_steps=num_steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader([batch], batch_size=None))  # type: ignore[arg-type]
+    first, last = module.losses[0], module.losses[-1]
+    said = f"{first:.6f} at step 1, {last:.6f} at step {len(module.losses)}"
+    return Check("ten training steps", len(module.losses) == num_steps and last < first, said, "falling loss")
+
+
+def _batch(base: LatentDiffusion, size: int) -> dict[str, Tensor]:
+    """Two dark discs on light ground with their masks."""
+    masks = torch.cat([disc(size, radius)[:, 0] for radius in (0.2, 0.4)]).byte()
+    ground = torch.tensor([220, 180, 170], dtype=torch.uint8)
+    images = torch.where(masks[..., None].bool(), ground // 2, ground)
+    data = encode_latents(base.codec, TrainingImages(images, masks, (PROMPTS[0],) * 2), "none")
+    return data[[0, 1]]
