@@ -267,7 +267,7 @@ class _SameNoise(ControlNetModule):
         super().__init__(*args, **settings)
         self.losses: list[float] = []
 
-    def _step_seed(self) -> int:
+    def _step_seed(self, batch_idx: int) -> int:
         return self.seed
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
@@ -303,5 +303,5 @@ def _batch(base: LatentDiffusion, size: int) -> dict[str, Tensor]:
     masks = torch.cat([disc(size, radius)[:, 0] for radius in (0.2, 0.4)]).byte()
     ground = torch.tensor([220, 180, 170], dtype=torch.uint8)
     images = torch.where(masks[..., None].bool(), ground // 2, ground)
-    data = encode_latents(base.codec, TrainingImages(images, masks, (PROMPTS[0],) * 2), "none")
+    data = encode_latents(base.codec, TrainingImages(images, masks, (PROMPTS[0],) * 2, ("small", "large")), "none")
     return data[[0, 1]]
