@@ -14,6 +14,7 @@ import numpy as np
 from dermprompt import schema
 from dermprompt.config import plain
 from dermprompt.files import write_bytes, write_json
+from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
@@ -172,6 +173,8 @@ def _write_card(config: Config, prompts: Prompts, known: list[Lesion], name: str
         return (None, None) if label is None else (label.diagnosis, label.attributes)
 
     settings = {"masks": plain(config.masks), "prompts": plain(config.prompts), "seed": config.seed}
+    if config.generator.name == "pix2pixhd":
+        settings["losses"] = losses_in_words(config.generator.feature_weight, config.generator.perceptual)
     asked = {key(label): share for label, share in prompts.shares().items()}
     in_g = Counter((one.diagnosis, one.attributes) for one in known)
     write_card(folder, name, settings, asked, in_g)
