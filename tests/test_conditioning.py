@@ -136,6 +136,7 @@ def test_the_card_has_the_samplers_histogram(isic: Path, tmp_path: Path) -> None
 def test_a_transformed_mask_says_which_of_gs_masks_it_was(isic: Path, tmp_path: Path) -> None:
     run(tmp_path, *overrides(isic, "masks=transform", "stage=synthesize", generator="pix2pixhd"))
     folder = one(tmp_path, "store/synthesize/pix2pixhd-*")
+    assert "feature matching × 10, no perceptual loss" in (folder / "card.md").read_text()
     rows = json.loads(one(folder, "batches/*.json").read_text())
     _, split = load_lesions(one(tmp_path, "store/prepare/split-grouped-*"))
     assert {row["source_mask_id"] for row in rows} <= set(split.generator)

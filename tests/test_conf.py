@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hydra
 import pytest
-from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, run
+from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, miniature, run
 
 from dermprompt import config as configuration
 
@@ -102,3 +102,30 @@ def test_a_plan_imports_nothing_heavy(tmp_path):
     printed = shown("+experiment=s_plus_3k", "data=phantom", "stage=plan", *places)
     assert "synthesize: controlnet, 188 batches" in printed
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("generator.perceptual=vgg16", "did you mean vgg19"),
+        ("generator.perceptual=vgg19", "perceptual_weights=None: vgg19 needs"),
+        ("generator.perceptual_weights=vgg19.pth", "the others take none"),
+        ("generator.pool_size=-1", "at least 0"),
+        ("trainer.precision=16-mixed", "32-true or bf16-mixed"),
+    ],
+)
+def test_what_pix2pixhd_refuses(override, words):
+    with pytest.raises(ValueError, match=words):
+        compose(*miniature("pix2pixhd", override))
+
+
+def test_each_of_several_devices_would_have_a_pool(tmp_path):
+    with pytest.raises(ValueError, match="pool_size=2: 0 on several devices"):
+        run(tmp_path, *miniature("pix2pixhd", "generator.pool_size=2", "trainer.devices=2"))
+
+
+def test_pix2pixhd_trains_with_a_pool_and_packaged_features(tmp_path):
+    extra = ("generator.pool_size=2", "generator.perceptual=efficientnet_lite0", "stage=train_generator")
+    run(tmp_path, *miniature("pix2pixhd", *extra))
+    (trained,) = (tmp_path / "store" / "train_generator").iterdir()
+    assert "perceptual" in (trained / "curves.csv").read_text()

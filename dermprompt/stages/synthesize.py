@@ -14,6 +14,7 @@ import numpy as np
 from dermprompt import schema
 from dermprompt.config import plain
 from dermprompt.files import read_json, write_bytes, write_json
+from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
 from dermprompt.launch import is_first_rank
 from dermprompt.lesion import Lesion
@@ -189,6 +190,8 @@ def describe(config: Config, known: Path, trained: Path, folder: Path) -> None:
 
     lesions = load_known(known)
     settings = {"masks": plain(config.masks), "prompts": plain(config.prompts), "seed": config.seed}
+    if config.generator.name == "pix2pixhd":
+        settings["losses"] = losses_in_words(config.generator.feature_weight, config.generator.perceptual)
     asked = {key(label): share for label, share in _sampler(config, lesions).shares().items()}
     in_g = Counter((one.diagnosis, one.attributes) for one in lesions)
     write_card(folder, trained.name, settings, asked, in_g)

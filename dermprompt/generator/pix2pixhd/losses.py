@@ -16,7 +16,7 @@ Features = Sequence[Sequence[Tensor]]
 
 def adversarial_loss(features: Features, target: float) -> Tensor:
     """Least squares (Mao et al. 2017) of the predictions to 1 for real and 0 for fake, summed over scales."""
-    return torch.stack([(scale[-1] - target).square().mean() for scale in features]).sum()
+    return torch.stack([(scale[-1].float() - target).square().mean() for scale in features]).sum()
 
 
 def feature_matching_loss(fake: Features, real: Features) -> Tensor:

@@ -71,7 +71,7 @@ class Pix2PixHD(LightningModule):
         see the fake one twice and works out gradients of its weights that are thrown away.
         """
         labels, real = one_hot(batch["masks"]), batch["images"]
-        fake = self.generator(labels)
+        fake = self.generator(labels).float()  # in mixed precision three gradients meet at the image
         image = fake.detach().requires_grad_()
         losses, wanted = self._ask_perceptual(image, real)
         on_fake, on_real = self.discriminator(labels, image), self.discriminator(labels, real)

@@ -105,3 +105,11 @@ def build_perceptual(name: str, weights: str | None) -> Perceptual | None:
     assert name == "vgg19", name
     assert weights is not None
     return VGG19Perceptual(Path(weights).expanduser())
+
+
+def losses_in_words(feature_weight: float, perceptual: str) -> str:
+    """What the generator was trained with, for cards."""
+    named = {"none": "no perceptual loss (the paper's has one, of vgg19)"}.get(
+        perceptual, f"perceptual of {perceptual} × {feature_weight:g}"
+    )
+    return f"adversarial, feature matching × {feature_weight:g}, {named}"
