@@ -270,7 +270,7 @@ class Results:
     ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``scope``: what a generator has seen, where that
     is not G. ``primary``: the comparison that decides (the keys of ``evaluation.primary``, ``hash``, and ``declared``:
     whether it was named before S.test was first scored). ``test_reads``: how often predictions of a test set were
-    scored in this store.
+    scored in this store. ``watched``: pictures of the generator's training, ``training/<step>.png``.
     """
 
     experiment: str
@@ -298,6 +298,7 @@ class Results:
     scope: str = ""
     generator_seed: int = 0
     curves: tuple[Curve, ...] = ()
+    watched: tuple[str, ...] = ()
     gallery: tuple[Picture, ...] = ()
     samples: tuple[Picture, ...] = ()
     work: dict[str, int] = field(default_factory=dict)

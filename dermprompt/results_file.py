@@ -48,6 +48,7 @@ def load_results(path: Path) -> Results:
         memorisation=_memorisation(memorised) if memorised else None,
         external=tuple(External(dice=Interval(**row.pop("dice")), **row) for row in raw.pop("external")),
         curves=tuple(_curve(row) for row in raw.pop("curves")),
+        watched=tuple(raw.pop("watched", ())),
         gallery=tuple(Picture(**row) for row in raw.pop("gallery")),
         samples=tuple(Picture(**row) for row in raw.pop("samples")),
         **raw,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         memorisation=memorisation_of(pipeline, folder),
         external=external_of(pipeline),
         curves=_curves(pipeline),
+        watched=_watched(pipeline, folder),
         **shown,
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
@@ -214,6 +216,14 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
         if (path / "curves.csv").exists()
         for metric, points in read_curves(path / "curves.csv").items()
     )
+
+
+def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
+    """The pictures of the generator's training, copied into the run folder."""
+    if pipeline.config.generator.name not in ("controlnet", "pix2pixhd"):
+        return ()
+    shutil.copytree(pipeline.generator.path / "samples", folder / "training", dirs_exist_ok=True)
+    return tuple(f"training/{path.name}" for path in sorted((folder / "training").iterdir()))
 
 
 def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:

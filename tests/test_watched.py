@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from miniature import compose, miniature, run
 
 from dermprompt.stages.seen import training_images, watched_rows
-from tests.miniature import compose, miniature, run
 
 
 def one(folder: Path, pattern: str) -> Path:

@@ -28,6 +28,8 @@ from dermprompt.results import ArmTable, Interval, Segmentation
 
 # Above this number of jobs a sweep's work is summed, not laid side by side.
 MANY = 6
+# Pictures of a training that are shown.
+NUM_STEPS = 5
 
 VERDICTS = {
     "up": "the interval lies above 0, a gain is shown",
@@ -106,6 +108,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "samples": figures.samples(jobs),
         "quizzes": [*_quizzes(jobs).values()],
         "job_names": [f"job {path.name}" for path, _ in jobs] if len(jobs) <= MANY else ["all jobs"],
+        "trainings": trainings(jobs),
         "curves": Markup(figures.curves_svg(curves)) if curves else "",
         "data": _data(jobs),
         "work": work_table(jobs, "work"),
@@ -114,6 +117,18 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "paper": tables,
         "measures": MEASURES,
     }
+
+
+def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], ...]], ...]:
+    """Each generator's name, and pictures of its training by step: the first, the last and a few between."""
+    found: dict[tuple[Any, ...], tuple[str, tuple[tuple[int, Path], ...]]] = {}
+    for folder, results in jobs:
+        key = (results.generator, results.base, results.generator_seed, results.scope)
+        steps = [(int(Path(name).stem), folder / name) for name in results.watched]
+        if steps and key not in found:
+            shown = sorted({round(k * (len(steps) - 1) / (NUM_STEPS - 1)) for k in range(NUM_STEPS)})
+            found[key] = (str(results.generator), tuple(steps[k] for k in shown))
+    return tuple(found.values())
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -268,6 +283,7 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "strip": lambda path: _embedded(figures.thumbnail_png(path, 1024)),
         "thumbnail": lambda path: _embedded(figures.thumbnail_png(path)),
         "crop": lambda path: _embedded(figures.centre_crop_png(path)),
         "outlined": lambda image, mask: _embedded(figures.outline_png(image, mask)),

@@ -19,16 +19,20 @@ from dermprompt.stages.origin import carry_licences, generator_facts, source_fac
 SINGLE_FILE = "controlnet.safetensors"
 
 _STABLE_DIFFUSION = """```python
-from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
 
 controlnet = ControlNetModel.from_pretrained("controlnet")
 pipeline = StableDiffusionControlNetPipeline.from_pretrained("{base}", controlnet=controlnet, safety_checker=None)
-# mask: an RGB picture of the size that is drawn, 255 inside and 0 outside
+{unet}# mask: an RGB picture of the size that is drawn, 255 inside and 0 outside
 image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance}).images[0]
 ```
 
 `{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that
 expect those; diffusers reads it with `ControlNetModel.from_single_file("{single_file}", config="controlnet")`."""
+
+_UNET = """# its decoder was trained with the ControlNet
+pipeline.unet = UNet2DConditionModel.from_pretrained("unet")
+"""
 
 _SCRATCH = """Its base was trained here and lies beside it; with its own latent space a whole image takes dermprompt:
 
@@ -93,11 +97,15 @@ def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
     config, base = pipeline.config.generator, pipeline.base
     assert base is not None
     shutil.copytree(trained / "controlnet", root / "controlnet")
+    unlocked = (trained / "unet").is_dir()
+    if unlocked:  # a decoder that was trained with it
+        shutil.copytree(trained / "unet", root / "unet")
     controlnet = ControlNetModel.from_pretrained(root / "controlnet", use_safetensors=True)
     save_original(controlnet, root / SINGLE_FILE)
     settings = {key: getattr(config, key) for key in SAMPLER}
     if config.base.name != "scratch":
-        return _STABLE_DIFFUSION.format(base=base_name(config.base.path), single_file=SINGLE_FILE, **settings)
+        named = {"base": base_name(config.base.path), "single_file": SINGLE_FILE}
+        return _STABLE_DIFFUSION.format(unet=_UNET if unlocked else "", **named, **settings)
     for part in PARTS:
         shutil.copytree(base.path / part, root / "base" / part)
     sampler = ", ".join(f"{key}={value!r}" for key, value in settings.items())
