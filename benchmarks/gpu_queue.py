@@ -34,8 +34,10 @@ class Piece:
     minutes: int
 
 
-def plan(root: str, labels: str, minutes: float, stable_diffusion: str | None) -> list[Piece]:
-    """The queue."""
+def plan(
+    root: str, labels: str, minutes: float, stable_diffusion: str | None = None, pix2pixhd: str | None = None
+) -> list[Piece]:
+    """The queue; two of its pieces need a folder from elsewhere."""
     python = sys.executable
 
     def benchmark(name: str, gives: str, *options: str) -> Piece:
@@ -51,17 +53,26 @@ def plan(root: str, labels: str, minutes: float, stable_diffusion: str | None) -
         if stable_diffusion
         else []
     )
+    original = [
+        benchmark("pix2pixhd_step", "Pix2PixHD's training step beside the original's", "--peer", str(pix2pixhd))
+    ]
     return [
         Piece("tests", (python, "-m", "pytest", "-m", "gpu"), "the tests that need a GPU", 3),
         *real,
         benchmark("controlnet_step", "the ControlNet's training step beside diffusers' script"),
         benchmark("synthesis", "samples a second beside diffusers' pipeline"),
-        benchmark("pix2pixhd_step", "Pix2PixHD's training step beside the original's", "--peer"),
+        *(original if pix2pixhd else []),
         benchmark("segmenter_input", "how long a segmenter waits for its batches"),
         job("isic_256_base", "the base's weights and curve", 30, *isic, "stage=train_base"),
         job("isic_256_controlnet", "weights, curve, grids", 30, *isic, "generator=controlnet", "stage=train_generator"),
         job("isic_256_pix2pixhd", "weights, curve, grids", 40, *isic, "generator=pix2pixhd", "stage=train_generator"),
         job("isic_256", "pictures, Table 1 and throughput: the report of both generators", 40, "+experiment=isic_256"),
+        Piece(
+            "isic_256_weights",
+            (python, "-m", "dermprompt.generator.shards", "pack", "store/train_generator", "runs/gpu/weights"),
+            "the generators in bfloat16 files of at most 16 MiB, to be carried",
+            1,
+        ),
         job("fair_arms_256", "the arms' tables, a row more with every job", 600, "+experiment=fair_arms_256"),
     ]
 
@@ -151,12 +162,14 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="data.root")
     parser.add_argument("--labels", required=True, help="data.labels")
     parser.add_argument("--stable-diffusion", help="a folder in diffusers' format, to be verified")
+    parser.add_argument("--pix2pixhd", help="a checkout of https://github.com/NVIDIA/pix2pixHD, to be measured beside")
     parser.add_argument("--pieces", type=int, default=0, help="how many calls to make (0: until all is done)")
     parser.add_argument("--minutes", type=float, default=10.0, help="that a call may take")
     parser.add_argument("--folder", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--plan", action="store_true")
     options = parser.parse_args()
-    queue = Queue(plan(options.root, options.labels, options.minutes, options.stable_diffusion), options.folder)
+    folders = options.stable_diffusion, options.pix2pixhd
+    queue = Queue(plan(options.root, options.labels, options.minutes, *folders), options.folder)
     print(queue.show(), flush=True)
     if options.plan:
         return
