@@ -26,6 +26,9 @@ from dermprompt.store import Unfinished
 MakeTrainer = Callable[..., lightning.Trainer]
 
 
+SAME_IN_ALL = {"num_sanity_val_steps": 0, "enable_model_summary": False, "use_distributed_sampler": False}
+
+
 def fit(
     module: lightning.LightningModule,
     loader: DataLoader,
@@ -43,8 +46,7 @@ def fit(
 ) -> None:
     """Train ``module`` in place, from the last checkpoint in ``folder`` when there is one.
 
-    Writes a checkpoint about twenty times in a training, at ends of epochs (:mod:`dermprompt.checkpoints`), and
-    ``curves.csv`` (step, metric, value).
+    Writes about twenty checkpoints, at ends of epochs (:mod:`dermprompt.checkpoints`), and ``curves.csv``.
 
     Args:
         accumulate: batches whose gradients are gathered to one step.
@@ -52,8 +54,7 @@ def fit(
         batch_key: the setting to lower when the device's memory is too small.
 
     Raises:
-        ValueError: a loss is no number; names the step and the batch. The checkpoint before it stays. Or the
-            device's memory is too small.
+        ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
         Unfinished: a callback stopped it before the last step (:class:`StopInTime`).
     """
     _quiet()
@@ -64,7 +65,6 @@ def fit(
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
-        plugins=[SafeCheckpoints()],
         callbacks=[
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
             training_progress(),
@@ -75,10 +75,9 @@ def fit(
         ],
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
-        num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(50, len(loader))),
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+        plugins=[SafeCheckpoints()],
+        **SAME_IN_ALL,
     )
     try:
         trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)

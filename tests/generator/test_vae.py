@@ -31,8 +31,8 @@ def trained(make_trainer: Callable[..., object], tmp_path: Path) -> VAECodec:
     pixels = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
     masks = torch.zeros(64, 8, 8, dtype=torch.uint8)
     batches = ImageBatches(TrainingImages(pixels, masks, ("",) * 64, tuple(map(str, range(64)))), "none")
-    module = VAEModule(vae, 1e-4, 2e-3, max_steps=100, seed=0)
-    fit(module, make_loader(batches, 64, 16, 0), make_trainer, tmp_path, 0, max_steps=100)
+    module = VAEModule(vae, 1e-4, 2e-3, max_steps=400, seed=0)
+    fit(module, make_loader(batches, 64, 16, 0), make_trainer, tmp_path, 0, max_steps=400)
     return scaled_codec(vae, images.split(16))
 
 
