@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,10 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def make(folder: Path, name: str, seconds: float = 0.0, dies_at: int | None = None) -> None:
+def make(folder: Path, name: str, seconds: float = 0.0, dies_at: int | None = None, start: Any = None) -> None:
     """Make batches that say who made them; a process that dies leaves its claim behind."""
+    if start is not None:
+        start.wait(60)
 
     def work(unmade: Iterator[int]) -> None:
         for number in unmade:
@@ -47,7 +50,8 @@ def makers(folder: Path) -> str:
 @pytest.mark.parametrize("dies_at", [None, 2])
 def test_two_processes_make_each_batch_once_whoever_dies(folder, dies_at):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=make, args=(folder, name, 0.3, dies_at)) for name in "ab"]
+    start = context.Barrier(2)
+    workers = [context.Process(target=make, args=(folder, name, 0.3, dies_at, start)) for name in "ab"]
     for worker in workers:
         worker.start()
     for worker in workers:
