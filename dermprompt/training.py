@@ -124,6 +124,7 @@ def _quiet() -> None:
         "Using ModelCheckpoint with manual",
         "Default grid_sample and affine_grid",
         "You defined a `validation_step`",
+        "The `srun` command is available",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -15,6 +15,7 @@ from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.dataset_card import DatasetFacts, dataset_card
 from dermprompt.stages.prepare import load_known
+from dermprompt.stages.seen import held_out
 
 
 def write_dataset_card(
@@ -50,7 +51,8 @@ def source_facts(pipeline: Pipeline) -> dict[str, str]:
 def generator_facts(pipeline: Pipeline) -> dict[str, str]:
     """The trained generator with its digest and settings, and its base."""
     config, base = pipeline.config, pipeline.base
-    number = len(load_known(pipeline.known.path))
+    known = len(load_known(pipeline.known.path))
+    number = known - held_out(config, known)
     facts = {
         "generator": pipeline.generator.path.name,
         "settings": _own_settings(pipeline),

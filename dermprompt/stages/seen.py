@@ -23,5 +23,10 @@ def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
 
 def watched_rows(config: Config, number: int) -> np.ndarray:
     """The rows of ``number`` known images that are kept out of training."""
-    held_out = max(1, min(config.generator.watch.num_images, number // 10))
-    return np.sort(np.random.default_rng([config.data.split.seed, 2]).permutation(number)[:held_out])
+    order = np.random.default_rng([config.data.split.seed, 2]).permutation(number)
+    return np.sort(order[: held_out(config, number)])
+
+
+def held_out(config: Config, number: int) -> int:
+    """How many of ``number`` known images are kept out of training: at most a tenth."""
+    return max(1, min(config.generator.watch.num_images, number // 10))
