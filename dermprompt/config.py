@@ -33,7 +33,7 @@ ALLOWED_TARGETS = frozenset(
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
-_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time")
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time", "timeout")
 
 
 def register() -> None:

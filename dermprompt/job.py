@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dermprompt import config as configuration
 from dermprompt.generator.source import check_base, resolve_base
-from dermprompt.launch import max_seconds, num_processes
+from dermprompt.launch import group_timeout, max_seconds, num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
@@ -41,6 +41,7 @@ def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
     _check_batches(config)
     max_seconds(config.trainer)
+    group_timeout(config.trainer)
     generator = config.generator
     for key, path in (
         ("generator.path", generator.path if generator.name == "folder" else None),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.strategies import Strategy
 
 from dermprompt import config as configuration
-from dermprompt.launch import max_seconds
+from dermprompt.launch import group_timeout, max_seconds, rank_and_size
 from dermprompt.schema import Config
 from dermprompt.training import MakeTrainer, StopInTime
 
@@ -26,10 +28,22 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
+        timeout = group_timeout(node)
+        del node["timeout"]
+        if rank_and_size()[1] > 1:
+            settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
+
+
+def _strategy(name: str, timeout: timedelta) -> Strategy:
+    """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    entry = StrategyRegistry["ddp" if name == "auto" else name]
+    return entry["strategy"](**entry["init_params"], timeout=timeout)
 
 
 def _progress_bar_class() -> type:
