@@ -136,7 +136,7 @@ def _revive(value: dict[str, Any]) -> Any:
 def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
     for left in (UNFINISHED, FAILED):
         (at / left).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "dermprompt.ranks", str(at), str(processes)]
+    command = [sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid()), str(processes)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
     if ended.returncode:
         # A mistake or a fault outside of the program, so the user sees a sentence and no stack.

@@ -1,4 +1,4 @@
-"""The processes of one training, under torch's own launcher: ``python -m dermprompt.ranks FOLDER PROCESSES``.
+"""The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT PROCESSES`` starts torch's own launcher.
 
 Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
 does when they have waited for ``trainer.timeout``, and none outlives the process that started it.
@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-from torch.distributed import run
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
+from typing import TYPE_CHECKING
 
 from dermprompt.files import write_bytes
 from dermprompt.launch import FAILED, work_of
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 # Ranks that do not end within these seconds after another has died are killed.
 SHUTDOWN_SECONDS = 5
@@ -32,10 +33,12 @@ _GONE = ("connection closed", "connection reset", "broken pipe")
 
 def launch(folder: Path, processes: int) -> int:
     """Run the call in ``folder`` in so many ranks; what ended them goes into ``failed.txt`` there."""
-    _end_with_parent(signal.SIGTERM)
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     options = ["--standalone", f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
     try:
-        run.main([*options, "-m", "dermprompt.ranks", str(folder)])
+        run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
     except ChildFailedError as error:
         write_bytes(folder / FAILED, describe(error.failures).encode())
         return 1
@@ -67,24 +70,26 @@ def _first_line(failure: ProcessFailure) -> str:
     return str(message).strip().splitlines()[0].rstrip(".")
 
 
-def _end_with_parent(by: signal.Signals) -> None:
+def _end_with_parent(parent: int, by: signal.Signals) -> None:
     """Have Linux send this process a signal when the one that started it is gone."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(by))
     if os.getppid() != parent:
         sys.exit(1)
 
 
-@record
-def _rank(folder: Path) -> None:
-    _end_with_parent(signal.SIGKILL)
-    work_of(folder)
+def main() -> None:
+    """Be the launcher, or without a number of processes one of its ranks."""
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    if len(sys.argv) == 4:
+        _end_with_parent(parent, signal.SIGTERM)
+        sys.exit(launch(folder, int(sys.argv[3])))
+    _end_with_parent(parent, signal.SIGKILL)
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    record(work_of)(folder)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
-        _rank(Path(sys.argv[1]))
-    else:
-        sys.exit(launch(Path(sys.argv[1]), int(sys.argv[2])))
+    main()

@@ -75,15 +75,15 @@ def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
 
 @contextmanager
 def training_ranks(folder: Path, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], dict[int, int]]]:
-    """A job as it trains a generator on two ranks, and their process ids by rank, once a checkpoint is there."""
+    """A job as it trains a segmenter on two ranks, and their process ids by rank, once an epoch is over."""
     paths = [f"paths.store={folder / 'store'}", f"paths.runs={folder / 'runs'}"]
-    long = ["generator.max_steps=100000", "generator.watch.every=100000", "stage=train_generator"]
-    command = [sys.executable, "-m", "dermprompt", *two_processes("pix2pixhd", *long, *overrides), *paths]
+    long = ["synthesis.count=0", "stage=train_segmenter", "segmenter.max_epochs=100000"]
+    command = [sys.executable, "-m", "dermprompt", *two_processes("none", *long, *overrides), *paths]
     job = subprocess.Popen(
         command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     )
     try:
-        while not list(folder.glob("store/train_generator/*/curves.csv")):
+        while not list(folder.glob("store/train_segmenter/*/curves.csv")):
             assert job.poll() is None, job.communicate()[1]
             time.sleep(0.05)
         yield job, ranks_of(folder)
