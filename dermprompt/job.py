@@ -12,6 +12,7 @@ from dermprompt.launch import group_timeout, max_seconds, num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
+from dermprompt.tracking import is_asked
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
@@ -29,6 +30,10 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     pipeline = Pipeline(config, Store(root))
     _check_conditions(pipeline)
     _run_stage(pipeline)
+    if is_asked(config.logger):
+        from dermprompt.dashboard import log_made
+
+        log_made(pipeline)
     if config.stage == "export":
         from dermprompt.stages.export import export
 
@@ -133,6 +138,10 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
             write_reader_quiz(pipeline, folder / "quiz.html")
     save_results(results, folder / "results.json")
     page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
+    if is_asked(pipeline.config.logger):
+        from dermprompt.dashboard import log_report
+
+        log_report(pipeline, folder, results)
     made = ", ".join(f"{number} {name}" for name, number in results.work.items())
     print(f"made by this job: {made}\nreport: {page}")
 

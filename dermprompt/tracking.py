@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 # How long a server may keep a run waiting, at its start and at its end (s).
 INIT_SECONDS, FINISH_SECONDS = 10, 15
-# What the artifacts of a stage are called in W&B; others by their stage.
+# What the artifacts of a stage are called in W&B; others by their stage, or split.
 KINDS = {
-    "prepare": "split",
     "train_base": "base",
     "train_generator": "generator",
     "synthesize": "synthetic_set",
@@ -102,6 +101,13 @@ def log_output(run: Run, folder: Path) -> None:
     run.log_artifact(describe(folder))
 
 
+def log_table(run: Run, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Show a table."""
+    import wandb
+
+    run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+
 def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:
     """Send a report, and note the artifacts that it is about."""
     import wandb
@@ -123,7 +129,7 @@ def describe(folder: Path) -> Artifact:
 
     recipe, digest = recipe_of(folder), _digest(folder)
     known = {"stage": recipe.stage, "version": recipe.version, "settings": recipe.settings, "inputs": recipe.inputs}
-    kind = KINDS.get(recipe.stage, recipe.stage)
+    kind = "split" if recipe.name.startswith("split-") else KINDS.get(recipe.stage, recipe.stage)
     return wandb.Artifact(_legal(f"{recipe.name}-{digest}"), kind, metadata={**known, "digest": digest})
 
 

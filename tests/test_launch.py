@@ -68,7 +68,9 @@ def test_two_ranks_stop_together_and_go_on(tmp_path, monkeypatch):
 def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     overrides = two_processes("none", "synthesis.count=0", "stage=train_segmenter", "trainer.precision=nonsense")
-    with pytest.raises(ChildProcessError, match=r"a training on 2 devices ended: rank \d failed with \w+Error: .*nonsense"):
+    with pytest.raises(
+        ChildProcessError, match=r"a training on 2 devices ended: rank \d failed with \w+Error: .*nonsense"
+    ):
         run(tmp_path, *overrides)
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
 
@@ -162,7 +164,10 @@ def failure(exitcode: int, message: str) -> ProcessFailure:
     ("failures", "said"),
     [
         ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9, "")}, "rank 1 was ended by SIGKILL"),
-        ({0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")}, "rank 1 failed with V"),
+        (
+            {0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")},
+            "rank 1 failed with V",
+        ),
         ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),
     ],
 )
