@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from wandb import Run
 
+# A page has megabytes, and nobody waits for it.
+PAGE_SECONDS = 20
 COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
 
 
@@ -89,6 +91,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Ru
         config.logger,
         folder,
         identity,
+        patience=PAGE_SECONDS,
         name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{stage}",
         group=config.logger["group"],
         job_type=stage,

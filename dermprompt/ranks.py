@@ -62,12 +62,16 @@ def _follows(failure: ProcessFailure) -> bool:
 
 
 def _says(failure: ProcessFailure, words: tuple[str, ...]) -> bool:
-    return any(word in str(failure.message).lower() for word in words)
+    return any(word in _text(failure).lower() for word in words)
 
 
 def _first_line(failure: ProcessFailure) -> str:
-    message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-    return str(message).strip().splitlines()[0].rstrip(".")
+    return _text(failure).strip().splitlines()[0].rstrip(".")
+
+
+def _text(failure: ProcessFailure) -> str:
+    """The exception, without its stack."""
+    return str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)
 
 
 def _end_with_parent(parent: int, by: signal.Signals) -> None:

@@ -19,8 +19,9 @@ from dermprompt.store import RECIPE, RECORD, Recipe
 if TYPE_CHECKING:
     from wandb import Artifact, Run
 
-# How long a server may keep a run waiting, at its start and at its end (s).
-INIT_SECONDS, FINISH_SECONDS = 10, 15
+# How long a server may keep a run waiting, at its start and at its end (s). The end of a training is among what has
+# to be over 15 s after trainer.timeout; the rest is sent later.
+INIT_SECONDS, FINISH_SECONDS = 10, 8
 # What the artifacts of a stage are called in W&B; others by their stage, or split.
 KINDS = {
     "train_base": "base",
@@ -35,13 +36,16 @@ def is_asked(logger: Mapping[str, Any]) -> bool:
     return str(logger["_target_"]).endswith("WandbLogger")
 
 
-def open_run(logger: Mapping[str, Any], folder: Path, identity: str, **settings: Any) -> Run:
+def open_run(
+    logger: Mapping[str, Any], folder: Path, identity: str, patience: float = FINISH_SECONDS, **settings: Any
+) -> Run:
     """Start a run that lies in ``folder``, or go on with the one of that identity.
 
     Args:
         logger: the configuration's, with ``project`` and ``offline``.
         folder: gets a folder ``wandb``.
         identity: by which W&B knows the run again.
+        patience: how long its end may take (s).
         settings: name, group, job_type, config …, of ``wandb.init``.
     """
     import wandb
@@ -50,7 +54,7 @@ def open_run(logger: Mapping[str, Any], folder: Path, identity: str, **settings:
     limits = wandb.Settings(
         init_timeout=INIT_SECONDS,
         login_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
+        finish_timeout=patience,
         finish_timeout_raises=True,
     )
     try:

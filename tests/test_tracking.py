@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from miniature import miniature, run
@@ -38,7 +37,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("wandb/*run-*/*.wandb"))
 
 
-def entry(path: Path):  # noqa: ANN201
+def entry(path: Path) -> Any:
     return next(one.run for one in records(path) if one.WhichOneof("record_type") == "run")
 
 
@@ -77,15 +76,35 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_metric(tmp_path, capsys
     assert sorted(found) == [1, 2]
 
 
+def fails(folder: Path) -> None:
+    try:
+        tracking.open_run({"project": "p", "offline": True}, folder, "failed")
+        raise KeyError("fault")
+    finally:
+        tracking.close_run()
+
+
 def test_an_exception_ends_the_run_as_failed(tmp_path):
     with pytest.raises(KeyError):
-        try:
-            tracking.open_run({"project": "p", "offline": True}, tmp_path, "failed")
-            raise KeyError("fault")
-        finally:
-            tracking.close_run()
+        fails(tmp_path)
     (file,) = files_of(tmp_path)
     assert [one.exit.exit_code for one in records(file) if one.WhichOneof("record_type") == "exit"] == [1]
+
+
+def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch, capsys):
+    def finish(exit_code: int) -> None:
+        raise TimeoutError(f"no answer, {exit_code}")
+
+    torn = []
+    running = SimpleNamespace(dir=str(tmp_path / "unet.partial" / "wandb" / "run-1" / "files"), finish=finish)
+    theirs = SimpleNamespace(run=running, Error=RuntimeError, teardown=lambda: torn.append(True))
+    monkeypatch.setitem(sys.modules, "wandb", theirs)
+    tracking.close_run()
+    assert torn
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert f"no answer, 0. The run goes on offline; `wandb sync` sends what is in {tmp_path}/unet/wandb/run-1" in (
+        capsys.readouterr().out
+    )
 
 
 def test_the_table_of_a_sweep(tmp_path):
