@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
     return [[*place, *numbers] for place, numbers in sorted(rows.items())]
 
 
-def _summary(results: Results) -> Mapping[str, float]:
+def _summary(results: Results) -> dict[str, float]:
     """The job's own arm, for W&B's table of runs."""
     dice = results.segmentation[-1].dice
     return {"dsc": dice.mean, "dsc_low": dice.low, "dsc_high": dice.high}

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 
 from dermprompt import config as configuration
@@ -99,4 +100,6 @@ class NoteOutput(Callback):
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Unless it was stopped before its last step."""
         if trainer.is_global_zero and not trainer.should_stop:
-            tracking.log_output(trainer.loggers[0].experiment, self.folder)
+            (logger,) = trainer.loggers
+            assert isinstance(logger, WandbLogger)
+            tracking.log_output(logger.experiment, self.folder)
