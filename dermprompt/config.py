@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dermprompt import schema
@@ -33,7 +35,7 @@ ALLOWED_TARGETS = frozenset(
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
-_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time")
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time", "timeout")
 
 
 def register() -> None:
@@ -45,6 +47,7 @@ def register() -> None:
             store.store(group=f"schema/{group}", name=name, node=kind)
     OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
     OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True)
+    OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 
 
 def _short_hash(value: Any) -> str:
@@ -66,6 +69,13 @@ def _sweep_hash() -> str:
     """Hash of the command line and of ``conf``: a job's own configuration does not know the sweep's choices."""
     files = sorted(CONF.rglob("*.yaml"))
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
+
+
+def _sweep_or(name: str) -> str:
+    """The name of the sweep's folder, outside of a sweep ``name``."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return name
+    return Path(HydraConfig.get().runtime.output_dir).parent.name
 
 
 def freeze(composed: DictConfig) -> Config:
