@@ -74,7 +74,7 @@ docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
 
 lock: ## resolve the locked versions anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
 	  --upgrade --output-file requirements.lock
 
