@@ -18,7 +18,7 @@ ARGS ?=
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup dependencies demo test test-slurm lint small fair-arms table1 table2 report verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ table2: setup need-root ## the paper's Table 2: ROOT=...
 
 report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep $(FOLDER)
+
+dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=runs/...
+	$(BIN)/python -m dermprompt.dashboard $(FOLDER)
 
 verify-tables: setup ## compute the published tables again from the scores of every image
 	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json))

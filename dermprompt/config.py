@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dermprompt import schema
@@ -33,7 +35,7 @@ ALLOWED_TARGETS = frozenset(
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
-_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time")
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time", "timeout")
 
 
 def register() -> None:
@@ -66,10 +68,18 @@ def _sweep_hash() -> str:
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
+def _sweep_or(name: str) -> str:
+    """The name of the sweep's folder, outside of a sweep ``name``."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return name
+    return Path(HydraConfig.get().runtime.output_dir).parent.name
+
+
 # Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
 # the sweep's command line, but with its configuration the hash that the sweep has looked up.
 OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
 OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 
 
 def freeze(composed: DictConfig) -> Config:

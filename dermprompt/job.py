@@ -8,11 +8,12 @@ from pathlib import Path
 
 from dermprompt import config as configuration
 from dermprompt.generator.source import check_base, resolve_base
-from dermprompt.launch import max_seconds, num_processes
+from dermprompt.launch import group_timeout, max_seconds, num_processes
 from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
+from dermprompt.tracking import is_asked
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
@@ -30,6 +31,10 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     pipeline = Pipeline(config, Store(root))
     _check_conditions(pipeline)
     _run_stage(pipeline)
+    if is_asked(config.logger):
+        from dermprompt.dashboard import log_made
+
+        log_made(pipeline)
     if config.stage == "export":
         from dermprompt.stages.export import export
 
@@ -43,6 +48,7 @@ def _check_files(config: Config) -> None:
     check_nodes(config.trainer)
     _check_batches(config)
     max_seconds(config.trainer)
+    group_timeout(config.trainer)
     generator = config.generator
     for key, path in (
         ("generator.path", generator.path if generator.name == "folder" else None),
@@ -134,6 +140,10 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
             write_reader_quiz(pipeline, folder / "quiz.html")
     save_results(results, folder / "results.json")
     page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
+    if is_asked(pipeline.config.logger):
+        from dermprompt.dashboard import log_report
+
+        log_report(pipeline, folder, results)
     made = ", ".join(f"{number} {name}" for name, number in results.work.items())
     print(f"made by this job: {made}\nreport: {page}")
 

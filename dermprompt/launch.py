@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from dermprompt.store import Unfinished
 CALL = "call.json"
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished.json"
-# Ranks that do not end within these seconds after another has died are killed.
-SHUTDOWN_SECONDS = 5
+FAILED = "failed.txt"
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,18 @@ class Call:
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
         """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
-        (at / UNFINISHED).unlink(missing_ok=True)
+        for left in (UNFINISHED, FAILED):
+            (at / left).unlink(missing_ok=True)
         nodes = num_nodes(self.config.trainer)
-        command = [*each_node(nodes), sys.executable, "-m", "torch.distributed.run", *rendezvous(nodes)]
-        command += [f"--nproc-per-node={-(-processes // nodes)}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
-        command += ["-m", "dermprompt.launch", str(at)]
+        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
+        command += [str(-(-processes // nodes)), *rendezvous(nodes)]
         ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
         if ended.returncode:
             wait_for_nodes(nodes)
-            raise RuntimeError(f"{what} ended with code {ended.returncode}: {folder}")
+            # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
+            failed = (at / FAILED).exists()
+            said = (at / FAILED).read_text() if failed else f"its launcher ended with {ended.returncode}"
+            raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
         if (at / UNFINISHED).exists():
             raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
 
@@ -119,6 +122,18 @@ def max_seconds(trainer: dict[str, Any]) -> float | None:
     return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
 
 
+def group_timeout(trainer: dict[str, Any]) -> timedelta:
+    """How long processes of one training wait for each other.
+
+    Raises:
+        ValueError: ``timeout`` is no number above 0.
+    """
+    seconds = trainer.get("timeout")
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        raise ValueError(f"trainer.timeout={seconds}: seconds, more than 0")
+    return timedelta(seconds=seconds)
+
+
 def rank_and_size() -> tuple[int, int]:
     """This process's rank in its training, and the number of processes."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -143,8 +158,8 @@ def _revive(value: dict[str, Any]) -> Any:
     return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
 
 
-def _rank(folder: Path) -> None:
-    """What each rank runs."""
+def work_of(folder: Path) -> None:
+    """What each rank runs, left in ``folder`` by :class:`Call`."""
     configuration.register()
     call = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
@@ -153,7 +168,3 @@ def _rank(folder: Path) -> None:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():
             (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
-
-
-if __name__ == "__main__":
-    _rank(Path(sys.argv[1]))

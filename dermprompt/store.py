@@ -180,6 +180,7 @@ class Store:
         self.say(f"── {recipe.stage}: {recipe.name}  →  {target}")
         start = time.monotonic()
         try:
+            write_json(partial / RECIPE, asdict(recipe))
             digest = build(partial)
             seconds = time.monotonic() - start
             record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}

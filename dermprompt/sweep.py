@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dermprompt.files import write_bytes
+from dermprompt.tracking import is_asked
 
 ERROR = "error.txt"
 
@@ -32,6 +33,10 @@ class SweepReport(Callback):
         page = write_sweep_page(job.parent)
         if page is not None:
             print(f"report of the sweep: {page}", flush=True)
+            if is_asked(config.logger):
+                from dermprompt.dashboard import log_sweep
+
+                log_sweep(job.parent)
 
 
 def _note_failure(job: Path, job_return: JobReturn) -> None:

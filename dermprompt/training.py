@@ -6,7 +6,6 @@ import csv
 import functools
 import logging
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader
 from dermprompt.checkpoints import LAST, SafeCheckpoints, newest_checkpoint
 from dermprompt.progress import training_progress
 from dermprompt.store import Unfinished
+from dermprompt.tracking import close_run
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -87,8 +87,7 @@ def fit(
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
     finally:
         # An open W&B run would swallow the next training's metrics.
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+        close_run()
     if trainer.should_stop:
         raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
 

@@ -1,13 +1,12 @@
-"""A sweep from the command line: one page for all jobs, a failing job stops no other; and W&B offline."""
+"""A sweep from the command line: one page for all jobs, a failing job stops no other."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-from miniature import miniature, run
+from miniature import miniature
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -32,16 +31,3 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert list((tmp_path / "runs").glob("swept-sweep-*")) == [sweep]
     assert "train_segmenter" not in again.stdout
-
-
-def test_wandb_offline_needs_no_account(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    logged = ["logger=wandb", "logger.offline=true", "stage=train_segmenter", "name=grouped"]
-    run(tmp_path, *miniature("none", "synthesis.count=0", *logged))
-    (trained,) = (tmp_path / "store" / "train_segmenter").iterdir()
-    runs = list(trained.glob("wandb/offline-run-*"))
-    assert len(runs) == 1
-    assert trained.name.replace(".", "-") in runs[0].name
-    assert sys.modules["wandb"].run is None
-    assert "WANDB_RUN_ID" not in os.environ

@@ -1,0 +1,101 @@
+"""The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
+
+Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
+does when they have waited for ``trainer.timeout``, and none outlives the process that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dermprompt.files import write_bytes
+from dermprompt.launch import FAILED, work_of
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+# Ranks that do not end within these seconds after another has died are killed.
+SHUTDOWN_SECONDS = 5
+_SET_DEATH_SIGNAL = 1  # of prctl(2)
+# What gloo and NCCL say of a rank that did not answer in time, and of one that is gone.
+_LATE = ("timed out", "timeout")
+_HINTS = {
+    "SIGKILL": " (by hand, or because memory is out)",
+    "SIGABRT": " (NCCL ends one so that has waited for trainer.timeout)",
+}
+_GONE = ("connection closed", "connection reset", "broken pipe")
+
+
+def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
+    """Run the call in ``folder`` in so many ranks on this node; what ended them goes into ``failed.txt`` there."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    options = [*rendezvous, f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
+    try:
+        run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
+    except ChildFailedError as error:
+        write_bytes(folder / FAILED, describe(error.failures).encode())
+        return 1
+    return 0
+
+
+def describe(failures: dict[int, ProcessFailure]) -> str:
+    """What happened, in a sentence: a rank that a signal has ended comes before those that missed it."""
+    rank = min(failures, key=lambda one: (failures[one].exitcode >= 0, _follows(failures[one]), one))
+    failure = failures[rank]
+    if failure.exitcode < 0:
+        return f"rank {rank} was ended by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
+    if _says(failure, _LATE):
+        return f"rank {rank} waited in vain for another one, which stands still or takes longer than trainer.timeout"
+    return f"rank {rank} failed with {_first_line(failure)}"
+
+
+def _follows(failure: ProcessFailure) -> bool:
+    """Whether a rank failed because another one had."""
+    return _says(failure, (*_LATE, *_GONE))
+
+
+def _says(failure: ProcessFailure, words: tuple[str, ...]) -> bool:
+    return any(word in _text(failure).lower() for word in words)
+
+
+def _first_line(failure: ProcessFailure) -> str:
+    return _text(failure).strip().splitlines()[0].rstrip(".")
+
+
+def _text(failure: ProcessFailure) -> str:
+    """The exception, without its stack."""
+    return str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)
+
+
+def _end_with_parent(parent: int, by: signal.Signals) -> None:
+    """Have Linux send this process a signal when the one that started it is gone."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(by))
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Be the launcher, or without a number of processes one of its ranks."""
+    folder, parent, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4:]
+    if options:
+        # On several nodes its parent is SLURM, which ends it with the job.
+        if "--standalone" in options:
+            _end_with_parent(parent, signal.SIGTERM)
+        sys.exit(launch(folder, int(sys.argv[3]), options))
+    _end_with_parent(parent, signal.SIGKILL)
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    record(work_of)(folder)
+
+
+if __name__ == "__main__":
+    main()
