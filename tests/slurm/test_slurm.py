@@ -45,8 +45,13 @@ class Submitted:
         return wait(lambda: next(iter(self.cluster.jobs()), None), PATIENCE, "a job")
 
     def checkpoint(self) -> Path:
-        """The first checkpoint of its generator, once it is there."""
-        return wait(lambda: next(self.folder.glob("store/train_generator/*/last.ckpt"), None), PATIENCE, "a checkpoint")
+        """The first checkpoint of its generator, once it is there and the training goes on."""
+
+        def found() -> Path | None:
+            assert self.process.poll() is None, self.output()
+            return next(self.folder.glob("store/train_generator/*.partial/last.ckpt"), None)
+
+        return wait(found, PATIENCE, "a checkpoint")
 
     def output(self) -> str:
         """What its jobs have written so far."""
