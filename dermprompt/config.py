@@ -35,19 +35,16 @@ ALLOWED_TARGETS = frozenset(
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
-_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time", "timeout")
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time", "timeout")
 
 
 def register() -> None:
-    """Put the schema into Hydra's ConfigStore, and the resolvers that name run folders."""
+    """Put the schema into Hydra's ConfigStore."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
             store.store(group=f"schema/{group}", name=name, node=kind)
-    OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
-    OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True)
-    OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 
 
 def _short_hash(value: Any) -> str:
@@ -76,6 +73,13 @@ def _sweep_or(name: str) -> str:
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return name
     return Path(HydraConfig.get().runtime.output_dir).parent.name
+
+
+# Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
+# the sweep's command line, but with its configuration the hash that the sweep has looked up.
+OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
+OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 
 
 def freeze(composed: DictConfig) -> Config:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dermprompt import config as configuration
 from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.launch import group_timeout, max_seconds, num_processes
+from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
@@ -44,6 +45,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
 
 def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
+    check_nodes(config.trainer)
     _check_batches(config)
     max_seconds(config.trainer)
     group_timeout(config.trainer)

@@ -1,4 +1,4 @@
-"""How a stage gets its processes: in this one, or in one for each device.
+"""How a stage gets its processes: in this one, or in one for each device of each node.
 
 Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
 dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt import config as configuration
+from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Unfinished
 
@@ -49,7 +50,7 @@ class Call:
         if devices == 1:
             return self.here(folder)
         self._write(folder, folder)
-        return _run_ranks(folder, devices, f"a training on {devices} devices", folder)
+        return self._run_ranks(folder, devices, f"a training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> None:
         """Make batches of a growing set in a process for each device; see :mod:`dermprompt.sharing`.
@@ -60,10 +61,12 @@ class Call:
         if processes == 1:
             self.here(folder, numbers=numbers)
             return
-        # Not in the set's folder: another job may share in it at the same time.
-        with tempfile.TemporaryDirectory() as own:
+        # Not in the set's folder: another job may share in it at the same time. But where all nodes see it.
+        calls = folder.parents[1] / ".calls"
+        calls.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=calls) as own:
             replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
-            _run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
+            self._run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
@@ -71,9 +74,31 @@ class Call:
         call = {"work": self.work, "arguments": self.arguments, "folder": folder}
         (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
 
+    def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
+        """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
+        for left in (UNFINISHED, FAILED):
+            (at / left).unlink(missing_ok=True)
+        nodes = num_nodes(self.config.trainer)
+        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
+        command += [str(-(-processes // nodes)), *rendezvous(nodes)]
+        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+        if ended.returncode:
+            wait_for_nodes(nodes)
+            # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
+            failed = (at / FAILED).exists()
+            said = (at / FAILED).read_text() if failed else f"its launcher ended with {ended.returncode}"
+            raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
+        if (at / UNFINISHED).exists():
+            raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
+
 
 def num_processes(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer on this machine."""
+    """Devices of the trainer, on all its machines."""
+    return num_nodes(trainer) * _num_devices(trainer)
+
+
+def _num_devices(trainer: dict[str, Any]) -> int:
+    """Devices of the trainer on each machine."""
     devices = trainer.get("devices", 1)
     if devices in (-1, "auto"):
         import torch
@@ -131,19 +156,6 @@ def _revive(value: dict[str, Any]) -> Any:
     if set(value) == {"path"}:
         return Path(value["path"])
     return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
-
-
-def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
-    for left in (UNFINISHED, FAILED):
-        (at / left).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid()), str(processes)]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
-    if ended.returncode:
-        # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
-        said = (at / FAILED).read_text() if (at / FAILED).exists() else f"its launcher ended with {ended.returncode}"
-        raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
-    if (at / UNFINISHED).exists():
-        raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
 
 
 def work_of(folder: Path) -> None:

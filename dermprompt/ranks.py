@@ -1,4 +1,4 @@
-"""The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT PROCESSES`` starts torch's own launcher.
+"""The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
 
 Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
 does when they have waited for ``trainer.timeout``, and none outlives the process that started it.
@@ -31,12 +31,12 @@ _HINTS = {
 _GONE = ("connection closed", "connection reset", "broken pipe")
 
 
-def launch(folder: Path, processes: int) -> int:
-    """Run the call in ``folder`` in so many ranks; what ended them goes into ``failed.txt`` there."""
+def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
+    """Run the call in ``folder`` in so many ranks on this node; what ended them goes into ``failed.txt`` there."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    options = ["--standalone", f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
+    options = [*rendezvous, f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
     try:
         run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
     except ChildFailedError as error:
@@ -85,10 +85,12 @@ def _end_with_parent(parent: int, by: signal.Signals) -> None:
 
 def main() -> None:
     """Be the launcher, or without a number of processes one of its ranks."""
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
-    if len(sys.argv) == 4:
-        _end_with_parent(parent, signal.SIGTERM)
-        sys.exit(launch(folder, int(sys.argv[3])))
+    folder, parent, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4:]
+    if options:
+        # On several nodes its parent is SLURM, which ends it with the job.
+        if "--standalone" in options:
+            _end_with_parent(parent, signal.SIGTERM)
+        sys.exit(launch(folder, int(sys.argv[3]), options))
     _end_with_parent(parent, signal.SIGKILL)
     from torch.distributed.elastic.multiprocessing.errors import record
 

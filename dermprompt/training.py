@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
@@ -76,7 +77,7 @@ def fit(
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
-        plugins=[SafeCheckpoints()],
+        plugins=[SafeCheckpoints(), _environment()],
         **SAME_IN_ALL,
     )
     try:
@@ -111,6 +112,15 @@ def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int)
         every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
     )
+
+
+def _environment() -> ClusterEnvironment:
+    """Who starts the ranks: torch's launcher, or there is one.
+
+    Lightning would find SLURM by itself, queue the job again a second time, and save for it in the middle of an epoch,
+    from where no training goes on exactly.
+    """
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
 def _quiet() -> None:
@@ -206,6 +216,11 @@ class CountedEpochs(Callback):
     From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
     would come again.
     """
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Say where a training goes on."""
+        if trainer.global_step and trainer.is_global_zero:
+            print(f"   goes on from step {trainer.global_step}", flush=True)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
