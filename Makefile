@@ -73,7 +73,7 @@ dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=
 	$(BIN)/python -m dermprompt.dashboard $(FOLDER)
 
 verify-tables: setup ## compute the published tables again from the scores of every image
-	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json))
+	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
 verify-sd: setup ## whether a Stable Diffusion folder works here, in minutes on a CPU: PATH=/models/sd15
 	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }

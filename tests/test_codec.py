@@ -55,16 +55,16 @@ def test_a_configuration_comes_back_from_its_file(codec: str, tmp_path: Path) ->
 
 def test_a_base_on_an_autoencoder_trained_here_draws(tmp_path: Path) -> None:
     run(tmp_path, *miniature("controlnet", *VAE, "stage=synthesize", "synthesis.count=4"))
-    made(tmp_path, "vae", "diffusion_pytorch_model.safetensors")
+    assert_made(tmp_path, "vae", "diffusion_pytorch_model.safetensors")
 
 
 def test_a_base_on_a_pretrained_tiny_autoencoder_draws(tmp_path: Path, tiny_autoencoder: Path) -> None:
     tiny = ["generator/base/codec=tiny", f"generator.base.codec.path={tiny_autoencoder}"]
     run(tmp_path, *miniature("controlnet", *tiny, "stage=synthesize", "synthesis.count=4"))
-    made(tmp_path, "tiny", "codec.safetensors")
+    assert_made(tmp_path, "tiny", "codec.safetensors")
 
 
-def made(folder: Path, codec: str, file: str) -> None:
+def assert_made(folder: Path, codec: str, file: str) -> None:
     """The codec lies in its own artifact and in the base; four samples were drawn on it."""
     (own,) = (folder / "store" / "train_codec").glob(f"{codec}-*/{file}")
     (of_base,) = (folder / "store" / "train_base").glob(f"scratch-*/vae/{file}")

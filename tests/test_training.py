@@ -150,7 +150,7 @@ def test_a_limit_that_is_not_reached_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_last_epoch_is_finished_though_the_time_is_up(tmp_path: Path) -> None:
-    fit_line(tmp_path, 0, max_steps=4)
+    assert fit_line(tmp_path, 0, max_steps=4).global_step == 4
 
 
 def test_an_epoch_that_would_not_end_in_time_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

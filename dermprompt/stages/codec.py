@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches, make_loader
+from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.tiny import read_tiny
 from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
-from dermprompt.launch import is_first_rank, rank_and_size
+from dermprompt.launch import is_first_rank
 from dermprompt.lesion import images_to_float
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_known_part
 from dermprompt.stages.seen import training_images
-from dermprompt.stages.trainer import trainer_factory
-from dermprompt.training import choose_device, fit
+from dermprompt.stages.trainer import fit_on_images
+from dermprompt.training import choose_device
 
 # Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
 PCA_PIXELS = 2**25
@@ -45,17 +45,7 @@ def train_vae(config: Config, known: Path, cache: Path, folder: Path) -> None:
     vae = build_vae(settings.downscale, settings.channels, settings.width, settings.layers_per_block)
     module = VAEModule(vae, settings.kl_weight, settings.learning_rate, settings.max_steps, config.seed)
     batches = ImageBatches(data, settings.augmentation)
-    loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
-    fit(
-        module,
-        loader,
-        trainer_factory(config, folder, "codec"),
-        folder,
-        config.seed,
-        max_steps=settings.max_steps,
-        ids=data.ids,
-        batch_key="generator.base.codec.batch_size",
-    )
+    fit_on_images(config, module, batches, data.ids, settings, "codec", "generator.base.codec", folder)
     if is_first_rank():
         scaled_codec(vae.to(choose_device(config.trainer)), _batches(data.images)).save(folder)
 

@@ -22,12 +22,11 @@ from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
-from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.seen import training_images
-from dermprompt.stages.trained import build_network, open_base, through_codec
-from dermprompt.stages.trainer import trainer_factory
+from dermprompt.stages.trained import build_network, build_segmenter_module, open_base, through_codec
+from dermprompt.stages.trainer import fit_on_images, trainer_factory
 from dermprompt.stages.watch import make_watch
 from dermprompt.training import choose_device, fit
 
@@ -61,18 +60,7 @@ def train_base(config: Config, known: Path, cache: Path, codec: Path, folder: Pa
         latents.prompts,
         **_denoising(config, settings),
     )
-    loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
-    trainer = trainer_factory(config, folder, "base")
-    fit(
-        module,
-        loader,
-        trainer,
-        folder,
-        config.seed,
-        max_steps=settings.max_steps,
-        ids=data.ids,
-        batch_key="generator.base.batch_size",
-    )
+    fit_on_images(config, module, latents, data.ids, settings, "base", "generator.base", folder)
     if is_first_rank():
         module.finished().save(folder)
 
@@ -92,22 +80,11 @@ def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base
         part=settings.part,
         sampler={key: getattr(settings, key) for key in SAMPLER},
     )
-    loader = make_loader(latents, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     on_gpu = choose_device(config.trainer).type == "cuda"
     speed_up([frozen.unet, *module.trained.values()], settings.compile, channels_last=on_gpu)
     watch = make_watch(config, known, cache, judge, folder)
-    fit(
-        module,
-        loader,
-        trainer_factory(config, folder, "generator"),
-        folder,
-        config.seed,
-        max_steps=settings.max_steps,
-        callbacks=(watch,),
-        accumulate=settings.accumulate,
-        ids=data.ids,
-        batch_key="generator.batch_size",
-    )
+    more = {"callbacks": (watch,), "accumulate": settings.accumulate}
+    fit_on_images(config, module, latents, data.ids, settings, "generator", "generator", folder, **more)
     if is_first_rank():
         save_controlnet(watch.restore(module.finished()), frozen.unet, folder)
 
@@ -133,19 +110,8 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         pool=ImagePool(settings.pool_size, config.seed) if settings.pool_size else None,
     )
     batches = ImageBatches(data, settings.augmentation)
-    loader = make_loader(batches, len(data.images), settings.batch_size, config.seed, *rank_and_size())
     watch = make_watch(config, known, cache, judge, folder)
-    fit(
-        module,
-        loader,
-        trainer_factory(config, folder, "generator"),
-        folder,
-        config.seed,
-        max_steps=settings.max_steps,
-        callbacks=(watch,),
-        ids=data.ids,
-        batch_key="generator.batch_size",
-    )
+    fit_on_images(config, module, batches, data.ids, settings, "generator", "generator", folder, callbacks=(watch,))
     if is_first_rank():
         watch.restore(generator)
         save_pix2pixhd(generator, shape, folder)
@@ -171,15 +137,7 @@ def train_segmenter(
         num_real = sum(len(images) for images, _ in real)
         loader = _segmenter_loader(settings, pairs, num_real if sources["batches"] == "half_real" else None)
         steps = num_steps(settings, len(loader), num_train, sources["steps_of"])
-        module = SegmenterModule(
-            network,
-            settings.learning_rate,
-            settings.seed,
-            settings.loss,
-            settings.augmentation,
-            settings.schedule,
-            steps,
-        )
+        module = build_segmenter_module(settings, network, steps)
         fit(
             module,
             loader,

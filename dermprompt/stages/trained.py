@@ -10,12 +10,14 @@ from torch import nn
 
 from dermprompt import config as configuration
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
+from dermprompt.generator.controlnet.module import speed_up
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 from dermprompt.generator.export import Pix2PixHDGenerator, load_controlnet, load_pix2pixhd, load_weights
 from dermprompt.generator.warp import load_warp
 from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.schema import Config, Segmenter
+from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.synthesis.draw import Generator
 from dermprompt.training import choose_device
 
@@ -51,9 +53,8 @@ def make_fast(networks: tuple[nn.Module, ...], precision: str, compiled: bool) -
     """Run networks in a precision and with channels last, compiled where asked for; their keys stay as they are."""
     for network in networks:
         # Not diffusers' own ``to``, which warns of layers to keep in float32, of which these networks have none.
-        nn.Module.to(network, PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if compiled:
-            network.compile()
+        nn.Module.to(network, PRECISIONS[precision])
+    speed_up(networks, compiled, channels_last=True)
 
 
 @torch.no_grad()
@@ -70,6 +71,19 @@ def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
 def build_network(settings: Segmenter) -> nn.Module:
     """The segmenter's untrained network."""
     return configuration.instantiate(settings.network)
+
+
+def build_segmenter_module(settings: Segmenter, network: nn.Module, num_steps: int) -> SegmenterModule:
+    """The segmenter's training of ``num_steps`` steps."""
+    return SegmenterModule(
+        network,
+        settings.learning_rate,
+        settings.seed,
+        settings.loss,
+        settings.augmentation,
+        settings.schedule,
+        num_steps,
+    )
 
 
 def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:

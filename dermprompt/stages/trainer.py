@@ -1,4 +1,4 @@
-"""Lightning's Trainer and logger from the configuration."""
+"""Lightning's Trainer and logger from the configuration, and the training that all that draws images has in common."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
+from torch.utils.data import Dataset
 
 from dermprompt import config as configuration
 from dermprompt import tracking
+from dermprompt.generator.batches import make_loader
 from dermprompt.launch import group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.schema import Config
 from dermprompt.store import RECIPE
-from dermprompt.training import MakeTrainer, StopInTime
+from dermprompt.training import MakeTrainer, StopInTime, fit
 
 
 def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
@@ -42,6 +44,27 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
+
+
+def fit_on_images(
+    config: Config,
+    module: lightning.LightningModule,
+    data: Dataset[Any],
+    ids: tuple[str, ...],
+    settings: Any,
+    training: str,
+    key: str,
+    folder: Path,
+    **more: Any,
+) -> None:
+    """Train on G's images, as often varied as ``data`` has variants of each.
+
+    ``settings`` stand under ``key`` in the configuration; ``more`` are arguments of :func:`fit`.
+    """
+    loader = make_loader(data, len(ids), settings.batch_size, config.seed, *rank_and_size())
+    trainer = trainer_factory(config, folder, training)
+    named = {"ids": ids, "batch_key": f"{key}.batch_size"}
+    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps, **named, **more)  # type: ignore[arg-type]
 
 
 def _strategy(name: str, timeout: timedelta) -> Strategy:

@@ -17,10 +17,9 @@ from dermprompt.lesion import images_to_float, masks_to_float
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches
-from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.parts import load_known_part
 from dermprompt.stages.seen import watched_rows
-from dermprompt.stages.trained import build_network, open_segmenter
+from dermprompt.stages.trained import build_network, build_segmenter_module, open_segmenter
 from dermprompt.stages.trainer import trainer_factory
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training import fit
@@ -34,9 +33,8 @@ def train_judge(config: Config, settings: Segmenter, known: Path, cache: Path, f
     network = build_network(settings)
     loader = make_loader(data, len(data), settings.batch_size, settings.seed, *rank_and_size())
     steps = settings.max_steps or (settings.max_epochs or 0) * len(loader)
-    training = (settings.learning_rate, settings.seed, settings.loss, settings.augmentation, settings.schedule, steps)
-    trainer = trainer_factory(config, folder, "judge")
-    fit(SegmenterModule(network, *training), loader, trainer, folder, settings.seed, max_steps=steps)
+    module, trainer = build_segmenter_module(settings, network, steps), trainer_factory(config, folder, "judge")
+    fit(module, loader, trainer, folder, settings.seed, max_steps=steps)
     if is_first_rank():
         save_weights(network, folder / "network.safetensors")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import timm
@@ -21,7 +22,7 @@ VGG_PLACES = (1, 6, 11, 20, 29)
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
-class Perceptual(nn.Module):
+class Perceptual(nn.Module, ABC):
     """Weighted mean absolute distance of features at five depths (Johnson et al. 2016); nothing in it is trained."""
 
     def __init__(self) -> None:
@@ -32,9 +33,9 @@ class Perceptual(nn.Module):
         """Stay as in evaluation: the statistics of batch normalisation are part of the weights."""
         return super().train(False)
 
+    @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
         """Features of images N3HW in [-1, 1], the shallowest first."""
-        raise NotImplementedError
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """Give the distance of fake to real images, N3HW in [-1, 1]; gradients reach the fake ones alone."""
