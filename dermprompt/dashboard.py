@@ -22,7 +22,7 @@ from dermprompt.store import Artifact
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wandb import Run
+    from dermprompt.tracking import Run
 
 # A page has megabytes, and nobody waits for it.
 PAGE_SECONDS = 20

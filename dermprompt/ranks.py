@@ -36,6 +36,7 @@ def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    _end_the_rest_soon()
     options = [*rendezvous, f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
     try:
         run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
@@ -45,28 +46,46 @@ def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
     return 0
 
 
+def _end_the_rest_soon() -> None:
+    """Torch's option --shutdown-timeout does not reach the ranks that are left when one fails: they have 30 s."""
+    from torch.distributed.elastic.multiprocessing.api import PContext
+
+    close = PContext.close
+
+    def soon(self: PContext, death_sig: signal.Signals | None = None, timeout: int = SHUTDOWN_SECONDS) -> None:
+        close(self, death_sig, timeout)
+
+    PContext.close = soon  # type: ignore[method-assign]
+
+
 def describe(failures: dict[int, ProcessFailure]) -> str:
-    """What happened, in a sentence: a rank that a signal has ended comes before those that missed it."""
-    rank = min(failures, key=lambda one: (failures[one].exitcode >= 0, _follows(failures[one]), one))
+    """What happened, in a sentence, and not what followed: ranks that lost or waited for another, or were ended."""
+    first = min(failure.timestamp for failure in failures.values())
+    at_once = [rank for rank in failures if failures[rank].timestamp - first < SHUTDOWN_SECONDS - 2]
+    rank = min(at_once, key=lambda one: (_order(failures[one]), one))
     failure = failures[rank]
     if failure.exitcode < 0:
         return f"rank {rank} was ended by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
     if _says(failure, _LATE):
         return f"rank {rank} waited in vain for another one, which stands still or takes longer than trainer.timeout"
-    return f"rank {rank} failed with {_first_line(failure)}"
+    return f"rank {rank} failed with {_in_a_line(failure)}"
 
 
-def _follows(failure: ProcessFailure) -> bool:
-    """Whether a rank failed because another one had."""
-    return _says(failure, (*_LATE, *_GONE))
+def _order(failure: ProcessFailure) -> int:
+    """Causes before consequences; torch's launcher ends the rest by SIGTERM."""
+    if failure.exitcode == -signal.SIGTERM:
+        return 2
+    if failure.exitcode < 0:
+        return 0
+    return 3 if _says(failure, (*_LATE, *_GONE)) else 1
 
 
 def _says(failure: ProcessFailure, words: tuple[str, ...]) -> bool:
     return any(word in _text(failure).lower() for word in words)
 
 
-def _first_line(failure: ProcessFailure) -> str:
-    return _text(failure).strip().splitlines()[0].rstrip(".")
+def _in_a_line(failure: ProcessFailure) -> str:
+    return " ".join(_text(failure).split()).rstrip(".")
 
 
 def _text(failure: ProcessFailure) -> str:

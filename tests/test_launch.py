@@ -154,21 +154,25 @@ def test_ranks_do_not_outlive_their_job(tmp_path):
         assert not processes_of(tmp_path)
 
 
-def failure(exitcode: int, message: str) -> ProcessFailure:
+def failure(exitcode: int, message: str = "", timestamp: int = 0) -> ProcessFailure:
     found = ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="")
-    found.message = message
+    found.message, found.timestamp = message, timestamp
     return found
 
 
 @pytest.mark.parametrize(
     ("failures", "said"),
     [
-        ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9, "")}, "rank 1 was ended by SIGKILL"),
+        ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
+        ({0: failure(-15), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
+        ({0: failure(-15), 1: failure(1, "RuntimeError: Connection reset")}, "rank 0 was ended by SIGTERM"),
+        ({0: failure(-15), 1: failure(1, "ValueError: step 3")}, "rank 1 failed with V"),
         (
             {0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")},
             "rank 1 failed with V",
         ),
         ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),
+        ({0: failure(-9, timestamp=5), 1: failure(1, "RuntimeError: Timed out")}, "rank 1 waited in vain"),
     ],
 )
 def test_what_happened_comes_before_what_followed(failures, said):
