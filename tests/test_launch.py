@@ -68,9 +68,7 @@ def test_two_ranks_stop_together_and_go_on(tmp_path, monkeypatch):
 def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     overrides = two_processes("none", "synthesis.count=0", "stage=train_segmenter", "trainer.precision=nonsense")
-    with pytest.raises(
-        ChildProcessError, match=r"a training on 2 devices ended: rank \d failed with \w+: .*nonsense"
-    ):
+    with pytest.raises(ChildProcessError, match=r"a training on 2 devices ended: rank \d failed with \w+: .*nonsense"):
         run(tmp_path, *overrides)
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
 
