@@ -18,7 +18,7 @@ ARGS ?=
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup dependencies demo test test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ demo: setup ## the whole job, small, on generated data; prints the report's path
 
 test: setup ## the tests that take minutes at most
 	$(BIN)/python -m pytest $(ARGS)
+
+test-kill: setup ## the demo, killed fifty times on its way and started again: three times the demo's minutes
+	$(BIN)/python -m pytest -m slow -s tests/test_kills.py $(ARGS)
 
 test-slurm: setup ## sweeps on a SLURM of two virtual nodes, installed and started here: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)

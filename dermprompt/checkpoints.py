@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
 
 from dermprompt.files import write_json
 
@@ -21,13 +23,26 @@ LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
 
 class SafeCheckpoints(TorchCheckpointIO):
-    """Writes ``last.ckpt``, and keeps the one before as ``previous.ckpt``."""
+    """Writes ``last.ckpt``, and keeps the one before as ``previous.ckpt``.
+
+    A checkpoint is taken after an epoch's last step, and written when the epoch is over (:class:`WriteAtEpochEnd`).
+    Between them lie the validation and the curves, which a training that went on from it would not make up for.
+    """
+
+    def __init__(self) -> None:
+        self.taken: tuple[dict[str, Any], Path] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; at every moment a good one is in its place or is the previous one."""
-        target = Path(path)
+        """Take a checkpoint; its tensors are those of the training, which changes them with its next step."""
+        self.taken = checkpoint, Path(path)
+
+    def write(self) -> None:
+        """Write what was taken; at every moment a good one is in its place or is the previous one."""
+        if self.taken is None:
+            return
+        checkpoint, target = self.taken
+        self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with open(staged, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
@@ -38,6 +53,17 @@ class SafeCheckpoints(TorchCheckpointIO):
         if target.exists():
             os.replace(target, previous)
         os.replace(staged, target)
+
+
+class WriteAtEpochEnd(Callback):
+    """Has a checkpoint written once the epoch's validation and curves are done: it is the last of the callbacks."""
+
+    def __init__(self, checkpoints: SafeCheckpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write it, on the rank that has taken it."""
+        self.checkpoints.write()
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -92,7 +92,7 @@ def _check_conditions(pipeline: Pipeline) -> None:
     """Masks and prompts that cannot be drawn are said before the training that they wait for."""
     config = pipeline.config
     early = config.stage in ("prepare", "find_duplicates")
-    if early or config.generator.name == "none" or not config.synthesis.count:
+    if early or config.generator.name == "none" or not config.synthesis.count or _are_drawn(pipeline):
         return
     from dermprompt.stages.synthesize import check_imported, mask_source, prompt_source
 
@@ -102,6 +102,13 @@ def _check_conditions(pipeline: Pipeline) -> None:
 
     prompt_source(config, pipeline.known.path)
     mask_source(config, pipeline.known.path, pipeline.cache(config.image_size).path)
+
+
+def _are_drawn(pipeline: Pipeline) -> bool:
+    """Whether all samples are there. Looked up in the store: what draws them takes seconds to import."""
+    store = PlanningStore(pipeline.store.root)
+    _ = Pipeline(pipeline.config, store).samples
+    return all(one.exists for one in store.plan)
 
 
 def _run_stage(pipeline: Pipeline) -> None:

@@ -18,7 +18,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from dermprompt.checkpoints import LAST, SafeCheckpoints, newest_checkpoint
+from dermprompt.checkpoints import LAST, SafeCheckpoints, WriteAtEpochEnd, newest_checkpoint
 from dermprompt.progress import training_progress
 from dermprompt.store import Unfinished
 from dermprompt.tracking import close_run
@@ -59,10 +59,12 @@ def fit(
         Unfinished: a callback stopped it before the last step (:class:`StopInTime`).
     """
     _quiet()
+    folder.mkdir(parents=True, exist_ok=True)
     steps_an_epoch = -(-len(loader) // accumulate)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
+    checkpoints = SafeCheckpoints()
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
@@ -73,11 +75,12 @@ def fit(
             CountedEpochs(),
             Curves(folder / "curves.csv"),
             *callbacks,
+            WriteAtEpochEnd(checkpoints),
         ],
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
-        plugins=[SafeCheckpoints(), _environment()],
+        plugins=[checkpoints, _environment()],
         **SAME_IN_ALL,
     )
     try:
@@ -240,10 +243,12 @@ class Curves(Callback):
         """Write the metrics of the epoch."""
         if not trainer.is_global_zero:
             return
-        names = sorted(name for name in trainer.callback_metrics if name.count("/") == 2)
+        metrics = trainer.callback_metrics
+        rows = [(trainer.global_step, name, float(metrics[name])) for name in sorted(metrics) if name.count("/") == 2]
         with open(self.path, "a", newline="") as file:
-            rows = [(trainer.global_step, name, float(trainer.callback_metrics[name])) for name in names]
             csv.writer(file).writerows(rows)
+        # What is measured every few epochs would be written again after each, and not where a training goes on.
+        metrics.clear()
 
 
 def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:

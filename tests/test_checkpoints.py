@@ -13,7 +13,9 @@ from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, newest_check
 
 
 def save(folder: Path, step: int) -> None:
-    SafeCheckpoints().save_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, folder / LAST)
+    checkpoints = SafeCheckpoints()
+    checkpoints.save_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, folder / LAST)
+    checkpoints.write()
 
 
 def step_of(path: Path | None) -> int:
