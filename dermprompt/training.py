@@ -72,7 +72,7 @@ def fit(
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
             training_progress(),
             StopAtNoNumber(folder, ids),
-            CountedEpochs(),
+            CountedEpochs(loader),
             Curves(folder / "curves.csv"),
             *callbacks,
             WriteAtEpochEnd(checkpoints),
@@ -219,6 +219,16 @@ class CountedEpochs(Callback):
     From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
     would come again.
     """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.order = loader.sampler
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell the order its epoch; Lightning does when a loader's workers have begun with the first one's."""
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
+        self.order.set_epoch(epochs)  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Say where a training goes on."""
