@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from miniature import compose, miniature, run
+from processes import processes_of
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from dermprompt import config as configuration
@@ -92,16 +93,6 @@ def training_ranks(folder: Path, *overrides: str) -> Iterator[tuple[subprocess.P
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         job.communicate()
-
-
-def processes_of(folder: Path) -> list[int]:
-    """Processes whose command line names the folder, of those that have not ended."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and str(folder).encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-    return found
 
 
 def ranks_of(folder: Path) -> dict[int, int]:
