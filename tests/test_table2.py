@@ -11,7 +11,14 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 COMMAND = "-m +experiment=table2 generator=controlnet,pix2pixhd synthesis.count=1000,3000,5000 trainer=ddp"
-TINY = ["data=phantom", "data.num_images=40", "segmenter=unet", "generator/base=scratch", "scale=tiny"]
+TINY = [
+    "data=phantom",
+    "data.num_images=40",
+    "segmenter=unet",
+    "masks=realistic",
+    "generator/base=scratch",
+    "scale=tiny",
+]
 TINY += ["trainer.accelerator=cpu", "synthesis.batch_size=100", "evaluation.gallery=2", "evaluation.bootstraps=50"]
 TINY += [f"hydra.searchpath=[file://{REPOSITORY}/tests/conf]"]
 
@@ -32,7 +39,7 @@ def test_table2_on_two_ranks(tmp_path):
         cells[known["generator"], known["count"]] = known["segmentation"][-1]["dice"]["mean"]
     assert set(cells) == {(name, count) for name in ("controlnet", "pix2pixhd") for count in (1000, 3000, 5000)}
     shown = rows((sweep / "report.md").read_text())
-    for title, name in (("Pix2PixHD", "pix2pixhd"), ("ours (ControlNet)", "controlnet")):
+    for title, name in (("Pix2PixHD", "pix2pixhd"), ("ours (ControlNet) (scratch)", "controlnet")):
         assert [value for value, _ in shown[title]][1:] == [f"{cells[name, n]:.3f}" for n in (1000, 3000, 5000)]
 
 
