@@ -17,7 +17,7 @@ from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room, 
 
 def save(folder: Path, step: int) -> None:
     checkpoints = SafeCheckpoints()
-    checkpoints.save_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, folder / LAST)
+    checkpoints.save_checkpoint({"step": step, "weights": torch.full((10_000,), float(step))}, folder / LAST)
     checkpoints.write()
 
 
@@ -72,12 +72,14 @@ def test_wherever_it_is_interrupted_a_good_one_is_left(
     assert step_of(newest_checkpoint(tmp_path)) == 4
 
 
-def test_a_full_disk_costs_no_good_checkpoint_and_with_room_it_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [0, 16 << 10])  # none for its first byte, or for a part of it
+def test_a_full_disk_costs_no_good_checkpoint_and_with_room_it_goes_on(tmp_path: Path, room: int) -> None:
     with small_disk(tmp_path, 1 << 20):
         save(tmp_path, 1)
         save(tmp_path, 2)
         filler = tmp_path / "filler"
         fill(filler)
+        os.truncate(filler, filler.stat().st_size - room)
         with pytest.raises(OSError, match="No space left on device") as error:
             save(tmp_path, 3)
         assert error.value.errno == errno.ENOSPC

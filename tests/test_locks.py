@@ -145,7 +145,9 @@ def test_no_sign_of_life_costs_the_holder_its_work(path: Path, monkeypatch: pyte
         assert tried.wait(5), "it gave up after one failure"
 
 
-def test_a_failure_gives_the_lock_up(path: Path) -> None:
+def test_a_failure_gives_the_lock_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[FileLock] = []  # what is forgotten gives its lock up too
+    monkeypatch.setattr(locks, "FileLock", lambda path: kept.append(FileLock(path)) or kept[-1])
     with pytest.raises(RuntimeError, match="power cut"), hold(path, "it", print):
         raise RuntimeError("power cut")
     assert not path.with_suffix(".holder").exists()
