@@ -8,7 +8,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from dermprompt.checkpoints import LAST, SafeCheckpoints, WriteAtEpochEnd, newest_checkpoint
+from dermprompt.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd, newest_checkpoint
 from dermprompt.progress import training_progress
 from dermprompt.store import Unfinished
 from dermprompt.tracking import close_run
@@ -55,6 +56,7 @@ def fit(
         batch_key: the setting to lower when the device's memory is too small.
 
     Raises:
+        OSError: the disk is too small for the checkpoints (said before the first step), or is full.
         ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
         Unfinished: a callback stopped it before the last step (:class:`StopInTime`).
     """
@@ -70,6 +72,7 @@ def fit(
         max_steps=max_steps,
         callbacks=[
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
+            RoomForCheckpoints(folder),
             training_progress(),
             StopAtNoNumber(folder, ids),
             CountedEpochs(loader),
@@ -83,15 +86,21 @@ def fit(
         plugins=[checkpoints, _environment()],
         **SAME_IN_ALL,
     )
-    try:
+    with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)
+    if trainer.should_stop:
+        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+
+
+@contextmanager
+def _failures_in_words(batch_key: str) -> Iterator[None]:
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
     finally:
         # An open W&B run would swallow the next training's metrics.
         close_run()
-    if trainer.should_stop:
-        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
 
 
 def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
@@ -248,6 +257,11 @@ class Curves(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Cut off half a line, which a full disk may have left."""
+        if trainer.is_global_zero and self.path.exists():
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write the metrics of the epoch."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from small_disk import fill, small_disk
 
-from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, newest_checkpoint
+from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room, newest_checkpoint
 
 
 def save(folder: Path, step: int) -> None:
     checkpoints = SafeCheckpoints()
-    checkpoints.save_checkpoint({"step": step, "weights": torch.full((1000,), float(step))}, folder / LAST)
+    checkpoints.save_checkpoint({"step": step, "weights": torch.full((10_000,), float(step))}, folder / LAST)
     checkpoints.write()
 
 
@@ -67,3 +70,46 @@ def test_wherever_it_is_interrupted_a_good_one_is_left(
     assert step_of(newest_checkpoint(tmp_path)) == 2
     save(tmp_path, 4)
     assert step_of(newest_checkpoint(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("room", [0, 16 << 10])  # none for its first byte, or for a part of it
+def test_a_full_disk_costs_no_good_checkpoint_and_with_room_it_goes_on(tmp_path: Path, room: int) -> None:
+    with small_disk(tmp_path, 1 << 20):
+        save(tmp_path, 1)
+        save(tmp_path, 2)
+        filler = tmp_path / "filler"
+        fill(filler)
+        os.truncate(filler, filler.stat().st_size - room)
+        with pytest.raises(OSError, match="No space left on device") as error:
+            save(tmp_path, 3)
+        assert error.value.errno == errno.ENOSPC
+        assert not list(tmp_path.glob("*.tmp")), "what was half written keeps its room"
+        assert step_of(newest_checkpoint(tmp_path)) == 2
+        filler.unlink()
+        save(tmp_path, 4)
+        assert step_of(newest_checkpoint(tmp_path)) == 4
+        assert step_of(tmp_path / PREVIOUS) == 2
+
+
+@pytest.mark.parametrize(
+    ("there", "needed"),
+    [
+        ({}, 30),
+        ({LAST: 12}, 24),
+        ({LAST: 12, PREVIOUS: 12}, 12),
+        # What an interrupted one has left is written over.
+        ({LAST: 12, PREVIOUS: 12, f"{LAST}.tmp": 5}, 7),
+    ],
+)
+def test_room_for_three_is_asked_for_less_what_is_there(
+    tmp_path: Path, there: dict[str, int], needed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in there.items():
+        (tmp_path / name).write_bytes(bytes(size << 20))
+    free = needed << 20
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    check_room(tmp_path, 10 << 20)
+    free -= 1 << 20
+    message = rf"need {needed} MiB more and {needed - 1} MiB are free under {tmp_path}; .* paths\.store"
+    with pytest.raises(OSError, match=message):
+        check_room(tmp_path, 10 << 20)
