@@ -113,7 +113,9 @@ def test_a_killed_rank_ends_the_job(tmp_path):
         os.kill(ranks[1], signal.SIGKILL)
         start = time.monotonic()
         said = job.communicate(timeout=20)[1]
-        assert time.monotonic() - start < 5 + SLACK
+        seconds = time.monotonic() - start
+        print(f"the job ended {seconds:.1f} s after a rank was killed")
+        assert seconds < 5 + SLACK
         assert "error: a training on 2 devices ended: rank 1 was ended by SIGKILL" in said
         assert "the same command continues" in said
         assert job.returncode == 1
@@ -126,7 +128,9 @@ def test_a_stopped_rank_ends_the_job(tmp_path):
         os.kill(ranks[1], signal.SIGSTOP)
         start = time.monotonic()
         said = job.communicate(timeout=8 + 15 + SLACK)[1]
-        assert time.monotonic() - start >= 6
+        seconds = time.monotonic() - start
+        print(f"the job ended {seconds:.1f} s after a rank was stopped, with trainer.timeout=8")
+        assert seconds >= 6
         assert "rank 0 waited in vain for another one, which stands still or takes longer than trainer.timeout" in said
         assert "the same command continues" in said
         assert not processes_of(tmp_path)
