@@ -192,3 +192,17 @@ def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
     assert one == two
     assert len(list(sets[1].glob("batches/*.json"))) == 12
     assert json.loads((sets[1] / "card.json").read_text())["samples"] == 24
+
+
+def test_two_processes_score_what_one_does(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    data = ["data.num_images=64", "data.split.sizes=[10,8,4,42]", "synthesis.count=0"]
+    run(tmp_path, *miniature("none", *data, "stage=train_segmenter"))
+    scored = []
+    for name, made_by in (("one", miniature("none", *data)), ("two", two_processes("none", *data))):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+        pipeline = Pipeline(compose(*made_by), Store(tmp_path / name))
+        scored.append((pipeline.scores(pipeline.arms[0]).path / "scores.csv").read_bytes())
+    assert scored[0] == scored[1]
+    assert scored[0].count(b"\n") == 1 + 42
+    assert capfd.readouterr().out.count("scores: 2/2 batches") >= 2
