@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +15,12 @@ from typing import Any
 import pytest
 from miniature import miniature, run
 from wandb_file import artifacts, logged, records
+from wandb_stub import Stub
 
 from dermprompt import tracking
 from dermprompt.dashboard import COLUMNS, log_sweep
+from dermprompt.files import write_json
+from dermprompt.store import RECIPE, Recipe
 
 SEGMENTER = ["synthesis.count=0", "stage=train_segmenter", "logger=wandb", "segmenter.max_epochs=2"]
 LOSS = "segmenter/train/loss"
@@ -102,7 +108,9 @@ def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch
 
     torn = []
     running = SimpleNamespace(dir=str(tmp_path / "unet.partial" / "wandb" / "run-1" / "files"), finish=finish)
-    theirs = SimpleNamespace(run=running, Error=RuntimeError, teardown=lambda: torn.append(True))
+    running.settings = SimpleNamespace(finish_timeout=8)
+    setup = SimpleNamespace(_connection=None)
+    theirs = SimpleNamespace(run=running, setup=lambda: setup, teardown=lambda: torn.append(True))
     monkeypatch.setitem(sys.modules, "wandb", theirs)
     tracking.close_run()
     assert torn
@@ -110,6 +118,112 @@ def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch
     assert f"no answer, 0. The run goes on offline; `wandb sync` sends what is in {tmp_path}/unet/wandb/run-1" in (
         capsys.readouterr().out
     )
+
+
+# A process of its own, since W&B may also wait when a process ends. It does the second half when it is told to.
+HALVES = """
+import sys
+from pathlib import Path
+from dermprompt import tracking
+
+store, trained = Path(sys.argv[1]), Path(sys.argv[2])
+run = tracking.open_run({"project": "p", "offline": False}, store, "run")
+tracking.log_inputs(run, trained)
+[run.log({"x": x}) for x in range(3)]
+print("half", flush=True)
+sys.stdin.readline()
+[run.log({"x": x}) for x in range(3, 6)]
+tracking.log_output(run, trained)
+tracking.log_table(run, "table", ["x"], [[0]])
+tracking.log_page(run, "page", [trained / "recipe.json"], [])
+tracking.close_run()
+"""
+
+
+def store_of_two(store: Path) -> Path:
+    """A store with a split and a segmenter that is made from it; the segmenter's folder."""
+    split = Recipe("prepare", "split-p", 1, {}, ())
+    for recipe in (split, trained := Recipe("train_segmenter", "unet", 1, {}, (split.key,))):
+        (store / recipe.folder).mkdir(parents=True)
+        write_json(store / recipe.folder / RECIPE, asdict(recipe))
+    return store / trained.folder
+
+
+@pytest.fixture
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Stub], subprocess.Popen[str]]]:
+    """Starts the process."""
+    # What W&B tells a user who has not silenced it, it may have to ask the server for.
+    monkeypatch.delenv("WANDB_SILENT")
+    started: list[subprocess.Popen[str]] = []
+
+    def start(stub: Stub) -> subprocess.Popen[str]:
+        monkeypatch.setenv("WANDB_BASE_URL", stub.url)
+        monkeypatch.delenv("WANDB_SERVICE", raising=False)
+        command = [sys.executable, "-c", HALVES, str(tmp_path), str(store_of_two(tmp_path))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=Path(__file__).parents[1], **pipes))
+        return started[0]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def first_half(process: subprocess.Popen[str]) -> str:
+    """What it says until then."""
+    assert process.stdout is not None
+    return "".join(iter(process.stdout.readline, "half\n"))
+
+
+def test_a_server_gets_the_metrics_and_the_lineage(tmp_path, halves):
+    stub = Stub()
+    process = halves(stub)
+    said = first_half(process) + process.communicate("\n", timeout=60)[0]
+    stub.die()
+    assert process.returncode == 0
+    assert "offline" not in said
+    assert [row["x"] for row in stub.rows if "x" in row] == [0, 1, 2, 3, 4, 5]
+    made_by = {name.split("-")[0]: run for name, run in stub.artifacts.items()}
+    assert made_by == {"split": None, "unet": "run", "run": "run", "page": "run"}
+    assert stub.asked.count("UseArtifact") == 1
+
+
+@pytest.mark.parametrize("loss", [Stub.die, Stub.hang], ids=["dies", "hangs"])
+def test_a_server_that_is_lost_in_the_middle_costs_seconds_and_no_metric(tmp_path, halves, loss):
+    stub = Stub()
+    process = halves(stub)
+    assert "offline" not in first_half(process)
+    loss(stub)
+    start = time.monotonic()
+    said, _ = process.communicate("\n", timeout=60)
+    assert time.monotonic() - start < 30
+    assert process.returncode == 0
+    (file,) = files_of(tmp_path)
+    assert "UpsertBucket" in stub.asked
+    assert file.parent.name.startswith("run-")
+    assert said.count(f"goes on offline; `wandb sync` sends what is in {file.parent} later") == 1
+    all_is_there(file)
+
+
+def test_a_server_that_never_answers_costs_seconds_and_no_metric(tmp_path, halves):
+    stub = Stub()
+    stub.hang()
+    start = time.monotonic()
+    process = halves(stub)
+    said = first_half(process) + process.communicate("\n", timeout=60)[0]
+    assert time.monotonic() - start < 30
+    assert process.returncode == 0
+    assert said.count("goes on offline") == 1
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    all_is_there(file)
+
+
+def all_is_there(file: Path) -> None:
+    """Every metric, the lineage, and the end."""
+    assert [row["x"] for row in logged(file) if "x" in row] == [0, 1, 2, 3, 4, 5]
+    found = [(name.split("-")[0], is_input) for name, kind, is_input in artifacts(file) if kind != "run_table"]
+    assert found == [("split", True), ("unet", False), ("page", False)]
+    assert [one.exit.exit_code for one in records(file) if one.WhichOneof("record_type") == "exit"] == [0]
 
 
 def test_the_table_of_a_sweep(tmp_path):
