@@ -20,6 +20,7 @@ from dermprompt.files import read_json
 from dermprompt.store import RECIPE, RECORD, Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from wandb import Artifact, Run
 
 # How long a server may keep a run waiting, at its start and at its end (s). The end of a training is among what has
@@ -143,6 +144,13 @@ def log_table(run: Run, name: str, columns: Sequence[str], rows: Sequence[Sequen
     # W&B keeps a table as an artifact.
     run.log_artifact = partial(_log_artifact, run)  # type: ignore[assignment,method-assign]
     run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+
+def log_picture(run: Run, name: str, picture: np.ndarray) -> None:
+    """Show a picture, uint8 HW3."""
+    import wandb
+
+    run.log({name: wandb.Image(picture)})
 
 
 def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,14 +13,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from miniature import miniature, run
+from PIL import Image
 from wandb_file import artifacts, logged, records
 from wandb_stub import Stub
 
 from dermprompt import tracking
 from dermprompt.dashboard import COLUMNS, log_sweep
 from dermprompt.files import write_json
+from dermprompt.stages.parts import load_samples
 from dermprompt.store import RECIPE, Recipe
 
 SEGMENTER = ["synthesis.count=0", "stage=train_segmenter", "logger=wandb", "segmenter.max_epochs=2"]
@@ -236,6 +240,13 @@ def test_the_table_of_a_sweep(tmp_path):
     (report,) = files_of(sweep / "first")
     assert {kind for _, kind, is_input in artifacts(report) if is_input} == {"split", "synthetic_set", "segmenter"}
     assert [kind for _, kind, is_input in artifacts(report) if not is_input][-1] == "report"
-    (table,) = (sweep / "wandb").glob("*/files/media/table/sweep/dsc*.json")
-    assert all(name in table.read_text() for name in COLUMNS)
-    assert '"warp", 4, "unet"' in table.read_text()
+    (table,) = (sweep / "wandb").glob("*run-*/files/media/table/sweep/dsc*.json")
+    shown = json.loads(table.read_text())
+    assert shown["columns"] == list(COLUMNS)
+    assert ["warp", 4, "unet"] in [row[:3] for row in shown["data"]]
+    (samples,) = (tmp_path / "store" / "synthesize").iterdir()
+    (picture,) = samples.glob("wandb/*run-*/files/media/images/synthesize/samples*.png")
+    assert Image.open(picture).size == (4 * 64, 2 * 64)
+    pixels, drawn = np.asarray(Image.open(picture)), load_samples(samples, 4, 64)
+    assert np.array_equal(pixels[:64, :64], drawn.images[0])
+    assert np.array_equal(pixels[64:, -64:, 0], 255 * drawn.masks[3])
