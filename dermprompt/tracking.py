@@ -74,7 +74,7 @@ def open_run(
     except (wandb.Error, OSError) as error:
         # Its service still holds the run's id.
         wandb.teardown()
-        _go_offline(error, folder)
+        _go_offline(error, folder, "wandb sync")
         run = wandb.init(**own, mode="offline", settings=limits)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
@@ -95,7 +95,8 @@ def close_run() -> None:
     except Exception as error:  # W&B's, of its lost service too; the work is done, and its numbers are in the file
         with suppress(OSError):
             wandb.teardown()
-        _go_offline(error, Path(run.dir).parent)
+        # To W&B a run that began online is one that has been sent.
+        _go_offline(error, Path(run.dir).parent, "wandb sync --no-skip-online")
     finally:
         limit.cancel()
 
@@ -106,12 +107,12 @@ def _end_service(service: Any) -> None:
         service._proc._process.kill()
 
 
-def _go_offline(error: Exception, folder: Path) -> None:
+def _go_offline(error: Exception, folder: Path, command: str) -> None:
     """Keep this process and those that it starts from waiting for the server again."""
     os.environ["WANDB_MODE"] = "offline"
     reason = (str(error) or "the server does not take its end").splitlines()[0].rstrip(".")
     place = str(folder).replace(".partial", "")
-    print(f"W&B: {reason}. The run goes on offline; `wandb sync` sends what is in {place} later", flush=True)
+    print(f"W&B: {reason}. The run goes on offline; `{command}` sends what is in {place} later", flush=True)
 
 
 def log_inputs(run: Run, folder: Path) -> None:

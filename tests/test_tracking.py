@@ -28,6 +28,7 @@ from dermprompt.store import RECIPE, Recipe
 
 SEGMENTER = ["synthesis.count=0", "stage=train_segmenter", "logger=wandb", "segmenter.max_epochs=2"]
 LOSS = "segmenter/train/loss"
+SYNC = "wandb sync --no-skip-online"
 CLOSED = "http://127.0.0.1:9"
 
 
@@ -119,7 +120,7 @@ def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch
     tracking.close_run()
     assert torn
     assert os.environ["WANDB_MODE"] == "offline"
-    assert f"no answer, 0. The run goes on offline; `wandb sync` sends what is in {tmp_path}/unet/wandb/run-1" in (
+    assert f"no answer, 0. The run goes on offline; `{SYNC}` sends what is in {tmp_path}/unet/wandb/run-1" in (
         capsys.readouterr().out
     )
 
@@ -205,8 +206,19 @@ def test_a_server_that_is_lost_in_the_middle_costs_seconds_and_no_metric(tmp_pat
     (file,) = files_of(tmp_path)
     assert "UpsertBucket" in stub.asked
     assert file.parent.name.startswith("run-")
-    assert said.count(f"goes on offline; `wandb sync` sends what is in {file.parent} later") == 1
+    assert said.count(f"goes on offline; `{SYNC}` sends what is in {file.parent} later") == 1
     all_is_there(file)
+    assert sent_later(file) == [0, 1, 2, 3, 4, 5]
+
+
+def sent_later(file: Path) -> list[int]:
+    """The metrics that a server gets from ``wandb sync``."""
+    stub = Stub()
+    command = [sys.executable, "-m", *SYNC.split(), str(file.parent)]
+    subprocess.run(command, env={**os.environ, "WANDB_BASE_URL": stub.url}, check=True, timeout=60)
+    stub.die()
+    assert {name.split("-")[0] for name in stub.artifacts} >= {"split", "unet", "page"}
+    return [row["x"] for row in stub.rows if "x" in row]
 
 
 def test_a_server_that_never_answers_costs_seconds_and_no_metric(tmp_path, halves):
@@ -220,6 +232,7 @@ def test_a_server_that_never_answers_costs_seconds_and_no_metric(tmp_path, halve
     assert said.count("goes on offline") == 1
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     all_is_there(file)
+    assert sent_later(file) == [0, 1, 2, 3, 4, 5]
 
 
 def all_is_there(file: Path) -> None:
