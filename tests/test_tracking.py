@@ -48,6 +48,13 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("wandb/*run-*/*.wandb"))
 
 
+def written() -> None:
+    """Wait for W&B's service, which writes beside this process."""
+    import wandb
+
+    wandb.teardown()
+
+
 def entry(path: Path) -> Any:
     return next(one.run for one in records(path) if one.WhichOneof("record_type") == "run")
 
@@ -55,6 +62,7 @@ def entry(path: Path) -> Any:
 def test_a_training_is_a_run_with_its_metrics_and_what_it_is_made_from(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     run(tmp_path, *miniature("none", *SEGMENTER, "logger.offline=true", "name=grouped"))
+    written()
     (trained,) = (tmp_path / "store" / "train_segmenter").iterdir()
     (file,) = files_of(trained)
     assert (entry(file).run_group, entry(file).job_type) == ("grouped", "train_segmenter")
@@ -86,6 +94,7 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_metric(tmp_path, capsys
     assert capsys.readouterr().out.count("goes on offline") == 1
     # The process knows by now.
     assert seconds_of_a_run(tmp_path, 3) < 5 + 2 * usual
+    written()
     assert sorted(row["x"] for path in files_of(tmp_path) for row in logged(path)) == [0, 1, 2, 3]
 
 
@@ -100,9 +109,7 @@ def fails(folder: Path) -> None:
 def test_an_exception_ends_the_run_as_failed(tmp_path):
     with pytest.raises(KeyError):
         fails(tmp_path)
-    import wandb
-
-    wandb.teardown()  # its service writes beside this process
+    written()
     (file,) = files_of(tmp_path)
     assert [one.exit.exit_code for one in records(file) if one.WhichOneof("record_type") == "exit"] == [1]
 
@@ -248,6 +255,7 @@ def test_the_table_of_a_sweep(tmp_path):
     run(tmp_path, *overrides, job="sweep/first")
     sweep = tmp_path / "runs" / "sweep"
     log_sweep(sweep)
+    written()
     (file,) = files_of(sweep)
     assert any(name.startswith("sweep/dsc") for name in logged(file)[0])
     (report,) = files_of(sweep / "first")
