@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dermprompt import config as configuration
 from dermprompt import tracking
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results
 from dermprompt.results_file import load_results
 from dermprompt.schema import Config
+from dermprompt.stages.parts import load_samples
 from dermprompt.store import Artifact
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 # A page has megabytes, and nobody waits for it.
 PAGE_SECONDS = 20
+# Samples in the picture of a set, and their size in it (pixels).
+NUM_SHOWN, SHOWN_SIZE = 8, 256
 COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
 
 
@@ -40,6 +45,16 @@ def log_made(pipeline: Pipeline) -> None:
         with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
             tracking.log_inputs(run, artifact.path)
             tracking.log_output(run, artifact.path)
+            if stage == "synthesize":
+                tracking.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
+
+
+def _grid(config: Config, samples: Path) -> np.ndarray:
+    """The first samples side by side, each above its mask, uint8 HW3."""
+    size = min(config.image_size, SHOWN_SIZE)
+    shown = load_samples(samples, min(config.synthesis.count, NUM_SHOWN), size)
+    masks = np.repeat(255 * shown.masks[..., None], 3, axis=-1)
+    return np.vstack([np.hstack(list(row)) for row in (shown.images, masks)])
 
 
 def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:

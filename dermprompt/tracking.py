@@ -10,18 +10,24 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from dermprompt.files import read_json
 from dermprompt.store import RECIPE, RECORD, Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from wandb import Artifact, Run
 
 # How long a server may keep a run waiting, at its start and at its end (s). The end of a training is among what has
 # to be over 15 s after trainer.timeout; the rest is sent later.
 INIT_SECONDS, FINISH_SECONDS = 10, 8
+# How often what was logged is written to the run's file (s).
+FLUSH_SECONDS = 1
 # What the artifacts of a stage are called in W&B; others by their stage, or split.
 KINDS = {
     "train_base": "base",
@@ -48,6 +54,11 @@ def open_run(
         patience: how long its end may take (s).
         settings: name, group, job_type, config …, of ``wandb.init``.
     """
+    # W&B's reports about itself: at the end of a process they wait 10 s for a server that does not answer.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    if "wandb" not in sys.modules:
+        # A service that is not this process's own could not be ended in close_run.
+        os.environ.pop("WANDB_SERVICE", None)
     import wandb
 
     own = {"project": logger["project"], "dir": str(folder), "id": _legal(identity), "resume": "allow", **settings}
@@ -56,13 +67,14 @@ def open_run(
         login_timeout=INIT_SECONDS,
         finish_timeout=patience,
         finish_timeout_raises=True,
+        x_transaction_log_flush_interval=FLUSH_SECONDS,
     )
     try:
         run = wandb.init(**own, mode="offline" if logger["offline"] else None, settings=limits)
     except (wandb.Error, OSError) as error:
         # Its service still holds the run's id.
         wandb.teardown()
-        _go_offline(str(error).splitlines()[0], folder)
+        _go_offline(error, folder, "wandb sync")
         run = wandb.init(**own, mode="offline", settings=limits)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
@@ -74,19 +86,33 @@ def close_run() -> None:
     wandb = sys.modules.get("wandb")
     if wandb is None or wandb.run is None:
         return
-    folder = Path(wandb.run.dir).parent
+    run, failed = wandb.run, sys.exc_info()[0] is not None
+    # W&B's own limit does not hold while an artifact waits for the server.
+    limit = Timer(run.settings.finish_timeout + 2 * FLUSH_SECONDS, _end_service, [wandb.setup()._connection])
+    limit.start()
     try:
-        wandb.run.finish(exit_code=int(sys.exc_info()[0] is not None))
-    except (wandb.Error, TimeoutError) as error:
-        wandb.teardown()
-        _go_offline(str(error).splitlines()[0], folder)
+        run.finish(exit_code=int(failed))
+    except Exception as error:  # W&B's, of its lost service too; the work is done, and its numbers are in the file
+        with suppress(OSError):
+            wandb.teardown()
+        # To W&B a run that began online is one that has been sent.
+        _go_offline(error, Path(run.dir).parent, "wandb sync --no-skip-online")
+    finally:
+        limit.cancel()
 
 
-def _go_offline(reason: str, folder: Path) -> None:
+def _end_service(service: Any) -> None:
+    """End W&B's own process, which by then has written all to the run's file."""
+    if service._proc is not None:
+        service._proc._process.kill()
+
+
+def _go_offline(error: Exception, folder: Path, command: str) -> None:
     """Keep this process and those that it starts from waiting for the server again."""
     os.environ["WANDB_MODE"] = "offline"
+    reason = (str(error) or "the server does not take its end").splitlines()[0].rstrip(".")
     place = str(folder).replace(".partial", "")
-    print(f"W&B: {reason}. The run goes on offline; `wandb sync` sends what is in {place} later", flush=True)
+    print(f"W&B: {reason}. The run goes on offline; `{command}` sends what is in {place} later", flush=True)
 
 
 def log_inputs(run: Run, folder: Path) -> None:
@@ -96,20 +122,36 @@ def log_inputs(run: Run, folder: Path) -> None:
 
 
 def _log_input(run: Run, path: Path) -> None:
-    # The public use_artifact refuses to work offline, and waits for a server without a limit.
-    run._log_artifact(describe(path), is_user_created=True, use_after_commit=True)
+    _log_artifact(run, describe(path), is_input=True)
 
 
 def log_output(run: Run, folder: Path) -> None:
     """Note that the run has made the artifact in ``folder``."""
-    run.log_artifact(describe(folder))
+    _log_artifact(run, describe(folder))
+
+
+def _log_artifact(run: Run, artifact: Artifact, is_input: bool = False) -> None:
+    # The public use_artifact refuses to work offline; both it and log_artifact first ask the server, for half a minute
+    # and to fail if it has died. What is published as here is in the run's file, and sent by its own process.
+    artifact.finalize()
+    assert run._interface is not None
+    run._interface.publish_artifact(run, artifact, ["latest"], is_user_created=is_input, use_after_commit=is_input)
 
 
 def log_table(run: Run, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Show a table."""
     import wandb
 
+    # W&B keeps a table as an artifact.
+    run.log_artifact = partial(_log_artifact, run)  # type: ignore[assignment,method-assign]
     run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+
+def log_picture(run: Run, name: str, picture: np.ndarray) -> None:
+    """Show a picture, uint8 HW3."""
+    import wandb
+
+    run.log({name: wandb.Image(picture)})
 
 
 def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:
@@ -121,7 +163,7 @@ def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Pat
     report = wandb.Artifact(_legal(name), "report")
     for file in files:
         report.add_file(str(file))
-    run.log_artifact(report)
+    _log_artifact(run, report)
 
 
 def describe(folder: Path) -> Artifact:
