@@ -28,6 +28,7 @@ CALL = "call.json"
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished.json"
 FAILED = "failed.txt"
+OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,15 @@ class Call:
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
         """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
-        for left in (UNFINISHED, FAILED):
+        for left in (UNFINISHED, FAILED, OFFLINE):
             (at / left).unlink(missing_ok=True)
         nodes = num_nodes(self.config.trainer)
         command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
         ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+        if (at / OFFLINE).exists():
+            # Otherwise the next training's ranks would wait for W&B's server again.
+            os.environ["WANDB_MODE"] = "offline"
         if ended.returncode:
             wait_for_nodes(nodes)
             # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
@@ -168,3 +172,6 @@ def work_of(folder: Path) -> None:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():
             (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
+    finally:
+        if is_first_rank() and os.environ.get("WANDB_MODE") == "offline":
+            (folder / OFFLINE).touch()
