@@ -271,3 +271,12 @@ def test_the_table_of_a_sweep(tmp_path):
     pixels, drawn = np.asarray(Image.open(picture)), load_samples(samples, 4, 64)
     assert np.array_equal(pixels[:64, :64], drawn.images[0])
     assert np.array_equal(pixels[64:, -64:, 0], 255 * drawn.masks[3])
+
+
+def test_two_ranks_log_one_run_and_tell_their_job_of_a_lost_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = [one for one in miniature("none", *SEGMENTER) if one != "trainer=cpu"]
+    run(tmp_path, *overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    (trained,) = (tmp_path / "store" / "train_segmenter").iterdir()
+    assert len([row for path in files_of(trained) for row in logged(path) if LOSS in row]) == 2
+    assert os.environ["WANDB_MODE"] == "offline"
