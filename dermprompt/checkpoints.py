@@ -32,6 +32,7 @@ class SafeCheckpoints(TorchCheckpointIO):
 
     def __init__(self) -> None:
         self.taken: tuple[dict[str, Any], Path] | None = None
+        self.good: tuple[Path, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Take a checkpoint; its tensors are those of the training, which changes them with its next step."""
@@ -45,12 +46,13 @@ class SafeCheckpoints(TorchCheckpointIO):
         self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
         _stage(checkpoint, staged)
-        known = _hashes(target.parent)
+        good, new = self.good or _newest(target.parent), _sha256(staged)
         # Written before the files move: whatever is interrupted, the hash of each that counts is there.
-        write_json(target.parent / HASHES, [_sha256(staged), *known[:1]])
-        if target.exists():
+        write_json(target.parent / HASHES, [new, good[1]] if good else [new])
+        if good and good[0] == target:
             os.replace(target, previous)
         os.replace(staged, target)
+        self.good = target, new
 
 
 class WriteAtEpochEnd(Callback):
@@ -127,11 +129,19 @@ def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint in ``folder`` that is as it was written, or the one before; None without one."""
+    newest = _newest(folder)
+    return newest[0] if newest else None
+
+
+def _newest(folder: Path) -> tuple[Path, str] | None:
+    """The same with its hash."""
     known = _hashes(folder)
-    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    for path in there:
-        if _sha256(path) in known:
-            return path
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        found = _sha256(path)
+        if found in known:
+            return path, found
         print(f"warning: {path} is not as it was written, and is not used")
     return None
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dermprompt import schema
 from dermprompt.checks import check
@@ -68,6 +68,15 @@ def _sweep_hash() -> str:
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
+def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
+    """What a trainer asks of each machine, for SLURM; None without GPUs."""
+    if accelerator == "cpu":
+        return None
+    if devices in (-1, "auto"):
+        raise ValueError(f"trainer.devices={devices}: with hydra/launcher=slurm a number")
+    return len(devices) if isinstance(devices, ListConfig) else int(devices)
+
+
 def _sweep_or(name: str) -> str:
     """The name of the sweep's folder, outside of a sweep ``name``."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -80,6 +89,7 @@ def _sweep_or(name: str) -> str:
 OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
 OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
+OmegaConf.register_new_resolver("gpus_per_node", _gpus_per_node, replace=True)
 
 
 def freeze(composed: DictConfig) -> Config:

@@ -20,7 +20,6 @@ from dermprompt.results import Results
 from dermprompt.results_file import load_results
 from dermprompt.schema import Config
 from dermprompt.stages.parts import load_samples
-from dermprompt.store import Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +34,12 @@ COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high
 
 
 def log_made(pipeline: Pipeline) -> None:
-    """A run for the split and for the samples, where this job has made them; a training has had its own."""
-    made: dict[str, Artifact] = {}
-    if pipeline.store.made.get("prepare"):
-        made["prepare"] = pipeline.prepared
-    if pipeline.store.made.get("synthesize"):
-        made["synthesize"] = pipeline.samples
-    for stage, artifact in made.items():
+    """A run for the split and for the samples that this job needed, if they have none yet; trainings have theirs."""
+    # What it needed is what the pipeline remembers: to ask for more would make it.
+    needed = {"prepare": vars(pipeline).get("prepared"), "synthesize": vars(pipeline).get("samples")}
+    for stage, artifact in needed.items():
+        if artifact is None or (artifact.path / "wandb").exists():
+            continue
         with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
             tracking.log_inputs(run, artifact.path)
             tracking.log_output(run, artifact.path)

@@ -31,16 +31,16 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     pipeline = Pipeline(config, Store(root))
     _check_conditions(pipeline)
     _run_stage(pipeline)
-    if is_asked(config.logger):
-        from dermprompt.dashboard import log_made
-
-        log_made(pipeline)
     if config.stage == "export":
         from dermprompt.stages.export import export
 
         print(f"{config.export}: {export(pipeline, folder)}")
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
+    if is_asked(config.logger):
+        from dermprompt.dashboard import log_made
+
+        log_made(pipeline)
 
 
 def _check_files(config: Config) -> None:
@@ -92,7 +92,9 @@ def _check_conditions(pipeline: Pipeline) -> None:
     """Masks and prompts that cannot be drawn are said before the training that they wait for."""
     config = pipeline.config
     early = config.stage in ("prepare", "find_duplicates")
-    if early or config.generator.name == "none" or not config.synthesis.count or _are_drawn(pipeline):
+    if early or config.generator.name == "none" or not config.synthesis.count:
+        return
+    if config.generator.name != "folder" and config.prompts.unseen != "error" and _are_drawn(pipeline):
         return
     from dermprompt.stages.synthesize import check_imported, mask_source, prompt_source
 

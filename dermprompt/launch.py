@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt import config as configuration
+from dermprompt.files import read_json
 from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Unfinished
@@ -27,7 +28,7 @@ from dermprompt.store import Unfinished
 CALL = "call.json"
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished.json"
-FAILED = "failed.txt"
+FAILED = "failed-{node}.json"
 OFFLINE = "offline"
 
 
@@ -77,8 +78,8 @@ class Call:
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
         """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
-        for left in (UNFINISHED, FAILED, OFFLINE):
-            (at / left).unlink(missing_ok=True)
+        for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
+            left.unlink(missing_ok=True)
         nodes = num_nodes(self.config.trainer)
         command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
@@ -89,8 +90,8 @@ class Call:
         if ended.returncode:
             wait_for_nodes(nodes)
             # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
-            failed = (at / FAILED).exists()
-            said = (at / FAILED).read_text() if failed else f"its launcher ended with {ended.returncode}"
+            failures = sorted(read_json(path) for path in at.glob(FAILED.format(node="*")))
+            said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
             raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
         if (at / UNFINISHED).exists():
             raise Unfinished(*json.loads((at / UNFINISHED).read_text()))

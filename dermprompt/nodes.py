@@ -40,9 +40,9 @@ def check_nodes(trainer: dict[str, Any]) -> None:
 
 
 def each_node(number: int) -> list[str]:
-    """What a command begins with that runs once on each of ``number`` nodes; nothing for one."""
+    """What a command begins with that runs once on each of ``number`` nodes."""
     if number == 1:
-        return []
+        return _UNDISTURBED if "SLURM_JOB_ID" in os.environ else []
     # Its resources are those that the job's own step holds.
     step = ["srun", f"--nodes={number}", f"--ntasks={number}", "--ntasks-per-node=1", "--overlap", "--input=none"]
     return [*step, "--kill-on-bad-exit=1", *_UNDISTURBED]
@@ -63,5 +63,13 @@ def wait_for_nodes(number: int) -> None:
     The other nodes' ranks fail at once, and a job that ended with them would have failed and not be queued again.
     """
     end = time.monotonic() + _PATIENCE
-    while number > 1 and subprocess.run([*each_node(number), "true"]).returncode and time.monotonic() < end:
+    while number > 1 and (left := end - time.monotonic()) > 0 and not _answer(number, left):
         time.sleep(5)
+
+
+def _answer(number: int, seconds: float) -> bool:
+    """Whether all nodes do, within so long: of a lost one SLURM may try for ever to start a step."""
+    try:
+        return subprocess.run([*each_node(number), "true"], timeout=seconds).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False

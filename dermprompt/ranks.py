@@ -1,7 +1,8 @@
 """The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
 
 Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
-does when they have waited for ``trainer.timeout``, and none outlives the process that started it.
+does when they have waited for ``trainer.timeout``, and none outlives the process that started it (on several
+nodes, SLURM's step).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermprompt.files import write_bytes
+from dermprompt.files import write_json
 from dermprompt.launch import FAILED, work_of
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 SHUTDOWN_SECONDS = 5
 _SET_DEATH_SIGNAL = 1  # of prctl(2)
 # What gloo and NCCL say of a rank that did not answer in time, and of one that is gone.
-_LATE = ("timed out", "timeout")
+_LATE = ("timed out waiting", "collective operation timeout")
 _HINTS = {
     "SIGKILL": " (by hand, or because memory is out)",
-    "SIGABRT": " (NCCL ends one so that has waited for trainer.timeout)",
+    "SIGABRT": " (as NCCL does when it has waited for trainer.timeout, and a failed assertion)",
 }
 _GONE = ("connection closed", "connection reset", "broken pipe")
 
 
 def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
-    """Run the call in ``folder`` in so many ranks on this node; what ended them goes into ``failed.txt`` there."""
+    """Run the call in ``folder`` in so many ranks on this node; what ended them goes into ``failed-….json`` there."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -41,7 +42,7 @@ def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
     try:
         run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
     except ChildFailedError as error:
-        write_bytes(folder / FAILED, describe(error.failures).encode())
+        write_json(folder / FAILED.format(node=os.environ.get("SLURM_NODEID", "0")), describe(error.failures))
         return 1
     return 0
 
@@ -58,12 +59,18 @@ def _end_the_rest_soon() -> None:
     PContext.close = soon  # type: ignore[method-assign]
 
 
-def describe(failures: dict[int, ProcessFailure]) -> str:
-    """What happened, in a sentence, and not what followed: ranks that lost or waited for another, or were ended."""
+def describe(failures: dict[int, ProcessFailure]) -> tuple[int, str]:
+    """What happened, in a sentence, and not what followed: ranks that lost or waited for another, or were ended.
+
+    The number before it is the lower, the more likely it is the cause: each node knows of its own ranks alone.
+    """
     first = min(failure.timestamp for failure in failures.values())
     at_once = [rank for rank in failures if failures[rank].timestamp - first < SHUTDOWN_SECONDS - 2]
     rank = min(at_once, key=lambda one: (_order(failures[one]), one))
-    failure = failures[rank]
+    return _order(failures[rank]), _sentence(rank, failures[rank])
+
+
+def _sentence(rank: int, failure: ProcessFailure) -> str:
     if failure.exitcode < 0:
         return f"rank {rank} was ended by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
     if _says(failure, _LATE):

@@ -18,12 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import write_json
+from dermprompt.files import flush_folder, write_json
 from dermprompt.locks import hold
 
 RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
+DESCRIBED = "described.json"
 
 
 class Unfinished(SystemExit):
@@ -149,7 +150,9 @@ class Store:
         folder = self.root / recipe.folder
         missing = missing_batches(folder, num_batches)
         if missing:
-            self._grow(recipe, missing, build, folder, cost, finish)
+            self._grow(recipe, missing, build, folder, cost)
+        if finish is not None and _num_described(folder) < num_batches:
+            self._describe(recipe, folder, finish)
         return Artifact(folder, recipe.key)
 
     def _grow(
@@ -159,7 +162,6 @@ class Store:
         build: Callable[[Path, list[int]], None],
         folder: Path,
         cost: float,
-        finish: Callable[[Path], None] | None,
     ) -> None:
         self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
         start = time.monotonic()
@@ -171,11 +173,15 @@ class Store:
             seconds = time.monotonic() - start
             with self.lock(recipe.folder):
                 write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
-                if finish is not None:
-                    finish(folder)
         except OSError as error:
             raise full_disk(error, folder) from error
         self.count(recipe.stage, len(missing), seconds)
+
+    def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
+        with self.lock(recipe.folder):
+            batches = len(list((folder / "batches").glob("*.json")))
+            finish(folder)
+            write_json(folder / DESCRIBED, {"batches": batches})
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """The lock between processes of one artifact; see :func:`~dermprompt.locks.hold`."""
@@ -188,6 +194,8 @@ class Store:
         start = time.monotonic()
         write_json(partial / RECIPE, asdict(recipe))
         digest = build(partial)
+        # On the disk before the record that says so: a node may lose its power.
+        flush_folder(partial)
         seconds = time.monotonic() - start
         record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
         write_json(partial / RECORD, record)
@@ -256,6 +264,12 @@ def batch_record(folder: Path, number: int) -> Path:
 def missing_batches(folder: Path, num_batches: int) -> list[int]:
     """Numbers below ``num_batches`` of the batches that a growing set lacks."""
     return [number for number in range(num_batches) if not batch_record(folder, number).exists()]
+
+
+def _num_described(folder: Path) -> int:
+    """How many batches of a growing set what describes it knows of."""
+    path = folder / DESCRIBED
+    return int(json.loads(path.read_text())["batches"]) if path.exists() else 0
 
 
 def read_artifact(folder: Path) -> Artifact:

@@ -63,11 +63,13 @@ def test_wherever_it_is_interrupted_a_good_one_is_left(
         calls += 1
         replace(*paths)
 
-    monkeypatch.setattr("os.replace", interrupted)
-    with pytest.raises(OSError, match="no space left"):
-        save(tmp_path, 3)
-    monkeypatch.undo()
-    assert step_of(newest_checkpoint(tmp_path)) == 2
+    for step in (3, 3):  # also when what goes on is interrupted again
+        calls = 0
+        monkeypatch.setattr("os.replace", interrupted)
+        with pytest.raises(OSError, match="no space left"):
+            save(tmp_path, step)
+        monkeypatch.undo()
+        assert step_of(newest_checkpoint(tmp_path)) == 2
     save(tmp_path, 4)
     assert step_of(newest_checkpoint(tmp_path)) == 4
 
@@ -113,3 +115,20 @@ def test_room_for_three_is_asked_for_less_what_is_there(
     message = rf"need {needed} MiB more and {needed - 1} MiB are free under {tmp_path}; .* paths\.store"
     with pytest.raises(OSError, match=message):
         check_room(tmp_path, 10 << 20)
+
+
+def test_a_damaged_one_does_not_take_the_place_of_a_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    (tmp_path / LAST).write_bytes(b"damaged")
+    replace = os.replace
+
+    def interrupted(source: Any, target: Any) -> None:
+        if Path(target).name == LAST:
+            raise OSError("no space left")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", interrupted)
+    with pytest.raises(OSError, match="no space left"):
+        save(tmp_path, 3)
+    assert step_of(newest_checkpoint(tmp_path)) == 1

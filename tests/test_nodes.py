@@ -16,7 +16,8 @@ from dermprompt.nodes import check_nodes, each_node, rendezvous
 
 
 def test_one_node_needs_no_slurm(monkeypatch):
-    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    for name in ("SLURM_JOB_NUM_NODES", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
     check_nodes({"devices": 4})
     assert each_node(1) == []
     assert rendezvous(1) == ["--standalone"]
@@ -35,10 +36,12 @@ def test_all_nodes_share_a_batch():
     assert num_processes({"devices": 4, "num_nodes": 3}) == 12
 
 
-def test_a_step_leaves_the_signal_to_its_job():
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_ranks_leave_the_signal_to_their_job(nodes, monkeypatch):
     """And its command's arguments as they were."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
     python = "import signal, sys; print(signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN, sys.argv[1:])"
-    command = each_node(2)
+    command = each_node(nodes)
     step = [*command[command.index("sh") :], sys.executable, "-c", python, "a b", "$c"]
     said = subprocess.run(step, capture_output=True, text=True, check=True).stdout
     assert said == "True ['a b', '$c']\n"
@@ -59,3 +62,12 @@ def test_a_job_elsewhere_keeps_its_sweeps_folder(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["submitit", "folder"])
     assert there.folder == name
     assert OmegaConf.create({"folder": "${sweep_hash:}"}).folder != name
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "gpus"), [("auto", 4, 4), ("auto", [0, 3], 2), ("cpu", 2, None), ("gpu", "2", 2)]
+)
+def test_gpus_of_a_node_are_the_trainers_devices(accelerator, devices, gpus):
+    trainer = {"accelerator": accelerator, "devices": devices}
+    asked = OmegaConf.create({"trainer": trainer, "gpus": "${gpus_per_node:${trainer.accelerator},${trainer.devices}}"})
+    assert asked.gpus == gpus

@@ -137,3 +137,22 @@ def test_a_plan_builds_nothing_and_learns_from_earlier_runs(tmp_path):
     plan.make(Recipe("train", "wider", 1, {"width": 8}), lambda folder: pytest.fail("built"), cost=30.0)
     plan.grow(Recipe("draw", "set", 1, {}), 5, lambda folder, numbers: pytest.fail("drawn"), cost=2.0)
     assert [(one.exists, one.seconds) for one in plan.plan] == [(True, 0.0), (False, 60.0), (False, 10.0)]
+
+
+def test_what_describes_a_set_is_made_up_for(tmp_path):
+    """Also where all batches were there when the process ended."""
+    store, described = Store(tmp_path, say=lambda _: None), []
+
+    def build(folder, numbers):
+        for number in numbers:
+            write_json(batch_record(folder, number), {})
+
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    recipe = Recipe("draw", "set", 1, {})
+    with pytest.raises(KeyboardInterrupt):
+        store.grow(recipe, 3, build, finish=killed)
+    for number in (3, 3, 2, 5):
+        store.grow(recipe, number, build, finish=described.append)
+    assert len(described) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
 from dermprompt.schema import Config, Segmenter
 from dermprompt.sharing import share_out
-from dermprompt.stages.parts import Part, load_lesions_of, load_part
+from dermprompt.stages.parts import load_lesions_of
 from dermprompt.stages.prepare import load_lesions, usable_lesions
 from dermprompt.stages.trained import BATCH, open_segmenter
 from dermprompt.store import batch_record
@@ -63,9 +62,12 @@ def score_images(
     """Score batches of S.test (Table 2) or of an external data set, those that no other process scores.
 
     Args:
-        data: arguments of :func:`scored_part`.
+        data: arguments of :func:`scored_lesions`.
     """
-    part, network = scored_part(config, **data), open_segmenter(config, settings, trained)
+    part, network = (
+        load_lesions_of(scored_lesions(config, **data), data["cache"]),
+        open_segmenter(config, settings, trained),
+    )
     threshold = (config.external if data["external"] else config.data).mask_threshold  # type: ignore[union-attr]
 
     def work(free: Iterator[int]) -> None:
@@ -80,7 +82,7 @@ def score_images(
 
 def list_batches(config: Config, data: dict[str, Any], folder: Path) -> list[int]:
     """Numbers of the batches that :func:`score_images` scores."""
-    return list(range(-(-len(scored_part(config, **data).lesions) // BATCH)))
+    return list(range(-(-len(scored_lesions(config, **data)) // BATCH)))
 
 
 def gather_scores(config: Config, folder: Path) -> None:
@@ -90,21 +92,22 @@ def gather_scores(config: Config, folder: Path) -> None:
     shutil.rmtree(folder / "batches")
 
 
-def scored_part(config: Config, external: bool, prepared: Path, indexed: Path, cache: Path) -> Part:
-    """S.test, or the usable images of another data set, on which nothing was trained; with the masks' files of today.
+def scored_lesions(config: Config, external: bool, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
+    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
 
     Raises:
         ValueError: an image of the other data set is one of the split's.
     """
+    split = load_lesions(prepared)[1]
     if not external:
-        test, found = load_part(prepared, cache, "test"), _in_files(indexed)
-        return replace(test, lesions=tuple(found[one.id] for one in test.lesions))
+        found = _in_files(indexed)
+        return [found[id] for id in split.test]
     assert config.external is not None
-    ours = set(load_lesions(prepared)[1].contents.values())
+    ours = set(split.contents.values())
     shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
     if shared:
         raise ValueError(f"external.root={config.external.root}: {listed(shared)} are images of data.root too")
-    return load_lesions_of(usable_lesions(config.external, indexed, cache), cache)
+    return usable_lesions(config.external, indexed, cache)
 
 
 def _in_files(indexed: Path) -> dict[str, Lesion]:
