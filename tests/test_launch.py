@@ -165,7 +165,10 @@ def failure(exitcode: int, message: str = "", timestamp: int = 0) -> ProcessFail
             "rank 1 failed with V",
         ),
         ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),
-        ({0: failure(-9, timestamp=5), 1: failure(1, "RuntimeError: Timed out")}, "rank 1 waited in vain"),
+        (
+            {0: failure(-9, timestamp=5), 1: failure(1, "RuntimeError: Timed out waiting 8000ms")},
+            "rank 1 waited in vain",
+        ),
     ],
 )
 def test_what_happened_comes_before_what_followed(failures, said):
