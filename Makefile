@@ -18,18 +18,24 @@ ARGS ?=
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup demo test lint small fair-arms table1 table2 report verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## install the locked packages into .venv
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+# Of its own for the images, whose layers begin with what changes seldom.
+dependencies: $(VENV)/.locked
+
+$(VENV)/.locked: requirements.lock
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip "uv>=0.9"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirements requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirements requirements.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
@@ -39,10 +45,17 @@ demo: setup ## the whole job, small, on generated data; prints the report's path
 test: setup ## the tests that take minutes at most
 	$(BIN)/python -m pytest $(ARGS)
 
+test-kill: setup ## the demo, killed fifty times on its way and started again: three times the demo's minutes
+	$(BIN)/python -m pytest -m slow -s tests/test_kills.py $(ARGS)
+
+test-slurm: setup ## sweeps on a SLURM of two virtual nodes, installed and started here: Debian and root only
+	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)
+
 lint: setup ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docker/Dockerfile
 
 small: setup need-root ## real ISIC at 64x64 on two cores: ROOT=/data/isic2018 LABELS=/data/labels
 	$(RUN) +experiment=small $(DATA) $(ARGS)
@@ -59,6 +72,9 @@ table2: setup need-root ## the paper's Table 2: ROOT=...
 report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep $(FOLDER)
 
+dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=runs/...
+	$(BIN)/python -m dermprompt.dashboard $(FOLDER)
+
 verify-tables: setup ## compute the published tables again from the scores of every image
 	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
@@ -74,7 +90,7 @@ docker: ## images for a GPU and for CPU, from the same lock
 	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
 
 lock: ## resolve the locked versions anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
 	  --upgrade --output-file requirements.lock
 

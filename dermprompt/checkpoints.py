@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
 
 from dermprompt.files import write_json
 
@@ -21,32 +24,124 @@ LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
 
 class SafeCheckpoints(TorchCheckpointIO):
-    """Writes ``last.ckpt``, and keeps the one before as ``previous.ckpt``."""
+    """Writes ``last.ckpt``, and keeps the one before as ``previous.ckpt``.
+
+    A checkpoint is taken after an epoch's last step, and written when the epoch is over (:class:`WriteAtEpochEnd`).
+    Between them lie the validation and the curves, which a training that went on from it would not make up for.
+    """
+
+    def __init__(self) -> None:
+        self.taken: tuple[dict[str, Any], Path] | None = None
+        self.good: tuple[Path, str] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint; at every moment a good one is in its place or is the previous one."""
-        target = Path(path)
+        """Take a checkpoint; its tensors are those of the training, which changes them with its next step."""
+        self.taken = checkpoint, Path(path)
+
+    def write(self) -> None:
+        """Write what was taken; at every moment a good one is in its place or is the previous one."""
+        if self.taken is None:
+            return
+        checkpoint, target = self.taken
+        self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _stage(checkpoint, staged)
+        good, new = self.good or _newest(target.parent), _sha256(staged)
+        # Written before the files move: whatever is interrupted, the hash of each that counts is there.
+        write_json(target.parent / HASHES, [new, good[1]] if good else [new])
+        if good and good[0] == target:
+            os.replace(target, previous)
+        os.replace(staged, target)
+        self.good = target, new
+
+
+class WriteAtEpochEnd(Callback):
+    """Has a checkpoint written once the epoch's validation and curves are done: it is the last of the callbacks."""
+
+    def __init__(self, checkpoints: SafeCheckpoints) -> None:
+        self.checkpoints = checkpoints
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write it, on the rank that has taken it."""
+        self.checkpoints.write()
+
+
+class RoomForCheckpoints(Callback):
+    """Says before a training's first step that the disk is too small for its checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Look, on the rank that will write them."""
+        if trainer.is_global_zero:
+            check_room(self.folder, _num_bytes(trainer, module))
+
+
+def check_room(folder: Path, size: int) -> None:
+    """See whether the disk has room for the two checkpoints that are kept and the next one beside them.
+
+    What lies there counts: as the room that it takes, and as a measure better than the estimate.
+
+    Args:
+        folder: the checkpoints'.
+        size: bytes of a checkpoint, an estimate.
+
+    Raises:
+        OSError: it has not.
+    """
+    there = [path.stat().st_size for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
+    staged = folder / (LAST + ".tmp")
+    left = staged.stat().st_size if staged.exists() else 0
+    needed = 3 * max(there, default=size) - sum(there) - left
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"the disk is too small for the training's checkpoints: they need {needed / 2**20:.0f} MiB more and "
+            f"{free / 2**20:.0f} MiB are free under {folder}; make room or set paths.store to another disk"
+        )
+
+
+def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
+    """Of a checkpoint, about: what the module saves, and for each weight that is trained Adam's two averages."""
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    saved = [value for value in checkpoint["state_dict"].values() if isinstance(value, torch.Tensor)]
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    trained = [weight for group in groups for weight in group["params"]]
+    return sum(value.nbytes for value in saved) + 2 * sum(weight.nbytes for weight in trained)
+
+
+def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
+    """Write it to the disk; where that fails, give its room back."""
+    try:
         with open(staged, "wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        known = _hashes(target.parent)
-        # Written before the files move: whatever is interrupted, the hash of each that counts is there.
-        write_json(target.parent / HASHES, [_sha256(staged), *known[:1]])
-        if target.exists():
-            os.replace(target, previous)
-        os.replace(staged, target)
+    except (OSError, RuntimeError) as error:
+        staged.unlink(missing_ok=True)
+        # Of a full disk torch says only that a position is unexpected.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint in ``folder`` that is as it was written, or the one before; None without one."""
+    newest = _newest(folder)
+    return newest[0] if newest else None
+
+
+def _newest(folder: Path) -> tuple[Path, str] | None:
+    """The same with its hash."""
     known = _hashes(folder)
-    there = [path for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
-    for path in there:
-        if _sha256(path) in known:
-            return path
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        found = _sha256(path)
+        if found in known:
+            return path, found
         print(f"warning: {path} is not as it was written, and is not used")
     return None
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dermprompt import schema
 from dermprompt.checks import check
@@ -33,18 +35,16 @@ ALLOWED_TARGETS = frozenset(
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
 # The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
-_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "strategy", "max_time")
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time", "timeout")
 
 
 def register() -> None:
-    """Put the schema into Hydra's ConfigStore, and the resolvers that name run folders."""
+    """Put the schema into Hydra's ConfigStore."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
             store.store(group=f"schema/{group}", name=name, node=kind)
-    OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
-    OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True)
 
 
 def _short_hash(value: Any) -> str:
@@ -66,6 +66,30 @@ def _sweep_hash() -> str:
     """Hash of the command line and of ``conf``: a job's own configuration does not know the sweep's choices."""
     files = sorted(CONF.rglob("*.yaml"))
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
+
+
+def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
+    """What a trainer asks of each machine, for SLURM; None without GPUs."""
+    if accelerator == "cpu":
+        return None
+    if devices in (-1, "auto"):
+        raise ValueError(f"trainer.devices={devices}: with hydra/launcher=slurm a number")
+    return len(devices) if isinstance(devices, ListConfig) else int(devices)
+
+
+def _sweep_or(name: str) -> str:
+    """The name of the sweep's folder, outside of a sweep ``name``."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return name
+    return Path(HydraConfig.get().runtime.output_dir).parent.name
+
+
+# Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
+# the sweep's command line, but with its configuration the hash that the sweep has looked up.
+OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
+OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
+OmegaConf.register_new_resolver("gpus_per_node", _gpus_per_node, replace=True)
 
 
 def freeze(composed: DictConfig) -> Config:

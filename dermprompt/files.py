@@ -18,6 +18,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     os.replace(staged, path)
 
 
+def flush_folder(folder: Path) -> None:
+    """Flush all files in a folder to the disk, and the folders' own lists of them."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_file() or path.is_dir():
+            opened = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as :func:`write_bytes` does."""
     write_bytes(path, json.dumps(value, indent=1).encode())

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from dermprompt import config as configuration
 from dermprompt.generator.source import check_base, resolve_base
-from dermprompt.launch import max_seconds, num_processes
+from dermprompt.launch import group_timeout, max_seconds, num_processes
+from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
 from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
+from dermprompt.tracking import is_asked
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
@@ -35,12 +37,18 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
         print(f"{config.export}: {export(pipeline, folder)}")
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
+    if is_asked(config.logger):
+        from dermprompt.dashboard import log_made
+
+        log_made(pipeline)
 
 
 def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
+    check_nodes(config.trainer)
     _check_batches(config)
     max_seconds(config.trainer)
+    group_timeout(config.trainer)
     generator = config.generator
     for key, path in (
         ("generator.path", generator.path if generator.name == "folder" else None),
@@ -86,6 +94,8 @@ def _check_conditions(pipeline: Pipeline) -> None:
     early = config.stage in ("prepare", "find_duplicates")
     if early or config.generator.name == "none" or not config.synthesis.count:
         return
+    if config.generator.name != "folder" and config.prompts.unseen != "error" and _are_drawn(pipeline):
+        return
     from dermprompt.stages.synthesize import check_imported, mask_source, prompt_source
 
     if config.generator.name == "folder":
@@ -94,6 +104,13 @@ def _check_conditions(pipeline: Pipeline) -> None:
 
     prompt_source(config, pipeline.known.path)
     mask_source(config, pipeline.known.path, pipeline.cache(config.image_size).path)
+
+
+def _are_drawn(pipeline: Pipeline) -> bool:
+    """Whether all samples are there. Looked up in the store: what draws them takes seconds to import."""
+    store = PlanningStore(pipeline.store.root)
+    _ = Pipeline(pipeline.config, store).samples
+    return all(one.exists for one in store.plan)
 
 
 def _run_stage(pipeline: Pipeline) -> None:
@@ -132,6 +149,10 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
             write_reader_quiz(pipeline, folder / "quiz.html")
     save_results(results, folder / "results.json")
     page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
+    if is_asked(pipeline.config.logger):
+        from dermprompt.dashboard import log_report
+
+        log_report(pipeline, folder, results)
     made = ", ".join(f"{number} {name}" for name, number in results.work.items())
     print(f"made by this job: {made}\nreport: {page}")
 

@@ -1,4 +1,4 @@
-"""How a stage gets its processes: in this one, or in one for each device.
+"""How a stage gets its processes: in this one, or in one for each device of each node.
 
 Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
 dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
@@ -15,18 +15,21 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from dermprompt import config as configuration
+from dermprompt.files import read_json
+from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Unfinished
 
 CALL = "call.json"
 CONFIG = "config.yaml"
 UNFINISHED = "unfinished.json"
-# Ranks that do not end within these seconds after another has died are killed.
-SHUTDOWN_SECONDS = 5
+FAILED = "failed-{node}.json"
+OFFLINE = "offline"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Call:
         if devices == 1:
             return self.here(folder)
         self._write(folder, folder)
-        return _run_ranks(folder, devices, f"a training on {devices} devices", folder)
+        return self._run_ranks(folder, devices, f"a training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> None:
         """Make batches of a growing set in a process for each device; see :mod:`dermprompt.sharing`.
@@ -60,10 +63,12 @@ class Call:
         if processes == 1:
             self.here(folder, numbers=numbers)
             return
-        # Not in the set's folder: another job may share in it at the same time.
-        with tempfile.TemporaryDirectory() as own:
+        # Not in the set's folder: another job may share in it at the same time. But where all nodes see it.
+        calls = folder.parents[1] / ".calls"
+        calls.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=calls) as own:
             replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
-            _run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
+            self._run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
@@ -71,9 +76,34 @@ class Call:
         call = {"work": self.work, "arguments": self.arguments, "folder": folder}
         (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
 
+    def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
+        """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
+        for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
+            left.unlink(missing_ok=True)
+        nodes = num_nodes(self.config.trainer)
+        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
+        command += [str(-(-processes // nodes)), *rendezvous(nodes)]
+        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+        if (at / OFFLINE).exists():
+            # Otherwise the next training's ranks would wait for W&B's server again.
+            os.environ["WANDB_MODE"] = "offline"
+        if ended.returncode:
+            wait_for_nodes(nodes)
+            # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
+            failures = sorted(read_json(path) for path in at.glob(FAILED.format(node="*")))
+            said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
+            raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
+        if (at / UNFINISHED).exists():
+            raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
+
 
 def num_processes(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer on this machine."""
+    """Devices of the trainer, on all its machines."""
+    return num_nodes(trainer) * _num_devices(trainer)
+
+
+def _num_devices(trainer: dict[str, Any]) -> int:
+    """Devices of the trainer on each machine."""
     devices = trainer.get("devices", 1)
     if devices in (-1, "auto"):
         import torch
@@ -95,6 +125,18 @@ def max_seconds(trainer: dict[str, Any]) -> float | None:
     if parts is None:
         raise ValueError(f"trainer.max_time={limit}: days, hours, minutes and seconds as DD:HH:MM:SS")
     return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
+
+
+def group_timeout(trainer: dict[str, Any]) -> timedelta:
+    """How long processes of one training wait for each other.
+
+    Raises:
+        ValueError: ``timeout`` is no number above 0.
+    """
+    seconds = trainer.get("timeout")
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        raise ValueError(f"trainer.timeout={seconds}: seconds, more than 0")
+    return timedelta(seconds=seconds)
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -121,20 +163,8 @@ def _revive(value: dict[str, Any]) -> Any:
     return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
 
 
-def _run_ranks(at: Path, processes: int, what: str, folder: Path) -> None:
-    (at / UNFINISHED).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
-    command += ["-m", "dermprompt.launch", str(at)]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
-    if ended.returncode:
-        raise RuntimeError(f"{what} ended with code {ended.returncode}: {folder}")
-    if (at / UNFINISHED).exists():
-        raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
-
-
-def _rank(folder: Path) -> None:
-    """What each rank runs."""
+def work_of(folder: Path) -> None:
+    """What each rank runs, left in ``folder`` by :class:`Call`."""
     configuration.register()
     call = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
@@ -143,7 +173,6 @@ def _rank(folder: Path) -> None:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():
             (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
-
-
-if __name__ == "__main__":
-    _rank(Path(sys.argv[1]))
+    finally:
+        if is_first_rank() and os.environ.get("WANDB_MODE") == "offline":
+            (folder / OFFLINE).touch()

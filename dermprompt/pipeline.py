@@ -166,12 +166,20 @@ class Pipeline(GeneratorPipeline):
         settings = {"mask_threshold": self.config.data.mask_threshold}
         inputs = (trained.digest, cache.digest, self.indexed.digest)
         recipe = Recipe("evaluate", f"scores-{trained.path.name}", 2, settings, inputs)
-        paths = self._scoring_paths(self.indexed, cache, trained)
-        return self._make(recipe, "evaluate:evaluate_segmenter", 5.0, settings=arm.settings, **paths)
+        scored = {"external": False, "indexed": self.indexed.path, "cache": cache.path}
+        return self._score(recipe, arm.settings, trained, scored)
 
-    def _scoring_paths(self, indexed: Artifact, cache: Artifact, trained: Artifact) -> dict[str, Path]:
-        made = {"prepared": self.prepared, "indexed": indexed, "cache": cache, "trained": trained}
-        return {name: artifact.path for name, artifact in made.items()}
+    def _score(self, recipe: Recipe, settings: Segmenter, trained: Artifact, data: dict[str, Any]) -> Artifact:
+        """Scores of a data set's images, whose batches the devices of the trainer share."""
+        data = {**data, "prepared": self.prepared.path}
+
+        def build(folder: Path) -> None:
+            batches = self._call("score:list_batches", data=data).here(folder)
+            score = self._call("score:score_images", settings=settings, data=data, trained=trained.path)
+            score.share_batches(folder, batches)
+            self._call("score:gather_scores").here(folder)
+
+        return self.store.make(recipe, build, 5.0)
 
     def _scores_of_predictions(self, folder: str) -> Artifact:
         """Scores of masks that were predicted elsewhere."""
@@ -181,7 +189,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.prepared.digest, self.indexed.digest)
         recipe = Recipe("evaluate", "scores-predictions", 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "indexed": self.indexed.path, "predictions": folder}
-        return self._make(recipe, "evaluate:evaluate_predictions", 5.0, **paths)
+        return self._make(recipe, "score:score_predictions", 5.0, **paths)
 
     def external(self, arm: Arm) -> Artifact | None:
         """Scores of every image of a data set that nothing was trained on; None where none is configured."""
@@ -193,8 +201,8 @@ class Pipeline(GeneratorPipeline):
         settings = {key: getattr(data, key) for key in ("on_bad", "max_bad_fraction", "mask_threshold")}
         inputs = (trained.digest, cache.digest, foreign.indexed.digest)
         recipe = Recipe("evaluate", f"external-{data.name}", 1, settings, inputs)
-        paths = self._scoring_paths(foreign.indexed, cache, trained)
-        return self._make(recipe, "evaluate:evaluate_external", 5.0, settings=arm.settings, **paths)
+        scored = {"external": True, "indexed": foreign.indexed.path, "cache": cache.path}
+        return self._score(recipe, arm.settings, trained, scored)
 
     @cached_property
     def trivial_quality(self) -> Artifact:

@@ -99,8 +99,10 @@ class DataPipeline:
         return self._make(recipe, "prepare:find_near_duplicates", 120.0, **paths)
 
     def _make(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
-        call = launch.Call(work, self.config, arguments)
-        return self.store.make(recipe, call.here, cost)
+        return self.store.make(recipe, self._call(work, **arguments).here, cost)
+
+    def _call(self, work: str, **arguments: Any) -> launch.Call:
+        return launch.Call(work, self.config, arguments)
 
 
 def _content(key: str, path: str | None) -> str | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, launch
+from dermprompt import cost
 from dermprompt.config import plain, training_settings
 from dermprompt.data.folder import layout_of
 from dermprompt.generator.source import stamps
@@ -157,9 +157,7 @@ class GeneratorPipeline(DataPipeline):
         prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
         recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
         paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
-        describe = launch.Call(
-            "synthesize:describe", self.config, {"known": paths["known"], "trained": paths["trained"]}
-        )
+        describe = self._call("synthesize:describe", known=paths["known"], trained=paths["trained"])
         return self._draw(recipe, self.num_batches, "synthesize:synthesize", describe.here, **paths)
 
     def _samples_made_elsewhere(self) -> Artifact:
@@ -208,16 +206,15 @@ class GeneratorPipeline(DataPipeline):
     def _train(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
         """As :meth:`_make`, on all the devices of the trainer; its precision and the like are in the recipe."""
         recipe = replace(recipe, settings={**recipe.settings, "trainer": training_settings(self.config.trainer)})
-        call = launch.Call(work, self.config, arguments)
-        return self.store.make(recipe, call.on_all_devices, cost)
+        return self.store.make(recipe, self._call(work, **arguments).on_all_devices, cost)
 
     def _draw(
         self, recipe: Recipe, num_batches: int, work: str, finish: Callable[[Path], None] | None, **arguments: Any
     ) -> Artifact:
         """As :meth:`_grow`, on all the devices of the trainer."""
-        build = launch.Call(work, self.config, arguments).share_batches
+        build = self._call(work, **arguments).share_batches
         return self.store.grow(recipe, num_batches, build, cost.batch(self.config), finish)
 
     def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
-        call = launch.Call(work, self.config, arguments)
+        call = self._call(work, **arguments)
         return self.store.grow(recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost)

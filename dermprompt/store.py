@@ -13,17 +13,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from dermprompt.files import write_json
+from dermprompt.files import flush_folder, write_json
+from dermprompt.locks import hold
 
 RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
+DESCRIBED = "described.json"
 
 
 class Unfinished(SystemExit):
@@ -81,13 +82,18 @@ class Artifact:
     digest: str
 
 
+def _print_now(text: str) -> None:
+    """Into a job's log file too, where Python would keep it until there is more."""
+    print(text, flush=True)
+
+
 class Store:
     """Artifacts under one folder; several processes may share it.
 
     ``made`` counts what this process built, by stage, ``seconds`` how long that took.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = _print_now) -> None:
         self.root, self.say = root, say
         self.made: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
@@ -105,14 +111,18 @@ class Store:
 
         Raises:
             OSError: the disk is full; names the folder. What was finished before is untouched.
+            TimeoutError: another process builds it, and shows no sign of life.
             Unfinished: ``build`` stopped in time; the artifact stays partial.
         """
         target = self.root / recipe.folder
         if (target / RECORD).exists():
             return read_artifact(target)
-        with self.lock(recipe.folder):
-            if not (target / RECORD).exists():
-                self._build(recipe, build, target, cost)
+        try:
+            with self.lock(recipe.folder):
+                if not (target / RECORD).exists():
+                    self._build(recipe, build, target, cost)
+        except OSError as error:
+            raise full_disk(error, target) from error
         return read_artifact(target)
 
     def grow(
@@ -140,7 +150,9 @@ class Store:
         folder = self.root / recipe.folder
         missing = missing_batches(folder, num_batches)
         if missing:
-            self._grow(recipe, missing, build, folder, cost, finish)
+            self._grow(recipe, missing, build, folder, cost)
+        if finish is not None and _num_described(folder) < num_batches:
+            self._describe(recipe, folder, finish)
         return Artifact(folder, recipe.key)
 
     def _grow(
@@ -150,42 +162,43 @@ class Store:
         build: Callable[[Path, list[int]], None],
         folder: Path,
         cost: float,
-        finish: Callable[[Path], None] | None,
     ) -> None:
-        (folder / "batches").mkdir(parents=True, exist_ok=True)
         self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
         start = time.monotonic()
         try:
+            (folder / "batches").mkdir(parents=True, exist_ok=True)
             with self.lock(recipe.folder):
                 write_json(folder / RECIPE, asdict(recipe))
             build(folder, missing)
             seconds = time.monotonic() - start
             with self.lock(recipe.folder):
                 write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
-                if finish is not None:
-                    finish(folder)
         except OSError as error:
             raise full_disk(error, folder) from error
         self.count(recipe.stage, len(missing), seconds)
 
-    def lock(self, name: str) -> FileLock:
-        """A lock between processes for one artifact."""
-        path = self.root / ".locks" / (name.replace("/", "-") + ".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(path)
+    def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
+        with self.lock(recipe.folder):
+            batches = len(list((folder / "batches").glob("*.json")))
+            finish(folder)
+            write_json(folder / DESCRIBED, {"batches": batches})
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """The lock between processes of one artifact; see :func:`~dermprompt.locks.hold`."""
+        return hold(self.root / ".locks" / (name.replace("/", "-") + ".lock"), name, self.say)
 
     def _build(self, recipe: Recipe, build: Callable[[Path], str | None], target: Path, cost: float) -> None:
         partial = target.with_name(target.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         self.say(f"── {recipe.stage}: {recipe.name}  →  {target}")
         start = time.monotonic()
-        try:
-            digest = build(partial)
-            seconds = time.monotonic() - start
-            record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
-            write_json(partial / RECORD, record)
-        except OSError as error:
-            raise full_disk(error, partial) from error
+        write_json(partial / RECIPE, asdict(recipe))
+        digest = build(partial)
+        # On the disk before the record that says so: a node may lose its power.
+        flush_folder(partial)
+        seconds = time.monotonic() - start
+        record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
+        write_json(partial / RECORD, record)
         os.replace(partial, target)
         self.count(recipe.stage, 1, seconds)
 
@@ -253,6 +266,12 @@ def missing_batches(folder: Path, num_batches: int) -> list[int]:
     return [number for number in range(num_batches) if not batch_record(folder, number).exists()]
 
 
+def _num_described(folder: Path) -> int:
+    """How many batches of a growing set what describes it knows of."""
+    path = folder / DESCRIBED
+    return int(json.loads(path.read_text())["batches"]) if path.exists() else 0
+
+
 def read_artifact(folder: Path) -> Artifact:
     """Open a finished artifact."""
     return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
@@ -262,7 +281,8 @@ def full_disk(error: OSError, folder: Path) -> OSError:
     """Say which folder filled the disk, and what is left on it; other errors stay as they are."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
-    free = shutil.disk_usage(folder).free / 2**20
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    free = shutil.disk_usage(there).free / 2**20
     return OSError(
         f"the disk is full: {free:.0f} MiB are free under {folder}; make room or set paths.store to another "
         "disk, then give the same command again: what is finished is kept"

@@ -12,6 +12,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dermprompt.files import write_bytes
+from dermprompt.locks import hold
+from dermprompt.tracking import is_asked
 
 ERROR = "error.txt"
 
@@ -29,9 +31,19 @@ class SweepReport(Callback):
             return
         job = Path(hydra.runtime.output_dir)
         _note_failure(job, job_return)
-        page = write_sweep_page(job.parent)
-        if page is not None:
-            print(f"report of the sweep: {page}", flush=True)
+        # Jobs of an array end on other machines at the same time: the last one to write has to know of all.
+        with hold(job.parent / ".page.lock", "the sweep's page", print):
+            _write(config, job.parent)
+
+
+def _write(config: DictConfig, sweep: Path) -> None:
+    page = write_sweep_page(sweep)
+    if page is not None:
+        print(f"report of the sweep: {page}", flush=True)
+        if is_asked(config.logger):
+            from dermprompt.dashboard import log_sweep
+
+            log_sweep(sweep)
 
 
 def _note_failure(job: Path, job_return: JobReturn) -> None:

@@ -6,21 +6,23 @@ import csv
 import functools
 import logging
 import os
-import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from dermprompt.checkpoints import LAST, SafeCheckpoints, newest_checkpoint
+from dermprompt.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd, newest_checkpoint
 from dermprompt.progress import training_progress
 from dermprompt.store import Unfinished
+from dermprompt.tracking import close_run
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -54,41 +56,51 @@ def fit(
         batch_key: the setting to lower when the device's memory is too small.
 
     Raises:
+        OSError: the disk is too small for the checkpoints (said before the first step), or is full.
         ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
         Unfinished: a callback stopped it before the last step (:class:`StopInTime`).
     """
     _quiet()
+    folder.mkdir(parents=True, exist_ok=True)
     steps_an_epoch = -(-len(loader) // accumulate)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
+    checkpoints = SafeCheckpoints()
     trainer = make_trainer(
         max_epochs=epochs,
         max_steps=max_steps,
         callbacks=[
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
+            RoomForCheckpoints(folder),
             training_progress(),
             StopAtNoNumber(folder, ids),
-            CountedEpochs(),
+            CountedEpochs(loader),
             Curves(folder / "curves.csv"),
             *callbacks,
+            WriteAtEpochEnd(checkpoints),
         ],
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
-        plugins=[SafeCheckpoints()],
+        plugins=[checkpoints, _environment()],
         **SAME_IN_ALL,
     )
-    try:
+    with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)
+    if trainer.should_stop:
+        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+
+
+@contextmanager
+def _failures_in_words(batch_key: str) -> Iterator[None]:
+    try:
+        yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
     finally:
         # An open W&B run would swallow the next training's metrics.
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
-    if trainer.should_stop:
-        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+        close_run()
 
 
 def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
@@ -112,6 +124,15 @@ def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int)
         every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
     )
+
+
+def _environment() -> ClusterEnvironment:
+    """Who starts the ranks: torch's launcher, or there is one.
+
+    Lightning would find SLURM by itself, queue the job again a second time, and save for it in the middle of an epoch,
+    from where no training goes on exactly.
+    """
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
 def _quiet() -> None:
@@ -208,6 +229,21 @@ class CountedEpochs(Callback):
     would come again.
     """
 
+    def __init__(self, loader: DataLoader) -> None:
+        self.order = loader.sampler
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell the order its epoch; Lightning does when a loader's workers have begun with the first one's."""
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
+        self.order.set_epoch(epochs)  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Say where a training goes on."""
+        if trainer.global_step and trainer.is_global_zero:
+            print(f"   goes on from step {trainer.global_step}", flush=True)
+
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -222,14 +258,21 @@ class Curves(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Cut off half a line, which a full disk may have left."""
+        if trainer.is_global_zero and self.path.exists():
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write the metrics of the epoch."""
         if not trainer.is_global_zero:
             return
-        names = sorted(name for name in trainer.callback_metrics if name.count("/") == 2)
+        metrics = trainer.callback_metrics
+        rows = [(trainer.global_step, name, float(metrics[name])) for name in sorted(metrics) if name.count("/") == 2]
         with open(self.path, "a", newline="") as file:
-            rows = [(trainer.global_step, name, float(trainer.callback_metrics[name])) for name in names]
             csv.writer(file).writerows(rows)
+        # What is measured every few epochs would be written again after each, and not where a training goes on.
+        metrics.clear()
 
 
 def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:

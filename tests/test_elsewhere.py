@@ -12,7 +12,7 @@ import pytest
 from miniature import miniature, run
 
 from dermprompt.evaluation.scores import load_scores
-from dermprompt.stages.evaluate import read_prediction
+from dermprompt.stages.score import read_prediction
 from dermprompt.synthesis.samples import IMAGES
 
 

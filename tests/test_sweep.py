@@ -1,4 +1,4 @@
-"""A sweep from the command line: one page for all jobs, a failing job stops no other; and W&B offline."""
+"""A sweep from the command line: one page for all jobs, a failing job stops no other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from miniature import miniature, run
+import pytest
+from miniature import miniature
+from processes import processes_of
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -34,14 +36,31 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     assert "train_segmenter" not in again.stdout
 
 
-def test_wandb_offline_needs_no_account(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    logged = ["logger=wandb", "logger.offline=true", "stage=train_segmenter", "name=grouped"]
-    run(tmp_path, *miniature("none", "synthesis.count=0", *logged))
-    (trained,) = (tmp_path / "store" / "train_segmenter").iterdir()
-    runs = list(trained.glob("wandb/offline-run-*"))
-    assert len(runs) == 1
-    assert trained.name.replace(".", "-") in runs[0].name
-    assert sys.modules["wandb"].run is None
-    assert "WANDB_RUN_ID" not in os.environ
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_jobs_of_several_devices_are_one_sweep(tmp_path):
+    """Two ranks, then one; of both kinds a job whose loss is no number."""
+    paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
+    job = [one for one in miniature("none", "synthesis.count=0") if one != "trainer=cpu"]
+    job += ["trainer=ddp", "trainer.accelerator=cpu"]
+    choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert not processes_of(tmp_path)
+
+    (sweep,) = (tmp_path / "runs").iterdir()
+    # A job's folder is named by what is asked, and not by what it runs on.
+    assert len(list(sweep.glob("*/results.json"))) == len(list(sweep.glob("*/error.txt"))) == 1
+    assert "a training on 2 devices ended: rank" in ended.stderr
+    assert "lower its learning rate" in next(sweep.glob("*/error.txt")).read_text()
+    assert ended.stdout.count("── train_segmenter") == 3
+    assert ended.stderr.count("GLOBAL_RANK: 1, MEMBER: 2/2") == 2
+
+    # Alone it makes the same: each rank had its seed and its settings.
+    alone = [*job, "trainer.devices=2", "segmenter.learning_rate=0.001", f"paths.store={tmp_path}/alone", paths[1]]
+    run = [sys.executable, "-m", "dermprompt", *alone, "stage=train_segmenter"]
+    subprocess.run(run, cwd=REPOSITORY, env=environment, check=True)
+    (expected,) = (tmp_path / "alone" / "train_segmenter").glob("*/network.safetensors")
+    swept = tmp_path / "store" / "train_segmenter" / expected.parent.name / expected.name
+    assert swept.read_bytes() == expected.read_bytes()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
+from small_disk import fill, small_disk
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dermprompt import training
+from dermprompt.checkpoints import LAST
 from dermprompt.generator.batches import make_loader
 from dermprompt.store import Unfinished
 from dermprompt.training import StopInTime, fit, read_curves
@@ -177,3 +181,88 @@ def test_a_second_training_of_the_process_waits_for_the_next_call(tmp_path: Path
         fit(module, loader, make_trainer, tmp_path, 0, max_steps=14, callbacks=(StopInTime(tmp_path, 0),))
     assert (stopped.value.step, module.seen) == (0, [])
     assert not (tmp_path / "last.ckpt").exists()
+
+
+class Wide(Line):
+    """Weights of which checkpoints take some room; a part of them is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.known = nn.Linear(4, 50_000, bias=False), nn.Linear(100, 1000)
+        self.known.requires_grad_(False)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) + self.wide(batch).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam([*self.layer.parameters(), *self.wide.parameters()], 0.01)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("known")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= {f"known.{key}": value for key, value in self.known.state_dict().items()}
+
+
+def fit_wide(folder: Path, *callbacks: Callback) -> Wide:
+    torch.manual_seed(0)
+    module, loader = Wide(), make_loader(Items(), 12, 3, seed=7)
+    fit(module, loader, make_trainer, folder, 0, max_steps=16, callbacks=callbacks)
+    return module
+
+
+def test_a_disk_too_small_is_said_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(Line, "training_step", lambda *args: seen.append(1))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
+    with pytest.raises(OSError, match=r"^the disk is too small .* need 7 MiB more and 1 MiB are free under .*wide;"):
+        fit_wide(tmp_path / "wide")
+    assert not seen
+    assert not (tmp_path / "wide" / LAST).exists()
+
+
+def test_the_room_that_is_asked_for_is_that_of_its_checkpoints(tmp_path: Path) -> None:
+    asked: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dermprompt.checkpoints.check_room", lambda folder, size: asked.append(size))
+        fit_wide(tmp_path)
+    assert asked == [pytest.approx((tmp_path / LAST).stat().st_size, rel=0.02)]
+
+
+class Fills(Callback):
+    """Fills the disk in the third epoch."""
+
+    def __init__(self, filler: Path) -> None:
+        self.filler = filler
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        if trainer.current_epoch == 2:
+            fill(self.filler)
+
+
+def test_a_disk_that_fills_up_under_a_training_costs_it_an_epoch(tmp_path: Path) -> None:
+    straight = fit_wide(tmp_path / "straight")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with small_disk(disk, 10 << 20):
+        with pytest.raises(OSError, match="No space left"):
+            fit_wide(disk / "training", Fills(disk / "filler"))
+        assert torch.load(disk / "training" / LAST, weights_only=True)["global_step"] == 8
+        with pytest.raises(OSError, match="the disk is too small"):
+            fit_wide(disk / "training")
+        (disk / "filler").unlink()
+        again = fit_wide(disk / "training")
+        curves = [read_curves(at / "curves.csv") for at in (tmp_path / "straight", disk / "training")]
+    assert again.seen[0][0] == 8
+    torch.testing.assert_close(again.state_dict(), straight.state_dict(), rtol=0, atol=0)
+    assert curves[0] == curves[1]
+
+
+def test_half_a_line_of_the_curves_is_cut_off(tmp_path: Path) -> None:
+    fit_line(tmp_path / "straight", None)
+    with pytest.raises(Unfinished):
+        fit_line(tmp_path / "pieces", 0)
+    with (tmp_path / "pieces" / "curves.csv").open("a") as file:
+        file.write("8,toy/tr")
+    fit_line(tmp_path / "pieces", None)
+    assert read_curves(tmp_path / "pieces" / "curves.csv") == read_curves(tmp_path / "straight" / "curves.csv")

@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from dermprompt.data.decode import (
     BadPicture,
@@ -30,6 +29,7 @@ from dermprompt.data.decode import (
     upright,
 )
 from dermprompt.data.findings import DECODER
+from dermprompt.locks import hold
 
 IMAGES, MASKS, ENTRIES = "images.bin", "masks.bin", "entries.jsonl"
 
@@ -83,7 +83,7 @@ def grow_library(
         ValueError: a file is not what its hash says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with hold(folder / ".lock", f"the library {folder}", print):
         known = read_entries(folder)
         wanted = list({pair.key: pair for pair in pairs if pair.key not in known}.values())
         row = sum(entry.row is not None for entry in known.values())

@@ -48,10 +48,14 @@ def draw_masks(
 
 
 def resize(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 (S, S) in {0, 1}: foreground where more than half of a pixel's area is, in one piece."""
+    """Resize uint8 (S, S) in {0, 1}: foreground where more than half of a pixel's area is, in one piece.
+
+    Of a shape that covers no pixel by half, the pixel that has most of it: what is no empty mask does not become one.
+    """
     if size != len(mask):
         how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
-        mask = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=how) > 0.5).astype(np.uint8)
+        shares = cv2.resize(mask.astype(np.float32), (size, size), interpolation=how)
+        mask = (shares > min(0.5, np.nextafter(shares.max(), np.float32(0)))).astype(np.uint8)
     return largest_component(mask)
 
 

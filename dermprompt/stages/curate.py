@@ -16,8 +16,8 @@ from dermprompt.curation.memorisation import Embed, copies, nearer_share, neares
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
 from dermprompt.schema import Config
-from dermprompt.stages.evaluate import predict_logits
 from dermprompt.stages.parts import load_known_part, load_part, load_samples
+from dermprompt.stages.score import predict_logits
 from dermprompt.stages.sets import choose, feature_extractor, held_out_images
 from dermprompt.stages.train import kept
 from dermprompt.stages.trained import open_segmenter

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Dataset
 
 from dermprompt import config as configuration
+from dermprompt import tracking
 from dermprompt.generator.batches import make_loader
-from dermprompt.launch import max_seconds, rank_and_size
+from dermprompt.launch import group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.schema import Config
+from dermprompt.store import RECIPE
 from dermprompt.training import MakeTrainer, StopInTime, fit
 
 
@@ -28,6 +34,12 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
+        if tracking.is_asked(config.logger) and artifact_folder(folder) == folder:
+            settings["callbacks"].append(NoteOutput(folder))
+        timeout = group_timeout(node)
+        del node["timeout"]
+        if rank_and_size()[1] > 1:
+            settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
         return configuration.instantiate(node, **settings, enable_progress_bar=bar)
 
@@ -55,6 +67,14 @@ def fit_on_images(
     fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps, **named, **more)  # type: ignore[arg-type]
 
 
+def _strategy(name: str, timeout: timedelta) -> Strategy:
+    """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    entry = StrategyRegistry["ddp" if name == "auto" else name]
+    return entry["strategy"](**entry["init_params"], timeout=timeout)
+
+
 def _progress_bar_class() -> type:
     from lightning.pytorch.callbacks import ProgressBar
 
@@ -62,17 +82,47 @@ def _progress_bar_class() -> type:
 
 
 def _logger(config: Config, folder: Path, training: str) -> Any:
-    """A csv file in the training's folder, or a W&B run grouped by the experiment."""
+    """A csv file in the training's folder, or a W&B run of the first rank."""
     node = config.logger
-    if node["_target_"].endswith("CSVLogger"):
+    if not tracking.is_asked(node):
         return configuration.instantiate(node, save_dir=str(folder), name="", version="log")
+    run = _open_run(config, folder, training) if is_first_rank() else None
+    return configuration.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
+
+
+def _open_run(config: Config, folder: Path, training: str) -> Any:
+    artifact = artifact_folder(folder)
+    recipe = tracking.recipe_of(artifact)
     # The run's id comes from its folder, so a training that goes on continues its W&B run.
-    identity = folder.name.removesuffix(".partial").replace(".", "-")
-    return configuration.instantiate(
-        node,
-        save_dir=str(folder),
-        id=identity,
-        name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}",
-        group=config.name,
-        job_type=training,
+    place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
+    name = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}-{recipe.name}"
+    run = tracking.open_run(
+        config.logger,
+        folder,
+        place,
+        name=name,
+        group=config.logger["group"],
+        job_type=recipe.stage,
+        config=configuration.plain(config),
     )
+    tracking.log_inputs(run, artifact)
+    return run
+
+
+def artifact_folder(folder: Path) -> Path:
+    """The artifact that a training in ``folder`` is a part of; an arm may have one in a folder below."""
+    return next(place for place in (folder, *folder.parents) if (place / RECIPE).exists())
+
+
+class NoteOutput(Callback):
+    """Notes in W&B what the training has made, when it is over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Unless it was stopped before its last step."""
+        if trainer.is_global_zero and not trainer.should_stop:
+            (logger,) = trainer.loggers
+            assert isinstance(logger, WandbLogger)
+            tracking.log_output(logger.experiment, self.folder)

@@ -1,0 +1,125 @@
+"""A lock between processes: one makes something, the others wait for it, and say for whom.
+
+The kernel gives a lock up when its holder dies, on NFS 4 and Lustre when the server notices: a dead holder's lock is
+taken over, without a rule of ours. No kernel knows whether a holder still works, so it shows that in a file beside the
+lock, which a waiting process watches for changes. Time stamps are not compared: clocks of two machines differ.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dermprompt.files import read_json, write_json
+
+# Seconds: between two tries, until a wait is said, between two signs of life, without one until a wait is given up.
+POLL = 0.5
+SAY_AFTER = 5.0
+BEAT = 30.0
+LOCK_SILENCE = 600.0
+
+
+@contextmanager
+def hold(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of that file; as long as another process holds it and shows signs of life, wait.
+
+    Args:
+        path: the lock's; the holder's file lies beside it.
+        what: is locked, for people.
+        say: told once, after some seconds, who is waited for.
+
+    Raises:
+        TimeoutError: the holder has shown no sign of life for :data:`LOCK_SILENCE` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(path), path.with_suffix(".holder")
+    waiting = _Waiting(path, holder, what, say)
+    while not _is_free(lock):
+        waiting.look()
+        time.sleep(POLL)
+    try:
+        with _signs_of_life(holder):
+            yield
+    finally:
+        lock.release()
+
+
+def _is_free(lock: FileLock) -> bool:
+    """Whether it could be taken; then it is."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+@contextmanager
+def _signs_of_life(holder: Path) -> Iterator[None]:
+    """Say in a file who holds the lock, and touch it now and then, from a thread that ends with the process."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    write_json(holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
+    ended = threading.Event()
+    thread = threading.Thread(target=_beat, args=(holder, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        # Still behind the lock: the next holder's file is not there yet.
+        holder.unlink(missing_ok=True)
+
+
+def _beat(holder: Path, ended: threading.Event) -> None:
+    while not ended.wait(BEAT):
+        # Touched, not written: that needs no room on a full disk. A file system that fails for a moment is no end.
+        with suppress(OSError):
+            os.utime(holder)
+
+
+class _Waiting:
+    """What a process that waits has seen of the holder."""
+
+    def __init__(self, path: Path, holder: Path, what: str, say: Callable[[str], None]) -> None:
+        self.path, self.holder, self.what, self.say = path, holder, what, say
+        self.start = self.heard = time.monotonic()
+        self.sign, self.said = _sign(holder), False
+
+    def look(self) -> None:
+        """Note a sign of life; say once who is waited for; give up when there was no sign for too long."""
+        now, sign = time.monotonic(), _sign(self.holder)
+        if sign != self.sign:
+            self.sign, self.heard = sign, now
+        if now - self.heard >= LOCK_SILENCE:
+            raise TimeoutError(
+                f"{self.what} is locked by {_who(self.holder)}, which has shown no sign of life for "
+                f"{LOCK_SILENCE / 60:g} min; make sure that it does not run any more, delete {self.path} and give the "
+                "same command again"
+            )
+        if now - self.start >= SAY_AFTER and not self.said:
+            self.said = True
+            self.say(f"   waits for {self.what}, locked by {_who(self.holder)}")
+
+
+def _sign(holder: Path) -> tuple[int, int] | None:
+    """What differs after every sign of life, and with every holder."""
+    try:
+        status = holder.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _who(holder: Path) -> str:
+    try:
+        known = read_json(holder)
+    except (OSError, ValueError):
+        return "an unknown process"
+    return f"process {known['pid']} on {known['host']} since {known['since']}"

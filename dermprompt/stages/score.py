@@ -1,0 +1,170 @@
+"""Scores of every image (Table 2): a segmenter's predictions, or masks that were predicted elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dermprompt.data.decode import BadPicture, decode_mask
+from dermprompt.data.findings import listed
+from dermprompt.data.index import load_index
+from dermprompt.evaluation.scores import Scores, save_scores, score
+from dermprompt.files import read_json, write_json
+from dermprompt.lesion import Lesion, images_to_float
+from dermprompt.schema import Config, Segmenter
+from dermprompt.sharing import share_out
+from dermprompt.stages.parts import load_lesions_of
+from dermprompt.stages.prepare import load_lesions, usable_lesions
+from dermprompt.stages.trained import BATCH, open_segmenter
+from dermprompt.store import batch_record
+
+
+def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Predicted masks uint8 NSS in {0, 1} of images uint8 NSS3."""
+    return np.concatenate([(logits > 0).byte().numpy() for logits in predict_logits(network, images)])
+
+
+@torch.no_grad()
+def predict_logits(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
+    """Logits of images uint8 NSS3, in batches NSS.
+
+    Raises:
+        ValueError: a logit is no number.
+    """
+    device = next(network.parameters()).device
+    for start in range(0, len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+        logits = network(batch)[:, 0].float().cpu()
+        if not logits.isfinite().all():
+            raise ValueError("the segmenter gives logits that are no numbers: its training diverged")
+        yield logits
+
+
+def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """The mask uint8 HW in {0, 1} of one image's logits SS, at another size."""
+    resized = functional.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)
+    return (resized[0, 0] > 0).byte().numpy()
+
+
+def score_images(
+    config: Config, settings: Segmenter, data: dict[str, Any], trained: Path, folder: Path, numbers: list[int]
+) -> None:
+    """Score batches of S.test (Table 2) or of an external data set, those that no other process scores.
+
+    Args:
+        data: arguments of :func:`scored_lesions`.
+    """
+    part, network = (
+        load_lesions_of(scored_lesions(config, **data), data["cache"]),
+        open_segmenter(config, settings, trained),
+    )
+    threshold = (config.external if data["external"] else config.data).mask_threshold  # type: ignore[union-attr]
+
+    def work(free: Iterator[int]) -> None:
+        for number in free:
+            rows = slice(number * BATCH, (number + 1) * BATCH)
+            scores = _scores(network, part.lesions[rows], part.images[rows], threshold)
+            write_json(batch_record(folder, number), {id: dataclasses.asdict(one) for id, one in scores.items()})
+
+    (folder / "batches").mkdir(exist_ok=True)
+    share_out(folder, numbers, work, "scores")
+
+
+def list_batches(config: Config, data: dict[str, Any], folder: Path) -> list[int]:
+    """Numbers of the batches that :func:`score_images` scores."""
+    return list(range(-(-len(scored_lesions(config, **data)) // BATCH)))
+
+
+def gather_scores(config: Config, folder: Path) -> None:
+    """Put the scores of all batches into ``scores.csv``."""
+    batches = [read_json(path) for path in sorted((folder / "batches").iterdir())]
+    save_scores({id: Scores(**row) for batch in batches for id, row in batch.items()}, folder / "scores.csv")
+    shutil.rmtree(folder / "batches")
+
+
+def scored_lesions(config: Config, external: bool, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
+    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
+
+    Raises:
+        ValueError: an image of the other data set is one of the split's.
+    """
+    split = load_lesions(prepared)[1]
+    if not external:
+        found = _in_files(indexed)
+        return [found[id] for id in split.test]
+    assert config.external is not None
+    ours = set(split.contents.values())
+    shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
+    if shared:
+        raise ValueError(f"external.root={config.external.root}: {listed(shared)} are images of data.root too")
+    return usable_lesions(config.external, indexed, cache)
+
+
+def _in_files(indexed: Path) -> dict[str, Lesion]:
+    """Lesions by id, with the files where they are now."""
+    return {one.id: one for one in load_index(indexed / "index.json").lesions}
+
+
+def _scores(
+    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, threshold: int | None
+) -> dict[str, Scores]:
+    (predicted,) = predict_logits(network, images)
+    scores = {}
+    for lesion, logits in zip(lesions, predicted, strict=True):
+        mask = decode_mask(lesion.mask.read_bytes(), threshold).pixels
+        scores[lesion.id] = score(enlarge(logits, mask.shape), mask)
+    return scores
+
+
+def score_predictions(config: Config, prepared: Path, indexed: Path, predictions: str, folder: Path) -> None:
+    """Score masks ``ID.png`` that were predicted elsewhere, of S.test, as ``scores.csv``.
+
+    Raises:
+        ValueError: a mask is missing, cannot be read, or is neither of its true mask's size nor of
+            ``segmenter.image_size``.
+    """
+    lesions, split = _in_files(indexed), load_lesions(prepared)[1]
+    found, side = Path(predictions).expanduser(), config.segmenter.image_size
+    missing = [id for id in split.test if not (found / f"{id}.png").is_file()]
+    if missing:
+        raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
+    scores = {}
+    for id in split.test:
+        mask = decode_mask(lesions[id].mask.read_bytes(), config.data.mask_threshold).pixels
+        scores[id] = score(read_prediction(found / f"{id}.png", mask.shape, side), mask)
+    save_scores(scores, folder / "scores.csv")
+
+
+def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels is enlarged.
+
+    An empty prediction is a prediction.
+
+    Raises:
+        ValueError: it cannot be read, has values between, or another size.
+    """
+    try:
+        mask = decode_mask(path.read_bytes()).pixels
+    except BadPicture as error:
+        if error.verdict != "empty_mask":
+            raise ValueError(f"{path}: {error}") from None
+        with Image.open(path) as opened:
+            mask = np.zeros((opened.height, opened.width), np.uint8)
+    if mask.shape == (side, side):
+        return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+    if mask.shape != size:
+        raise ValueError(
+            f"{path}: {mask.shape} pixels (height, width); allowed are those of the true mask, {size}, and of the "
+            f"exported images, {(side, side)}"
+        )
+    return mask
