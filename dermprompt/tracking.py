@@ -148,10 +148,13 @@ def log_table(run: Run, name: str, columns: Sequence[str], rows: Sequence[Sequen
 
 
 def log_picture(run: Run, name: str, picture: np.ndarray) -> None:
-    """Show a picture, uint8 HW3."""
+    """Show a picture, uint8 HW3, and keep it as an artifact of the run."""
     import wandb
 
-    run.log({name: wandb.Image(picture)})
+    image, kept = wandb.Image(picture), wandb.Artifact(_legal(f"{run.id}-{name}"), "picture")
+    run.log({name: image})
+    kept.add(image, "picture")
+    _log_artifact(run, kept)
 
 
 def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:

@@ -268,6 +268,7 @@ def test_the_table_of_a_sweep(tmp_path):
     (samples,) = (tmp_path / "store" / "synthesize").iterdir()
     (picture,) = samples.glob("wandb/*run-*/files/media/images/synthesize/samples*.png")
     assert Image.open(picture).size == (4 * 64, 2 * 64)
+    assert "picture" in [kind for path in files_of(samples) for _, kind, is_input in artifacts(path) if not is_input]
     pixels, drawn = np.asarray(Image.open(picture)), load_samples(samples, 4, 64)
     assert np.array_equal(pixels[:64, :64], drawn.images[0])
     assert np.array_equal(pixels[64:, -64:, 0], 255 * drawn.masks[3])
