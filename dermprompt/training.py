@@ -237,7 +237,8 @@ class CountedEpochs(Callback):
     ) -> None:
         """Tell the order its epoch; Lightning does when a loader's workers have begun with the first one's."""
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
-        self.order.set_epoch(epochs)  # type: ignore[attr-defined]
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epochs)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Say where a training goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,10 @@ INSTRUCTIONS = [line.split(maxsplit=1) for line in LINES if line and not line.st
 
 def steps(folder: Path, target: str) -> list[str]:
     """What make would run for a target."""
-    made = subprocess.run(["make", "--dry-run", target], cwd=folder, check=True, capture_output=True, text=True)
+    command = ["make", "--no-print-directory", "--dry-run", target]
+    # These tests may be run by make themselves.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(command, cwd=folder, env=own, check=True, capture_output=True, text=True)
     return made.stdout.splitlines()
 
 
