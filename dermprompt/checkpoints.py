@@ -28,11 +28,17 @@ class SafeCheckpoints(TorchCheckpointIO):
 
     A checkpoint is taken after an epoch's last step, and written when the epoch is over (:class:`WriteAtEpochEnd`).
     Between them lie the validation and the curves, which a training that went on from it would not make up for.
+    A training begins with :meth:`newest`, so that what is good is known, and hashed once.
     """
 
     def __init__(self) -> None:
         self.taken: tuple[dict[str, Any], Path] | None = None
         self.good: tuple[Path, str] | None = None
+
+    def newest(self, folder: Path) -> Path | None:
+        """The last checkpoint in ``folder`` that is as it was written, or the one before; None without one."""
+        self.good = _newest(folder)
+        return self.good[0] if self.good else None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Take a checkpoint; its tensors are those of the training, which changes them with its next step."""
@@ -46,7 +52,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
         _stage(checkpoint, staged)
-        good, new = self.good or _newest(target.parent), _sha256(staged)
+        good, new = self.good, _sha256(staged)
         # Written before the files move: whatever is interrupted, the hash of each that counts is there.
         write_json(target.parent / HASHES, [new, good[1]] if good else [new])
         if good and good[0] == target:
@@ -127,14 +133,8 @@ def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
         raise
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint in ``folder`` that is as it was written, or the one before; None without one."""
-    newest = _newest(folder)
-    return newest[0] if newest else None
-
-
 def _newest(folder: Path) -> tuple[Path, str] | None:
-    """The same with its hash."""
+    """The newest good checkpoint with its hash."""
     known = _hashes(folder)
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():

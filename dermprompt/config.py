@@ -68,13 +68,21 @@ def _sweep_hash() -> str:
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
+def count_devices(devices: Any) -> int | None:
+    """How many ``trainer.devices`` says, a number or their indices; None for all that there are."""
+    if devices in (-1, "auto"):
+        return None
+    return len(devices) if isinstance(devices, list | ListConfig) else int(devices)
+
+
 def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
     """What a trainer asks of each machine, for SLURM; None without GPUs."""
     if accelerator == "cpu":
         return None
-    if devices in (-1, "auto"):
+    number = count_devices(devices)
+    if number is None:
         raise ValueError(f"trainer.devices={devices}: with hydra/launcher=slurm a number")
-    return len(devices) if isinstance(devices, ListConfig) else int(devices)
+    return number
 
 
 def _sweep_or(name: str) -> str:

@@ -104,12 +104,12 @@ def num_processes(trainer: dict[str, Any]) -> int:
 
 def _num_devices(trainer: dict[str, Any]) -> int:
     """Devices of the trainer on each machine."""
-    devices = trainer.get("devices", 1)
-    if devices in (-1, "auto"):
+    number = configuration.count_devices(trainer.get("devices", 1))
+    if number is None:
         import torch
 
         return max(1, torch.cuda.device_count())
-    return len(devices) if isinstance(devices, list) else int(devices)
+    return number
 
 
 def max_seconds(trainer: dict[str, Any]) -> float | None:

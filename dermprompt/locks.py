@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,9 +26,12 @@ SAY_AFTER = 5.0
 BEAT = 30.0
 LOCK_SILENCE = 600.0
 
+# Into a job's log file too, where Python would keep it until there is more.
+print_now = partial(print, flush=True)
+
 
 @contextmanager
-def hold(path: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+def hold(path: Path, what: str, say: Callable[[str], None] = print_now) -> Iterator[None]:
     """Hold the lock of that file; as long as another process holds it and shows signs of life, wait.
 
     Args:

@@ -12,14 +12,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dermprompt.files import flush_folder, write_json
-from dermprompt.locks import hold
+from dermprompt.locks import hold, print_now
 
 RECORD = "artifact.json"
 RECIPE = "recipe.json"
@@ -82,18 +82,13 @@ class Artifact:
     digest: str
 
 
-def _print_now(text: str) -> None:
-    """Into a job's log file too, where Python would keep it until there is more."""
-    print(text, flush=True)
-
-
 class Store:
     """Artifacts under one folder; several processes may share it.
 
     ``made`` counts what this process built, by stage, ``seconds`` how long that took.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = _print_now) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = print_now) -> None:
         self.root, self.say = root, say
         self.made: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
@@ -117,12 +112,9 @@ class Store:
         target = self.root / recipe.folder
         if (target / RECORD).exists():
             return read_artifact(target)
-        try:
-            with self.lock(recipe.folder):
-                if not (target / RECORD).exists():
-                    self._build(recipe, build, target, cost)
-        except OSError as error:
-            raise full_disk(error, target) from error
+        with _full_disk_said(target), self.lock(recipe.folder):
+            if not (target / RECORD).exists():
+                self._build(recipe, build, target, cost)
         return read_artifact(target)
 
     def grow(
@@ -148,11 +140,12 @@ class Store:
             finish: writes what describes the set as it is now; one process at a time.
         """
         folder = self.root / recipe.folder
-        missing = missing_batches(folder, num_batches)
-        if missing:
-            self._grow(recipe, missing, build, folder, cost)
-        if finish is not None and _num_described(folder) < num_batches:
-            self._describe(recipe, folder, finish)
+        with _full_disk_said(folder):
+            missing = missing_batches(folder, num_batches)
+            if missing:
+                self._grow(recipe, missing, build, folder, cost)
+            if finish is not None and _num_described(folder) < num_batches:
+                self._describe(recipe, folder, finish)
         return Artifact(folder, recipe.key)
 
     def _grow(
@@ -165,16 +158,13 @@ class Store:
     ) -> None:
         self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
         start = time.monotonic()
-        try:
-            (folder / "batches").mkdir(parents=True, exist_ok=True)
-            with self.lock(recipe.folder):
-                write_json(folder / RECIPE, asdict(recipe))
-            build(folder, missing)
-            seconds = time.monotonic() - start
-            with self.lock(recipe.folder):
-                write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
-        except OSError as error:
-            raise full_disk(error, folder) from error
+        (folder / "batches").mkdir(parents=True, exist_ok=True)
+        with self.lock(recipe.folder):
+            write_json(folder / RECIPE, asdict(recipe))
+        build(folder, missing)
+        seconds = time.monotonic() - start
+        with self.lock(recipe.folder):
+            write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
         self.count(recipe.stage, len(missing), seconds)
 
     def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
@@ -277,13 +267,17 @@ def read_artifact(folder: Path) -> Artifact:
     return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
 
 
-def full_disk(error: OSError, folder: Path) -> OSError:
+@contextmanager
+def _full_disk_said(folder: Path) -> Iterator[None]:
     """Say which folder filled the disk, and what is left on it; other errors stay as they are."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    free = shutil.disk_usage(there).free / 2**20
-    return OSError(
-        f"the disk is full: {free:.0f} MiB are free under {folder}; make room or set paths.store to another "
-        "disk, then give the same command again: what is finished is kept"
-    )
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        free = shutil.disk_usage(there).free / 2**20
+        raise OSError(
+            f"the disk is full: {free:.0f} MiB are free under {folder}; make room or set paths.store to another "
+            "disk, then give the same command again: what is finished is kept"
+        ) from error

@@ -32,7 +32,7 @@ class SweepReport(Callback):
         job = Path(hydra.runtime.output_dir)
         _note_failure(job, job_return)
         # Jobs of an array end on other machines at the same time: the last one to write has to know of all.
-        with hold(job.parent / ".page.lock", "the sweep's page", print):
+        with hold(job.parent / ".page.lock", "the sweep's page"):
             _write(config, job.parent)
 
 

@@ -19,7 +19,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, LightningE
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from dermprompt.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd, newest_checkpoint
+from dermprompt.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
 from dermprompt.progress import training_progress
 from dermprompt.store import Unfinished
 from dermprompt.tracking import close_run
@@ -87,7 +87,7 @@ def fit(
         **SAME_IN_ALL,
     )
     with _failures_in_words(batch_key):
-        trainer.fit(module, loader, validation, ckpt_path=newest_checkpoint(folder), weights_only=True)
+        trainer.fit(module, loader, validation, ckpt_path=checkpoints.newest(folder), weights_only=True)
     if trainer.should_stop:
         raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
 

@@ -12,13 +12,18 @@ import pytest
 import torch
 from small_disk import fill, small_disk
 
-from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room, newest_checkpoint
+from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room
 
 
 def save(folder: Path, step: int) -> None:
     checkpoints = SafeCheckpoints()
+    checkpoints.newest(folder)
     checkpoints.save_checkpoint({"step": step, "weights": torch.full((10_000,), float(step))}, folder / LAST)
     checkpoints.write()
+
+
+def newest(folder: Path) -> Path | None:
+    return SafeCheckpoints().newest(folder)
 
 
 def step_of(path: Path | None) -> int:
@@ -27,10 +32,10 @@ def step_of(path: Path | None) -> int:
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path) is None
+    assert newest(tmp_path) is None
     for step in range(4):
         save(tmp_path, step)
-    assert step_of(newest_checkpoint(tmp_path)) == step_of(tmp_path / LAST) == 3
+    assert step_of(newest(tmp_path)) == step_of(tmp_path / LAST) == 3
     assert step_of(tmp_path / PREVIOUS) == 2
     assert not list(tmp_path.glob("*.tmp"))
 
@@ -41,10 +46,10 @@ def test_a_damaged_one_is_said_and_the_one_before_is_taken(tmp_path: Path, capsy
     data = bytearray((tmp_path / LAST).read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / LAST).write_bytes(data)
-    assert step_of(newest_checkpoint(tmp_path)) == 1
+    assert step_of(newest(tmp_path)) == 1
     assert "last.ckpt is not as it was written" in capsys.readouterr().out
     (tmp_path / PREVIOUS).write_bytes(b"")
-    assert newest_checkpoint(tmp_path) is None
+    assert newest(tmp_path) is None
 
 
 @pytest.mark.parametrize("fails_at", range(3))
@@ -70,9 +75,9 @@ def test_wherever_it_is_interrupted_a_good_one_is_left(
         with pytest.raises(OSError, match="no space left"):
             save(tmp_path, step)
         monkeypatch.undo()
-        assert step_of(newest_checkpoint(tmp_path)) == 2
+        assert step_of(newest(tmp_path)) == 2
     save(tmp_path, 4)
-    assert step_of(newest_checkpoint(tmp_path)) == 4
+    assert step_of(newest(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("room", [0, 16 << 10])  # none for its first byte, or for a part of it
@@ -87,10 +92,10 @@ def test_a_full_disk_costs_no_good_checkpoint_and_with_room_it_goes_on(tmp_path:
             save(tmp_path, 3)
         assert error.value.errno == errno.ENOSPC
         assert not list(tmp_path.glob("*.tmp")), "what was half written keeps its room"
-        assert step_of(newest_checkpoint(tmp_path)) == 2
+        assert step_of(newest(tmp_path)) == 2
         filler.unlink()
         save(tmp_path, 4)
-        assert step_of(newest_checkpoint(tmp_path)) == 4
+        assert step_of(newest(tmp_path)) == 4
         assert step_of(tmp_path / PREVIOUS) == 2
 
 
@@ -132,4 +137,4 @@ def test_a_damaged_one_does_not_take_the_place_of_a_good_one(tmp_path: Path, mon
     monkeypatch.setattr("os.replace", interrupted)
     with pytest.raises(OSError, match="no space left"):
         save(tmp_path, 3)
-    assert step_of(newest_checkpoint(tmp_path)) == 1
+    assert step_of(newest(tmp_path)) == 1

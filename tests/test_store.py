@@ -111,6 +111,8 @@ def test_a_full_disk_is_said_and_costs_nothing_finished(tmp_path):
 
     with pytest.raises(OSError, match=r"the disk is full: \d+ MiB are free under .*paths.store"):
         store.make(RECIPE, fill)
+    with pytest.raises(OSError, match=r"the disk is full: \d+ MiB are free under .*paths.store"):
+        store.grow(Recipe("draw", "set", 1, {}), 1, draw, finish=fill)
     assert (finished.path / "weights").read_text() == "42"
 
 

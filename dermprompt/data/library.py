@@ -83,7 +83,7 @@ def grow_library(
         ValueError: a file is not what its hash says.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with hold(folder / ".lock", f"the library {folder}", print):
+    with hold(folder / ".lock", f"the library {folder}"):
         known = read_entries(folder)
         wanted = list({pair.key: pair for pair in pairs if pair.key not in known}.values())
         row = sum(entry.row is not None for entry in known.values())

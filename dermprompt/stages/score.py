@@ -64,10 +64,8 @@ def score_images(
     Args:
         data: arguments of :func:`scored_lesions`.
     """
-    part, network = (
-        load_lesions_of(scored_lesions(config, **data), data["cache"]),
-        open_segmenter(config, settings, trained),
-    )
+    part = load_lesions_of(scored_lesions(config, **data), data["cache"])
+    network = open_segmenter(config, settings, trained)
     threshold = (config.external if data["external"] else config.data).mask_threshold  # type: ignore[union-attr]
 
     def work(free: Iterator[int]) -> None:
