@@ -26,6 +26,9 @@ SEGMENTER = [
     "evaluation.gallery=2",
     "evaluation.bootstraps=50",
 ]
+TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+# Each call trains an epoch.
+NO_TIME = "trainer.max_time=00:00:00:00"
 SYNTHESIS = ["synthesis.batch_size=4"]
 SCRATCH = [
     "generator/base=scratch",
@@ -64,6 +67,11 @@ def miniature(generator: str, *overrides: str) -> list[str]:
         *GENERATOR[generator],
         *overrides,
     ]
+
+
+def on(trainer: list[str], overrides: list[str]) -> list[str]:
+    """The same job with another trainer's overrides."""
+    return [*(one for one in overrides if one != "trainer=cpu"), *trainer]
 
 
 def compose(*overrides: str) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from miniature import CONF, miniature, run
+from miniature import CONF, TWO_RANKS, miniature, on, run
 
 from dermprompt.data.phantom import write_phantom
 
@@ -125,6 +125,6 @@ def test_prompts_that_cannot_be_drawn_are_said_before_any_training(isic, tmp_pat
 
 
 def test_a_batch_that_the_devices_cannot_share(tmp_path):
-    overrides = [one for one in miniature("pix2pixhd", "generator.batch_size=1") if one != "trainer=cpu"]
+    overrides = on(TWO_RANKS, miniature("pix2pixhd", "generator.batch_size=1"))
     with pytest.raises(ValueError, match=r"generator\.batch_size=1: a multiple of the 2 devices"):
-        run(tmp_path, *overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+        run(tmp_path, *overrides)

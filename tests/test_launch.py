@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from miniature import compose, miniature, run
+from miniature import TWO_RANKS, compose, miniature, on, run
 from processes import processes_of
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
@@ -27,11 +27,10 @@ from dermprompt.store import Store, Unfinished
 REPOSITORY = Path(__file__).parents[1]
 # For machines that do much else; the promised times are those without it.
 SLACK = 5
-TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 
 def two_processes(name: str, *overrides: str) -> list[str]:
-    return [one for one in miniature(name, *overrides) if one != "trainer=cpu"] + TWO
+    return on(TWO_RANKS, miniature(name, *overrides))
 
 
 @pytest.mark.parametrize(("devices", "processes"), [(1, 1), (2, 2), ([0, 3], 2), ("2", 2)])

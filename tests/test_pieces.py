@@ -8,15 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from miniature import compose, miniature, run
+from miniature import NO_TIME, compose, miniature, run
 
 from dermprompt.launch import max_seconds
 from dermprompt.store import Unfinished
 from dermprompt.training import _first_training
 
 REPOSITORY = Path(__file__).parents[1]
-# Each call trains an epoch.
-NO_TIME = "trainer.max_time=00:00:00:00"
 
 
 def job(*overrides: str) -> list[str]:

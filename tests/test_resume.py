@@ -7,15 +7,12 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
-from miniature import miniature, run
+from miniature import NO_TIME, TWO_RANKS, miniature, on, run
 from torch.utils.data import DataLoader
 
 from dermprompt.store import Unfinished
 from dermprompt.training import _first_training
 
-# Each call trains an epoch.
-NO_TIME = "trainer.max_time=00:00:00:00"
-TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 JOBS = {
     "base and controlnet": ("controlnet", ["generator.max_steps=8", "generator.base.max_steps=8"]),
     "pix2pixhd": ("pix2pixhd", ["generator.max_steps=8", "generator.pool_size=0"]),
@@ -33,7 +30,7 @@ def job(name: str, ranks: int) -> list[str]:
     generator, settings = JOBS[name]
     stage = "stage=train_segmenter" if generator == "none" else "stage=train_generator"
     overrides = miniature(generator, *settings, "evaluation.judge.max_epochs=2", stage)
-    return overrides if ranks == 1 else [one for one in overrides if one != "trainer=cpu"] + TWO
+    return overrides if ranks == 1 else on(TWO_RANKS, overrides)
 
 
 def weights(store: Path) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from miniature import miniature
+from miniature import miniature, on
 from processes import processes_of
 
 REPOSITORY = Path(__file__).parents[1]
@@ -40,8 +40,7 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
 def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     """Two ranks, then one; of both kinds a job whose loss is no number."""
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
-    job = [one for one in miniature("none", "synthesis.count=0") if one != "trainer=cpu"]
-    job += ["trainer=ddp", "trainer.accelerator=cpu"]
+    job = on(["trainer=ddp", "trainer.accelerator=cpu"], miniature("none", "synthesis.count=0"))
     choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from miniature import miniature, run
+from miniature import TWO_RANKS, miniature, on, run
 from PIL import Image
 from wandb_file import artifacts, logged, records
 from wandb_stub import Stub
@@ -276,8 +276,7 @@ def test_the_table_of_a_sweep(tmp_path):
 
 def test_two_ranks_log_one_run_and_tell_their_job_of_a_lost_server(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    overrides = [one for one in miniature("none", *SEGMENTER) if one != "trainer=cpu"]
-    run(tmp_path, *overrides, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    run(tmp_path, *on(TWO_RANKS, miniature("none", *SEGMENTER)))
     (trained,) = (tmp_path / "store" / "train_segmenter").iterdir()
     assert len([row for path in files_of(trained) for row in logged(path) if LOSS in row]) == 2
     assert os.environ["WANDB_MODE"] == "offline"

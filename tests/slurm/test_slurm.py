@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from miniature import miniature
+from miniature import TWO_RANKS, miniature, on
 from slurm.cluster import NODES, Cluster, install, wait
 
 pytestmark = pytest.mark.slurm
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.slurm
 REPOSITORY = Path(__file__).parents[2]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"]
 SLURM += ["hydra.launcher.cpus_per_task=1"]
-TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 TWO_NODES = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2"]
 # Seconds; only for failing, on machines that do much else.
 PATIENCE = 1800
@@ -96,10 +95,6 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     return {**cluster.environment, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
-def on_two(overrides: list[str], trainer: list[str]) -> list[str]:
-    return [*(one for one in overrides if one != "trainer=cpu"), *trainer]
-
-
 def undisturbed(cluster: Cluster, folder: Path, *overrides: str) -> dict[str, str]:
     """What the same command makes without SLURM."""
     subprocess.run(_command(folder, *overrides), cwd=REPOSITORY, env=_environment(cluster), check=True)
@@ -136,11 +131,11 @@ def test_a_sweep_is_one_array(cluster, tmp_path):
 def test_a_training_on_two_nodes(cluster, tmp_path):
     start = time.monotonic()
     overrides = miniature("pix2pixhd", "synthesis.count=8", "stage=synthesize", "synthesis.batch_size=2")
-    with submit(cluster, tmp_path / "nodes", *on_two(overrides, TWO_NODES)) as sweep:
+    with submit(cluster, tmp_path / "nodes", *on(TWO_NODES, overrides)) as sweep:
         wait(lambda: all(_ranks(cluster, node) for node in NODES), PATIENCE, "a rank on each node")
         sweep.finish()
     print(f"on two nodes in {time.monotonic() - start:.0f} s")
-    expected = undisturbed(cluster, tmp_path / "one", *on_two(overrides, TWO_RANKS))
+    expected = undisturbed(cluster, tmp_path / "one", *on(TWO_RANKS, overrides))
     assert len(expected) >= 17
     assert made(tmp_path / "nodes") == expected
 
@@ -159,7 +154,7 @@ def _read(path: str) -> bytes:
 @pytest.mark.parametrize("trainer", [[], TWO_RANKS, TWO_NODES], ids=["one_rank", "two_ranks", "two_nodes"])
 def test_a_signal_queues_the_job_again(cluster, tmp_path, trainer):
     overrides = miniature("pix2pixhd", *LONG)
-    with submit(cluster, tmp_path / "signal", *(on_two(overrides, trainer) if trainer else overrides)) as sweep:
+    with submit(cluster, tmp_path / "signal", *(on(trainer, overrides) if trainer else overrides)) as sweep:
         job = sweep.job()
         sweep.checkpoint()
         start = time.monotonic()
@@ -168,14 +163,14 @@ def test_a_signal_queues_the_job_again(cluster, tmp_path, trainer):
         said = sweep.finish()
     print(f"signalled, went on from step {continued(said)}, {time.monotonic() - start:.0f} s later done")
     assert len(continued(said)) == 1
-    expected = undisturbed(cluster, tmp_path / "not", *(on_two(overrides, TWO_RANKS) if trainer else overrides))
+    expected = undisturbed(cluster, tmp_path / "not", *(on(TWO_RANKS, overrides) if trainer else overrides))
     assert made(tmp_path / "signal") == expected
 
 
 @pytest.mark.parametrize("trainer", [[], TWO_NODES], ids=["the_only_node", "the_second_node"])
 def test_the_loss_of_a_node_queues_the_job_again(cluster, tmp_path, trainer):
     overrides = miniature("pix2pixhd", *LONG)
-    with submit(cluster, tmp_path / "lost", *(on_two(overrides, trainer) if trainer else overrides)) as sweep:
+    with submit(cluster, tmp_path / "lost", *(on(trainer, overrides) if trainer else overrides)) as sweep:
         job = sweep.job()
         sweep.checkpoint()
         lost = "n2" if trainer else cluster.shown(job)["NodeList"]
@@ -188,5 +183,5 @@ def test_the_loss_of_a_node_queues_the_job_again(cluster, tmp_path, trainer):
         said = sweep.finish()
     print(f"went on from step {continued(said)}, {time.monotonic() - start:.0f} s after the loss done")
     assert len(continued(said)) == 1
-    expected = undisturbed(cluster, tmp_path / "not", *(on_two(overrides, TWO_RANKS) if trainer else overrides))
+    expected = undisturbed(cluster, tmp_path / "not", *(on(TWO_RANKS, overrides) if trainer else overrides))
     assert made(tmp_path / "lost") == expected
