@@ -71,7 +71,7 @@ def describe(failures: dict[int, ProcessFailure]) -> tuple[int, str]:
 
 
 def _sentence(rank: int, failure: ProcessFailure) -> str:
-    if failure.exitcode < 0:
+    if not _raised(failure):
         return f"rank {rank} was ended by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
     if _says(failure, _LATE):
         return f"rank {rank} waited in vain for another one, which stands still or takes longer than trainer.timeout"
@@ -80,11 +80,14 @@ def _sentence(rank: int, failure: ProcessFailure) -> str:
 
 def _order(failure: ProcessFailure) -> int:
     """Causes before consequences; torch's launcher ends the rest by SIGTERM."""
-    if failure.exitcode == -signal.SIGTERM:
-        return 2
-    if failure.exitcode < 0:
-        return 0
+    if not _raised(failure):
+        return 2 if failure.exitcode == -signal.SIGTERM else 0
     return 3 if _says(failure, (*_LATE, *_GONE)) else 1
+
+
+def _raised(failure: ProcessFailure) -> bool:
+    """Whether it left an exception, as also a rank does that then ends so slowly that the launcher kills it."""
+    return failure.exitcode > 0 or isinstance(failure.message, dict)
 
 
 def _says(failure: ProcessFailure, words: tuple[str, ...]) -> bool:

@@ -146,7 +146,7 @@ def test_ranks_do_not_outlive_their_job(tmp_path):
         assert not processes_of(tmp_path)
 
 
-def failure(exitcode: int, message: str = "", timestamp: int = 0) -> ProcessFailure:
+def failure(exitcode: int, message: str | dict[str, str] = "", timestamp: int = 0) -> ProcessFailure:
     found = ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="")
     found.message, found.timestamp = message, timestamp
     return found
@@ -161,6 +161,10 @@ def failure(exitcode: int, message: str = "", timestamp: int = 0) -> ProcessFail
         ({0: failure(-15), 1: failure(1, "ValueError: step 3")}, "rank 1 failed with V"),
         (
             {0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")},
+            "rank 1 failed with V",
+        ),
+        (
+            {0: failure(1, "RuntimeError: Connection reset"), 1: failure(-9, {"message": "ValueError: step 3"})},
             "rank 1 failed with V",
         ),
         ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),

@@ -285,5 +285,6 @@ def test_two_ranks_log_one_run_and_tell_their_job_of_a_lost_server(tmp_path, mon
 def test_a_training_that_goes_on_continues_its_run(tmp_path):
     seconds_of_a_run(tmp_path, 7, offline=True)
     seconds_of_a_run(tmp_path, 7, offline=True)
+    written()
     assert len(files_of(tmp_path)) == 2
     assert {entry(path).run_id for path in files_of(tmp_path)} == {"run-7"}
