@@ -18,11 +18,13 @@ JOBS = {
     "pix2pixhd": ("pix2pixhd", ["generator.max_steps=8", "generator.pool_size=0"]),
     "segmenter": ("none", ["segmenter.max_epochs=3", "segmenter.augmentation=strong", "synthesis.count=0"]),
 }
-# Imported by every Python that starts: the loaders of all ranks get workers.
+# Imported by every Python that starts: the loaders of all ranks get workers. Not forked from the ranks: CPython 3.11
+# deadlocks in a child forked while gloo's threads, as after a collective, create or delete their Python states.
 WORKERS = """
-import torch.utils.data, functools
+import functools, multiprocessing, torch.utils.data
+multiprocessing.set_forkserver_preload(["dermprompt.stages.train"])
 loader = torch.utils.data.DataLoader
-loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2)
+loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2, multiprocessing_context="forkserver")
 """
 
 
