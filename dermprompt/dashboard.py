@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PAGE_SECONDS = 20
 # Samples in the picture of a set, and their size in it (pixels).
 NUM_SHOWN, SHOWN_SIZE = 8, 256
+# Beside the run of what a job made: it has ended. One that was interrupted is logged again, by the same identity.
+LOGGED = Path("wandb", "logged")
 COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
 
 
@@ -38,13 +40,14 @@ def log_made(pipeline: Pipeline) -> None:
     # What it needed is what the pipeline remembers: to ask for more would make it.
     needed = {"prepare": vars(pipeline).get("prepared"), "synthesize": vars(pipeline).get("samples")}
     for stage, artifact in needed.items():
-        if artifact is None or (artifact.path / "wandb").exists():
+        if artifact is None or (artifact.path / LOGGED).exists():
             continue
         with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
             tracking.log_inputs(run, artifact.path)
             tracking.log_output(run, artifact.path)
             if stage == "synthesize":
                 tracking.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
+        (artifact.path / LOGGED).touch()
 
 
 def _grid(config: Config, samples: Path) -> np.ndarray:

@@ -38,8 +38,8 @@ KINDS = {
 
 
 def is_asked(logger: Mapping[str, Any]) -> bool:
-    """Whether the configuration's logger is W&B."""
-    return str(logger["_target_"]).endswith("WandbLogger")
+    """Whether the configuration's logger is W&B, and the user has not switched it off by ``WANDB_MODE``."""
+    return str(logger["_target_"]).endswith("WandbLogger") and os.environ.get("WANDB_MODE") != "disabled"
 
 
 def open_run(

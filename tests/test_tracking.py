@@ -21,7 +21,7 @@ from wandb_file import artifacts, logged, records
 from wandb_stub import Stub
 
 from dermprompt import tracking
-from dermprompt.dashboard import COLUMNS, log_sweep
+from dermprompt.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.files import write_json
 from dermprompt.stages.parts import load_samples
 from dermprompt.store import RECIPE, Recipe
@@ -248,6 +248,25 @@ def all_is_there(file: Path) -> None:
     found = [(name.split("-")[0], is_input) for name, kind, is_input in artifacts(file) if kind != "run_table"]
     assert found == [("split", True), ("unet", False), ("page", False)]
     assert [one.exit.exit_code for one in records(file) if one.WhichOneof("record_type") == "exit"] == [0]
+
+
+def test_what_a_job_made_is_logged_once_and_after_a_kill_again(tmp_path):
+    overrides = miniature("warp", "synthesis.count=4", "logger=wandb", "logger.offline=true", "stage=synthesize")
+    run(tmp_path, *overrides)
+    (samples,) = (tmp_path / "store" / "synthesize").iterdir()
+    run(tmp_path, *overrides)
+    assert len(files_of(samples)) == 1
+    (samples / LOGGED).unlink()
+    run(tmp_path, *overrides)
+    written()
+    assert {entry(path).run_id for path in files_of(samples)} == {samples.name}
+    assert len(files_of(samples)) == 2
+
+
+def test_switched_off_it_logs_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run(tmp_path, *miniature("none", *SEGMENTER))
+    assert not list(tmp_path.rglob("*.wandb"))
 
 
 def test_the_table_of_a_sweep(tmp_path):
