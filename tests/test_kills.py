@@ -145,10 +145,10 @@ def content(path: Path, folder: Path) -> bytes:
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
-    """What the jobs found out, without times and places."""
+    """What the jobs found out, without times, places, and how much of the sweep was there when a job last told it."""
     found = [json.loads(path.read_text()) for path in folder.glob("runs/**/results.json")]
     for known in found:
-        for name in ("command", "work", "trainings", "seconds", "store", "environment"):
+        for name in ("command", "work", "trainings", "seconds", "store", "environment", "test_reads"):
             known.pop(name, None)
     return sorted(found, key=lambda known: (known["generator"], known["count"]))
 
