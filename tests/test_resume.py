@@ -19,7 +19,7 @@ JOBS = {
     "segmenter": ("none", ["segmenter.max_epochs=3", "segmenter.augmentation=strong", "synthesis.count=0"]),
 }
 # Imported by every Python that starts: the loaders of all ranks get workers. Not forked from the ranks: CPython 3.11
-# deadlocks in a child forked while gloo's threads, as after a collective, create or delete their Python states.
+# can deadlock in a child forked while another thread, as gloo's after a collective, creates or ends its Python state.
 WORKERS = """
 import functools, multiprocessing, torch.utils.data
 multiprocessing.set_forkserver_preload(["dermprompt.stages.train"])
