@@ -48,7 +48,7 @@ class GeneratorPipeline(DataPipeline):
             recipe = Recipe("train_codec", "vae", 1, content, self._training_data())
             return self._train(recipe, "codec:train_vae", cost.codec(self.config), **self._training_paths())
         if settings.name == "tiny":
-            content["stamps"] = stamps(settings.path)
+            content["stamps"] = [] if settings.path == "taef2" else stamps(settings.path)
         recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
         work = {"pca": "codec:fit_pca", "tiny": "codec:import_tiny"}[settings.name]
         return self._make(recipe, work, cost.codec(self.config), **self._training_paths())
