@@ -18,10 +18,13 @@ from torch.utils.data import DataLoader
 from dermprompt.generator.batches import LatentBatches, TrainingImages, make_loader
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, load_base, predict, scratch_scheduler
 from dermprompt.generator.controlnet.module import (
+    LOG_SIGMA,
+    UNLOCKED,
     BaseModule,
     ControlNetModule,
     DiffusionModule,
     build_controlnet,
+    draw_timesteps,
     loss_weights,
 )
 from dermprompt.generator.export import load_controlnet, save_controlnet
@@ -115,21 +118,23 @@ def test_of_the_middle_block_alone_no_copied_encoder_changes(
     assert changed == {"mid_block", "controlnet_cond_embedding", "controlnet_down_blocks", "controlnet_mid_block"}
 
 
-def test_an_unlocked_decoder_is_trained_and_nothing_else_of_the_base(
-    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+@pytest.mark.parametrize("part", UNLOCKED)
+def test_what_is_unlocked_is_trained_and_nothing_else_of_the_base(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path, part: str
 ) -> None:
     base = make_scratch_base()
-    module = build_controlnet_module(base, part="unlocked_decoder")
+    module = build_controlnet_module(base, part=part)
     frozen = copied(base)
     train(module, make_trainer, tmp_path, 1)
     changed = {".".join(key.split(".")[:2]) for key in unequal(copied(base), frozen)}
-    assert changed == {"unet.up_blocks", "unet.conv_norm_out", "unet.conv_out"}
+    assert changed == {f"unet.{name}" for name in UNLOCKED[part]}
 
 
-def test_pictures_on_the_way_are_of_the_averaged_decoder(
-    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+@pytest.mark.parametrize("part", UNLOCKED)
+def test_pictures_on_the_way_are_of_the_averaged_unlocked_weights(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path, part: str
 ) -> None:
-    module = build_controlnet_module(make_scratch_base(), part="unlocked_decoder", sampler={"num_steps": 2})
+    module = build_controlnet_module(make_scratch_base(), part=part, sampler={"num_steps": 2})
     train(module, make_trainer, tmp_path, 1)
     own = module.base.unet.conv_out
     masks, rest = torch.ones(1, 1, 16, 16), (["naevus"], [0])
@@ -138,6 +143,22 @@ def test_pictures_on_the_way_are_of_the_averaged_decoder(
     save_controlnet(module.finished(), module.base.unet, tmp_path)
     opened = load_controlnet(tmp_path, module.base, num_steps=2)
     torch.testing.assert_close(opened.generate(masks, *rest), images)
+
+
+def test_the_trained_noise_levels_are_uniform_or_log_normal() -> None:
+    scheduler = scratch_scheduler("v_prediction")
+    sigmas = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
+    drawn = {
+        name: draw_timesteps(scheduler, name, 20_000, torch.Generator().manual_seed(0))
+        for name in ("uniform", "lognormal")
+    }
+    assert drawn["uniform"].float().mean() == pytest.approx(499.5, abs=10)
+    log_sigmas = sigmas[drawn["lognormal"]].log()
+    assert log_sigmas.median() == pytest.approx(LOG_SIGMA[0], abs=0.1)
+    # Between the quartiles of a normal distribution lie 1.349 standard deviations; a tenth is uniform.
+    spread = (log_sigmas.quantile(0.75) - log_sigmas.quantile(0.25)) / 1.349
+    assert spread == pytest.approx(LOG_SIGMA[1], abs=0.2)
+    assert {0, 999} <= {int(drawn["lognormal"].min()), int(drawn["lognormal"].max())}
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
