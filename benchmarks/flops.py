@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dermprompt import config as configuration
+from dermprompt.config import compose as configuration
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, control, predict
 from dermprompt.generator.controlnet.module import build_controlnet

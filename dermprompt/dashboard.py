@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermprompt import config as configuration
 from dermprompt import tracking
+from dermprompt.config import compose
+from dermprompt.config.schema import Config
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results
 from dermprompt.results_file import load_results
-from dermprompt.schema import Config
 from dermprompt.stages.parts import load_samples
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
 def log_sweep(sweep: Path) -> None:
     """The run of a sweep: generator × count → DSC with its interval, and the page. Written anew whenever a job ends."""
     jobs = sorted(sweep.glob("*/results.json"))
-    config = configuration.thaw(jobs[0].with_name("config.yaml"))
+    config = compose.thaw(jobs[0].with_name("config.yaml"))
     with _run(config, sweep, sweep.name, "sweep") as run:
         tracking.log_table(run, "sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
         tracking.log_page(run, f"sweep-{sweep.name}", _pages(sweep), [])
@@ -111,7 +111,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Ru
         name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{stage}",
         group=config.logger["group"],
         job_type=stage,
-        config=configuration.plain(config),
+        config=compose.plain(config),
     )
     try:
         yield run
@@ -125,7 +125,7 @@ def main() -> None:
         sys.exit(
             "usage: python -m dermprompt.dashboard FOLDER   (make dashboard FOLDER=runs/…-sweep-…, of logger=wandb)"
         )
-    configuration.register()
+    compose.register()
     log_sweep(Path(sys.argv[1]).resolve())
 
 

@@ -6,12 +6,12 @@ import shlex
 import shutil
 from pathlib import Path
 
-from dermprompt import config as configuration
+from dermprompt.config import compose
+from dermprompt.config.schema import Config
 from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.launch import group_timeout, max_seconds, num_processes
 from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
-from dermprompt.schema import Config
 from dermprompt.store import Planned, PlanningStore, Store
 from dermprompt.tracking import is_asked
 
@@ -27,7 +27,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     _check_files(config)
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    configuration.dump(config, folder / "config.yaml")
+    compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
     _check_conditions(pipeline)
     _run_stage(pipeline)

@@ -19,10 +19,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dermprompt import config as configuration
+from dermprompt.config import compose
+from dermprompt.config.schema import Config, Segmenter
 from dermprompt.files import read_json
 from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
-from dermprompt.schema import Config, Segmenter
 from dermprompt.store import Unfinished
 
 CALL = "call.json"
@@ -72,7 +72,7 @@ class Call:
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
-        configuration.dump(self.config, at / CONFIG)
+        compose.dump(self.config, at / CONFIG)
         call = {"work": self.work, "arguments": self.arguments, "folder": folder}
         (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
 
@@ -104,7 +104,7 @@ def num_processes(trainer: dict[str, Any]) -> int:
 
 def _num_devices(trainer: dict[str, Any]) -> int:
     """Devices of the trainer on each machine."""
-    number = configuration.count_devices(trainer.get("devices", 1))
+    number = compose.count_devices(trainer.get("devices", 1))
     if number is None:
         import torch
 
@@ -165,10 +165,10 @@ def _revive(value: dict[str, Any]) -> Any:
 
 def work_of(folder: Path) -> None:
     """What each rank runs, left in ``folder`` by :class:`Call`."""
-    configuration.register()
+    compose.register()
     call = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
-        Call(call["work"], configuration.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
+        Call(call["work"], compose.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
     except Unfinished as stop:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():

@@ -17,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, schema
-from dermprompt.config import plain
+from dermprompt import cost
+from dermprompt.config import schema
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Segmenter
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_generator import GeneratorPipeline
-from dermprompt.schema import Segmenter
 from dermprompt.store import Artifact, Recipe
 
 

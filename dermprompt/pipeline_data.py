@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt import cost, launch
-from dermprompt.config import plain
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Arm, Config, Data
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
-from dermprompt.schema import Arm, Config, Data
 from dermprompt.store import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt import cost
-from dermprompt.config import plain, training_settings
+from dermprompt.config.compose import plain, training_settings
+from dermprompt.config.schema import SAMPLER
 from dermprompt.data.folder import layout_of
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_data import DataPipeline
 from dermprompt.store import Artifact, Recipe
-
-# Settings of a ControlNet that decide its samples, not its weights.
-SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
 
 
 class GeneratorPipeline(DataPipeline):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dermprompt.config import plain
+from dermprompt.config.compose import plain
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from miniature import compose, miniature, run
 
-from dermprompt import config as configuration
+from dermprompt.config import compose as configuration
 
 VAE = [
     "generator/base/codec=vae",

@@ -10,7 +10,7 @@ import hydra
 import pytest
 from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, miniature, run
 
-from dermprompt import config as configuration
+from dermprompt.config import compose as configuration
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

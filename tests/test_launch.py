@@ -18,7 +18,7 @@ from miniature import TWO_RANKS, compose, miniature, on, run
 from processes import processes_of
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-from dermprompt import config as configuration
+from dermprompt.config import compose as configuration
 from dermprompt.launch import group_timeout, num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.ranks import describe

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dermprompt import config as configuration
+from dermprompt.config import compose as configuration
 from dermprompt.launch import num_processes
 from dermprompt.nodes import check_nodes, each_node, rendezvous
 
@@ -48,7 +48,7 @@ def test_ranks_leave_the_signal_to_their_job(nodes, monkeypatch):
 
 
 def test_run_folders_are_named_where_no_main_has_run():
-    code = "import dermprompt.config, omegaconf; print(omegaconf.OmegaConf.has_resolver('job_hash'))"
+    code = "import dermprompt.config.compose, omegaconf; print(omegaconf.OmegaConf.has_resolver('job_hash'))"
     ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert ended.stdout == "True\n", ended.stderr
 

@@ -67,7 +67,7 @@ def test_a_limit_in_another_notation_is_said_before_any_work(tmp_path: Path) -> 
 
 
 def test_a_limit_changes_no_run_folder() -> None:
-    from dermprompt.config import training_settings
+    from dermprompt.config.compose import training_settings
 
     plain, limited = (compose(*job(*one)).trainer for one in ([], ["trainer.max_time=00:00:09:00"]))
     assert limited["max_time"] == "00:00:09:00"

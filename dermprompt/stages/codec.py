@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dermprompt.config.schema import Config
 from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.tiny import read_tiny
 from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.launch import is_first_rank
 from dermprompt.lesion import images_to_float
-from dermprompt.schema import Config
 from dermprompt.stages.parts import load_known_part
 from dermprompt.stages.seen import training_images
 from dermprompt.stages.trainer import fit_on_images

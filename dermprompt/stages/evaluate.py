@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dermprompt.config import plain
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Config
 from dermprompt.data.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
@@ -17,7 +18,6 @@ from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 from dermprompt.files import write_json
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
-from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.score import predict_masks
 from dermprompt.stages.trained import open_segmenter, through_codec

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from diffusers import ControlNetModel
 
+from dermprompt.config.schema import SAMPLER
 from dermprompt.files import write_bytes
 from dermprompt.generator.original import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
-from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.results_file import load_results
 from dermprompt.stages.model_card import ModelFacts, model_card
 from dermprompt.stages.origin import carry_licences, generator_facts, source_facts

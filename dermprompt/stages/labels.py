@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from dermprompt.config.schema import Config
 from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
 from dermprompt.results_file import label_score
 from dermprompt.results_labels import LabelObedience, LabelScore
-from dermprompt.schema import Config
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.sets import encoded, feature_extractor
 

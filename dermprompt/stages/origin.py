@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dermprompt
-from dermprompt.config import plain
+from dermprompt.config.compose import plain
 from dermprompt.data.licences import find_licences, first_line
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline

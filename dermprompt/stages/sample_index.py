@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from dermprompt.config.schema import SAMPLER
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
-from dermprompt.pipeline_generator import SAMPLER
 from dermprompt.synthesis.index import index_row, write_index
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dermprompt.config.schema import Config
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.prompts.template import TEMPLATES
-from dermprompt.schema import Config
 from dermprompt.stages.parts import load_known_part
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dermprompt.config.schema import Config
 from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
-from dermprompt.schema import Config
 from dermprompt.stages.parts import Part, load_known_part, load_part, load_samples
 from dermprompt.training import choose_device
 

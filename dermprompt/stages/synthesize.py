@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from dermprompt import schema
-from dermprompt.config import plain
+from dermprompt.config import schema
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Config
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
@@ -33,7 +34,6 @@ from dermprompt.prompts.sampler import (
 )
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
-from dermprompt.schema import Config
 from dermprompt.sharing import share_out
 from dermprompt.stages.parts import load_known_part, load_lesions_of, load_part
 from dermprompt.stages.prepare import load_known, usable_lesions

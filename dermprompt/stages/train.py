@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from dermprompt.config.schema import SAMPLER, Config, Segmenter
 from dermprompt.generator.batches import ImageBatches, encode_latents, make_loader
 from dermprompt.generator.codec import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
@@ -19,8 +20,6 @@ from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleD
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.launch import is_first_rank, rank_and_size
-from dermprompt.pipeline_generator import SAMPLER
-from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
@@ -122,7 +121,7 @@ def train_segmenter(
 ) -> None:
     """Train on the real images and the samples of an arm; S.val is real alone. The last weights are kept.
 
-    ``sources``: the arm (:class:`~dermprompt.schema.Arm`), and its samples: ``samples`` (a folder or None),
+    ``sources``: the arm (:class:`~dermprompt.config.schema.Arm`), and its samples: ``samples`` (a folder or None),
     ``count``, ``decisions`` (a curation's folder or None); for ``s_decoded`` the ``base``, and for a cross-fitted
     judge ``left_out``, a fold of S.train and the number of folds.
     """

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from dermprompt import config as configuration
+from dermprompt.config import compose
+from dermprompt.config.schema import SAMPLER, Config, Segmenter
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
 from dermprompt.generator.controlnet.module import speed_up
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 from dermprompt.generator.export import Pix2PixHDGenerator, load_controlnet, load_pix2pixhd, load_weights
 from dermprompt.generator.warp import load_warp
 from dermprompt.lesion import images_to_float, images_to_uint8
-from dermprompt.pipeline_generator import SAMPLER
-from dermprompt.schema import Config, Segmenter
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.synthesis.draw import Generator
 from dermprompt.training import choose_device
@@ -70,7 +69,7 @@ def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
 
 def build_network(settings: Segmenter) -> nn.Module:
     """The segmenter's untrained network."""
-    return configuration.instantiate(settings.network)
+    return compose.instantiate(settings.network)
 
 
 def build_segmenter_module(settings: Segmenter, network: nn.Module, num_steps: int) -> SegmenterModule:

@@ -12,11 +12,11 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Dataset
 
-from dermprompt import config as configuration
 from dermprompt import tracking
+from dermprompt.config import compose
+from dermprompt.config.schema import Config
 from dermprompt.generator.batches import make_loader
 from dermprompt.launch import group_timeout, is_first_rank, max_seconds, rank_and_size
-from dermprompt.schema import Config
 from dermprompt.store import RECIPE
 from dermprompt.training import MakeTrainer, StopInTime, fit
 
@@ -41,7 +41,7 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
         if rank_and_size()[1] > 1:
             settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
         bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
-        return configuration.instantiate(node, **settings, enable_progress_bar=bar)
+        return compose.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
 
@@ -85,9 +85,9 @@ def _logger(config: Config, folder: Path, training: str) -> Any:
     """A csv file in the training's folder, or a W&B run of the first rank."""
     node = config.logger
     if not tracking.is_asked(node):
-        return configuration.instantiate(node, save_dir=str(folder), name="", version="log")
+        return compose.instantiate(node, save_dir=str(folder), name="", version="log")
     run = _open_run(config, folder, training) if is_first_rank() else None
-    return configuration.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
+    return compose.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
 
 
 def _open_run(config: Config, folder: Path, training: str) -> Any:
@@ -103,7 +103,7 @@ def _open_run(config: Config, folder: Path, training: str) -> Any:
         name=name,
         group=config.logger["group"],
         job_type=recipe.stage,
-        config=configuration.plain(config),
+        config=compose.plain(config),
     )
     tracking.log_inputs(run, artifact)
     return run

@@ -14,11 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dermprompt import schema
-from dermprompt.checks import check
-from dermprompt.schema import Config
+from dermprompt.config import schema
+from dermprompt.config.checks import check
+from dermprompt.config.schema import Config
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 
 # What a configuration may build. A new network is a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
