@@ -12,7 +12,7 @@ from typing import Any
 from dermprompt import cost
 from dermprompt.config.compose import plain, training_settings
 from dermprompt.config.schema import SAMPLER
-from dermprompt.data.folder import layout_of
+from dermprompt.data.datasets.folder import layout_of
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_data import DataPipeline
 from dermprompt.store import Artifact, Recipe

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from miniature import compose, miniature, run
 
-from dermprompt.data.isic_labels import ATTRIBUTES
-from dermprompt.data.phantom import ATTRIBUTE_TABLE, write_phantom
+from dermprompt.data.datasets.isic_labels import ATTRIBUTES
+from dermprompt.data.datasets.phantom import ATTRIBUTE_TABLE, write_phantom
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.synthesize import prompt_source
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from miniature import compose, miniature, run
 
-from dermprompt.data.phantom import make_phantom, write_phantom
+from dermprompt.data.datasets.phantom import make_phantom, write_phantom
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages import labels

@@ -11,7 +11,7 @@ import numpy as np
 
 from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
-from dermprompt.data.phantom import read_diagnosis
+from dermprompt.data.datasets.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice

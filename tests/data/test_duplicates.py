@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dermprompt.data.clusters import Duplicate, clusters_path, load_clusters, save_clusters
+from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.data.duplicates import find_duplicates, perceptual_hash
-from dermprompt.data.phantom import make_phantom
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "isic2018_256"
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dermprompt.data.isic import IMAGES, MASKS, find_isic
+from dermprompt.data.datasets.isic import IMAGES, MASKS, find_isic
 from dermprompt.data.pairs import pair
 
 TRAINING = [layout.format("Training") for layout in (IMAGES, MASKS)]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dermprompt.data.isic_labels import ATTRIBUTES, isic_label_files, read_isic_labels
+from dermprompt.data.datasets.isic_labels import ATTRIBUTES, isic_label_files, read_isic_labels
 from dermprompt.data.labels import Source
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "isic_labels"

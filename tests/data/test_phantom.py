@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermprompt.data.index import read_index
-from dermprompt.data.isic_labels import ATTRIBUTES
-from dermprompt.data.phantom import (
+from dermprompt.data.datasets.isic_labels import ATTRIBUTES
+from dermprompt.data.datasets.phantom import (
     ATTRIBUTE_PREVALENCE,
     ATTRIBUTE_TABLE,
     DIAGNOSIS_TABLE,
@@ -23,7 +22,8 @@ from dermprompt.data.phantom import (
     read_diagnosis,
     write_phantom,
 )
-from dermprompt.data.phantom_paint import PIGMENTS, STRUCTURES, paint
+from dermprompt.data.datasets.phantom_paint import PIGMENTS, STRUCTURES, paint
+from dermprompt.data.index import read_index
 
 LABELS = Path(__file__).parents[2].parent / "shared" / "data" / "isic_labels"
 NUM_IMAGES = 12

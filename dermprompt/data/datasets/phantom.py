@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dermprompt.data.phantom_paint import SKIN_TONES, STRUCTURES, Array, paint
+from dermprompt.data.datasets.phantom_paint import SKIN_TONES, STRUCTURES, Array, paint
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dermprompt.data.isic_labels import isic_label_files
+from dermprompt.data.datasets.isic_labels import isic_label_files
 from dermprompt.data.pairs import Files, Picture, pictures, unnest
 
 PARTS = {"training": "Training", "validation": "Validation", "test": "Test"}
