@@ -12,7 +12,7 @@ from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.launch import group_timeout, max_seconds, num_processes
 from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
-from dermprompt.store import Planned, PlanningStore, Store
+from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.tracking import is_asked
 
 

@@ -23,7 +23,7 @@ from dermprompt.config import compose
 from dermprompt.config.schema import Config, Segmenter
 from dermprompt.files import read_json
 from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
-from dermprompt.store import Unfinished
+from dermprompt.store.artifacts import Unfinished
 
 CALL = "call.json"
 CONFIG = "config.yaml"
@@ -55,7 +55,7 @@ class Call:
         return self._run_ranks(folder, devices, f"a training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> None:
-        """Make batches of a growing set in a process for each device; see :mod:`dermprompt.sharing`.
+        """Make batches of a growing set in a process for each device; see :mod:`dermprompt.store.claims`.
 
         The processes do not talk to each other: each claims the batches that it makes.
         """

@@ -23,7 +23,7 @@ from dermprompt.config.compose import plain
 from dermprompt.config.schema import Segmenter
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_generator import GeneratorPipeline
-from dermprompt.store import Artifact, Recipe
+from dermprompt.store.artifacts import Artifact, Recipe
 
 
 @dataclass(frozen=True)

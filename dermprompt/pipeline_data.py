@@ -14,7 +14,7 @@ from dermprompt.config.schema import Arm, Config, Data
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
-from dermprompt.store import Artifact, Recipe, Store
+from dermprompt.store.artifacts import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.
 DUPLICATES_SIZE = 256

@@ -15,7 +15,7 @@ from dermprompt.config.schema import SAMPLER
 from dermprompt.data.datasets.folder import layout_of
 from dermprompt.generator.source import stamps
 from dermprompt.pipeline_data import DataPipeline
-from dermprompt.store import Artifact, Recipe
+from dermprompt.store.artifacts import Artifact, Recipe
 
 
 class GeneratorPipeline(DataPipeline):

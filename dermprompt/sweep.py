@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dermprompt.files import write_bytes
-from dermprompt.locks import hold
+from dermprompt.store.locks import hold
 from dermprompt.tracking import is_asked
 
 ERROR = "error.txt"

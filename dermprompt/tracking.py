@@ -17,7 +17,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from dermprompt.files import read_json
-from dermprompt.store import RECIPE, RECORD, Recipe
+from dermprompt.store.artifacts import RECIPE, RECORD, Recipe
 
 if TYPE_CHECKING:
     import numpy as np

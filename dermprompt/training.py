@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from dermprompt.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
 from dermprompt.progress import training_progress
-from dermprompt.store import Unfinished
+from dermprompt.store.artifacts import Unfinished
 from dermprompt.tracking import close_run
 
 # What builds a Trainer from the settings of this training.

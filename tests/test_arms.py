@@ -18,7 +18,7 @@ from dermprompt.results import Interval, Results, Segmentation
 from dermprompt.results_file import load_results
 from dermprompt.segmenter.batches import HalfRealOrder
 from dermprompt.stages.train import num_steps
-from dermprompt.store import PlanningStore
+from dermprompt.store.artifacts import PlanningStore
 from dermprompt.sweep import write_sweep_page
 
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))

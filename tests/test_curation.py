@@ -14,7 +14,7 @@ from miniature import compose, miniature, run
 
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.train import kept
-from dermprompt.store import Store
+from dermprompt.store.artifacts import Store
 
 FOLDS = ["curation.folds=2"]
 

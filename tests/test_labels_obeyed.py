@@ -14,7 +14,7 @@ from dermprompt.data.datasets.phantom import make_phantom, write_phantom
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages import labels
-from dermprompt.store import PlanningStore, Store
+from dermprompt.store.artifacts import PlanningStore, Store
 from dermprompt.synthesis.samples import Condition, write_batch
 
 COUNT = 60

@@ -22,7 +22,7 @@ from dermprompt.config import compose as configuration
 from dermprompt.launch import group_timeout, num_processes
 from dermprompt.pipeline import Pipeline
 from dermprompt.ranks import describe
-from dermprompt.store import Store, Unfinished
+from dermprompt.store.artifacts import Store, Unfinished
 
 REPOSITORY = Path(__file__).parents[1]
 # For machines that do much else; the promised times are those without it.

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dermprompt import locks
-from dermprompt.locks import hold
-from dermprompt.store import Recipe, Store
+from dermprompt.store import locks
+from dermprompt.store.artifacts import Recipe, Store
+from dermprompt.store.locks import hold
 
 REPOSITORY = Path(__file__).parents[1]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from dermprompt import locks
+from dermprompt.store import locks
 locks.BEAT = 0.05
 with locks.hold(Path(sys.argv[1]), "it", print):
     print("held", flush=True)

@@ -11,7 +11,7 @@ import pytest
 from miniature import NO_TIME, compose, miniature, run
 
 from dermprompt.launch import max_seconds
-from dermprompt.store import Unfinished
+from dermprompt.store.artifacts import Unfinished
 from dermprompt.training import _first_training
 
 REPOSITORY = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import pytest
 from miniature import NO_TIME, TWO_RANKS, miniature, on, run
 from torch.utils.data import DataLoader
 
-from dermprompt.store import Unfinished
+from dermprompt.store.artifacts import Unfinished
 from dermprompt.training import _first_training
 
 JOBS = {

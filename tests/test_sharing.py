@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dermprompt.files import write_json
-from dermprompt.sharing import share_out
-from dermprompt.store import batch_record, missing_batches
+from dermprompt.store.artifacts import batch_record, missing_batches
+from dermprompt.store.claims import share_out
 
 NUMBERS = list(range(12))
 

@@ -13,7 +13,7 @@ import pytest
 from small_disk import small_disk
 
 from dermprompt.files import write_json
-from dermprompt.store import PlanningStore, Recipe, Store, batch_record, missing_batches
+from dermprompt.store.artifacts import PlanningStore, Recipe, Store, batch_record, missing_batches
 
 RECIPE = Recipe("train", "net", 1, {"width": 3}, ("abc",))
 

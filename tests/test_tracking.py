@@ -24,7 +24,7 @@ from dermprompt import tracking
 from dermprompt.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.files import write_json
 from dermprompt.stages.parts import load_samples
-from dermprompt.store import RECIPE, Recipe
+from dermprompt.store.artifacts import RECIPE, Recipe
 
 SEGMENTER = ["synthesis.count=0", "stage=train_segmenter", "logger=wandb", "segmenter.max_epochs=2"]
 LOSS = "segmenter/train/loss"

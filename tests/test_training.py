@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from dermprompt import training
 from dermprompt.checkpoints import LAST
 from dermprompt.generator.batches import make_loader
-from dermprompt.store import Unfinished
+from dermprompt.store.artifacts import Unfinished
 from dermprompt.training import StopInTime, fit, read_curves
 
 

@@ -17,7 +17,7 @@ from dermprompt.config import compose
 from dermprompt.config.schema import Config
 from dermprompt.generator.batches import make_loader
 from dermprompt.launch import group_timeout, is_first_rank, max_seconds, rank_and_size
-from dermprompt.store import RECIPE
+from dermprompt.store.artifacts import RECIPE
 from dermprompt.training import MakeTrainer, StopInTime, fit
 
 

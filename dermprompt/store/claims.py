@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dermprompt.progress import progress
-from dermprompt.store import batch_record
+from dermprompt.store.artifacts import batch_record
 
 # Seconds between two looks at batches that other processes make.
 PATIENCE = 0.2

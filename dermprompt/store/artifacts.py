@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt.files import flush_folder, write_json
-from dermprompt.locks import hold, print_now
+from dermprompt.store.locks import hold, print_now
 
 RECORD = "artifact.json"
 RECIPE = "recipe.json"
@@ -130,7 +130,7 @@ class Store:
         The set has no number in its name, so sets of different counts share their batches. ``build`` commits
         batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
         Processes that want the same set at the same time share its batches out: ``build`` goes through
-        :func:`~dermprompt.sharing.share_out`, and comes back when all are there, whoever made them.
+        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them.
 
         Args:
             recipe: what determines a batch.
@@ -174,7 +174,7 @@ class Store:
             write_json(folder / DESCRIBED, {"batches": batches})
 
     def lock(self, name: str) -> AbstractContextManager[None]:
-        """The lock between processes of one artifact; see :func:`~dermprompt.locks.hold`."""
+        """The lock between processes of one artifact; see :func:`~dermprompt.store.locks.hold`."""
         return hold(self.root / ".locks" / (name.replace("/", "-") + ".lock"), name, self.say)
 
     def _build(self, recipe: Recipe, build: Callable[[Path], str | None], target: Path, cost: float) -> None:
