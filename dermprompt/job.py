@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
+from dermprompt.distributed.slurm import check_nodes
 from dermprompt.generator.source import check_base, resolve_base
-from dermprompt.launch import group_timeout, max_seconds, num_processes
-from dermprompt.nodes import check_nodes
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.tracking import is_asked

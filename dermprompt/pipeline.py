@@ -6,8 +6,8 @@
                                 └─ S.train ─ segmenter, without and with the samples ◄────┘
                                                             Table 2 ─ report
 
-A method asks for what it needs, states the recipe and hands the work to :mod:`dermprompt.launch`. Asked of a
-planning store, the same methods say what would run. Nothing heavy is imported here.
+A method asks for what it needs, states the recipe and hands the work to :mod:`dermprompt.distributed.launch`. Asked
+of a planning store, the same methods say what would run. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Pipeline(GeneratorPipeline):
         recipe = Recipe("train_segmenter", name, 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
         work = cost.segmenter(self.config, arm.settings, arm.count)
-        return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
+        return self._train(recipe, "dermprompt.stages.train:train_segmenter", work, settings=arm.settings, **paths)
 
     # Curation.
 
@@ -117,7 +117,14 @@ class Pipeline(GeneratorPipeline):
         paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
         recipe = Recipe("curate", f"agreement-{config.generator.name}", 1, settings, inputs)
         trained = [str(one.path) for one in judges]
-        return self._make(recipe, "curate:score_agreement", 10.0, judges=trained, num_real=self.rules.num_real, **paths)
+        return self._make(
+            recipe,
+            "dermprompt.stages.curate:score_agreement",
+            10.0,
+            judges=trained,
+            num_real=self.rules.num_real,
+            **paths,
+        )
 
     @cached_property
     def memorised(self) -> Artifact:
@@ -129,7 +136,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
         paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
         recipe = Recipe("curate", f"memorisation-{config.generator.name}", 2, settings, inputs)
-        return self._make(recipe, "curate:find_nearest", 20.0, **paths)
+        return self._make(recipe, "dermprompt.stages.curate:find_nearest", 20.0, **paths)
 
     def _features(self) -> dict[str, Any]:
         """The network that compares images, with its weights' file."""
@@ -148,7 +155,9 @@ class Pipeline(GeneratorPipeline):
         rule = {key: getattr(config.curation, key) for key in keys}
         settings = {"curation": rule, "count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("curate", f"{name}-{config.generator.name}", 2, settings, (scored.digest,))
-        return self._make(recipe, "curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path)
+        return self._make(
+            recipe, "dermprompt.stages.curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path
+        )
 
     # Evaluation.
 
@@ -156,7 +165,7 @@ class Pipeline(GeneratorPipeline):
     def declared(self) -> Artifact:
         """The primary comparison that was named when S.test was first scored; a later one changes nothing here."""
         recipe = Recipe("evaluate", "primary", 1, {}, (self.prepared.digest,))
-        return self._make(recipe, "evaluate:declare_primary", 0.1)
+        return self._make(recipe, "dermprompt.stages.evaluate:declare_primary", 0.1)
 
     def scores(self, arm: Arm) -> Artifact:
         """Scores of every image of S.test; the first ones of a split bind the primary comparison."""
@@ -175,10 +184,12 @@ class Pipeline(GeneratorPipeline):
         data = {**data, "prepared": self.prepared.path}
 
         def build(folder: Path) -> None:
-            batches = self._call("score:list_batches", data=data).here(folder)
-            score = self._call("score:score_images", settings=settings, data=data, trained=trained.path)
+            batches = self._call("dermprompt.stages.score:list_batches", data=data).here(folder)
+            score = self._call(
+                "dermprompt.stages.score:score_images", settings=settings, data=data, trained=trained.path
+            )
             score.share_batches(folder, batches)
-            self._call("score:gather_scores").here(folder)
+            self._call("dermprompt.stages.score:gather_scores").here(folder)
 
         return self.store.make(recipe, build, 5.0)
 
@@ -190,7 +201,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.prepared.digest, self.indexed.digest)
         recipe = Recipe("evaluate", "scores-predictions", 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "indexed": self.indexed.path, "predictions": folder}
-        return self._make(recipe, "score:score_predictions", 5.0, **paths)
+        return self._make(recipe, "dermprompt.stages.score:score_predictions", 5.0, **paths)
 
     def external(self, arm: Arm) -> Artifact | None:
         """Scores of every image of a data set that nothing was trained on; None where none is configured."""
@@ -211,7 +222,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"seed": self.config.data.split.seed}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("evaluate", "trivial", 1, settings, inputs)
-        return self._make(recipe, "evaluate:evaluate_trivial", 40.0, **self._prepared_paths())
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_trivial", 40.0, **self._prepared_paths())
 
     @cached_property
     def generator_quality(self) -> Artifact:
@@ -228,7 +239,7 @@ class Pipeline(GeneratorPipeline):
             "judge": judge.path,
             "base": self.base.path if self.base else None,
         }
-        return self._make(recipe, "evaluate:evaluate_generator", 15.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_generator", 15.0, **paths)
 
     def _obedience_of_samples(self) -> Artifact:
         """Of samples made elsewhere, which are not of S.test's masks: whether their own are obeyed."""
@@ -238,7 +249,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "folder", 1, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
-        return self._make(recipe, "evaluate:evaluate_samples", 15.0, judge=judge.path, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_samples", 15.0, judge=judge.path, **paths)
 
     @cached_property
     def distribution(self) -> Artifact | None:
@@ -250,7 +261,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
         paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
         recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 2, settings, inputs)
-        return self._make(recipe, "sets:evaluate_distribution", 60.0, **paths)
+        return self._make(recipe, "dermprompt.stages.sets:evaluate_distribution", 60.0, **paths)
 
     @cached_property
     def text_quality(self) -> Artifact | None:
@@ -265,7 +276,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "text", 1, settings, (self.samples.digest,))
         paths = {"samples": self.samples.path, "count": config.synthesis.count}
-        return self._make(recipe, "evaluate:evaluate_text", 2.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_text", 2.0, **paths)
 
     @cached_property
     def classifier(self) -> Artifact:
@@ -273,14 +284,14 @@ class Pipeline(GeneratorPipeline):
         settings = {"seed": self.config.data.split.seed, **self._features()}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("evaluate", "classifier", 1, settings, inputs)
-        return self._make(recipe, "labels:train_classifier", 200.0, **self._prepared_paths())
+        return self._make(recipe, "dermprompt.stages.labels:train_classifier", 200.0, **self._prepared_paths())
 
     def _labels_found(self) -> Artifact:
         config, classifier = self.config, self.classifier
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "labels", 1, settings, (self.samples.digest, classifier.digest))
         paths = {"samples": self.samples.path, "count": config.synthesis.count, "classifier": classifier.path}
-        return self._make(recipe, "labels:evaluate_labels", 40.0, **paths)
+        return self._make(recipe, "dermprompt.stages.labels:evaluate_labels", 40.0, **paths)
 
     def evaluate(self) -> None:
         """Everything that the report shows."""

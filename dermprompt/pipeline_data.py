@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, launch
+from dermprompt import cost
 from dermprompt.config.compose import plain
 from dermprompt.config.schema import Arm, Config, Data
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
+from dermprompt.distributed import launch
 from dermprompt.store.artifacts import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.
@@ -43,13 +44,13 @@ class DataPipeline:
             files = fingerprint(data.name, root, labels)
         settings = {"root": str(root), "labels": str(labels), "on_conflict": data.on_conflict}
         recipe = Recipe("prepare", f"index-{data.name}", 2, settings, (files,))
-        return self._make(recipe, "prepare:index_data", 1.0, root=root, labels=labels)
+        return self._make(recipe, "dermprompt.stages.prepare:index_data", 1.0, root=root, labels=labels)
 
     def _phantom(self) -> Artifact:
         data = self.config.data
         settings = {"num_images": data.num_images, "size": self.config.image_size, "seed": data.split.seed}
         recipe = Recipe("prepare", "phantom", 1, settings)
-        return self._make(recipe, "prepare:paint_phantom", cost.pictures(data.num_images or 0))
+        return self._make(recipe, "dermprompt.stages.prepare:paint_phantom", cost.pictures(data.num_images or 0))
 
     def cache(self, size: int) -> Artifact:
         """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
@@ -58,7 +59,7 @@ class DataPipeline:
         recipe = Recipe("prepare", f"pictures-{size}", 2, settings, (self.indexed.digest,))
         work = cost.pictures(data.num_images or sum(data.split.sizes))
         paths = {"indexed": self.indexed.path, "libraries": self.store.root / "pictures"}
-        return self._make(recipe, "prepare:cache_pictures", work, size=size, **paths)
+        return self._make(recipe, "dermprompt.stages.prepare:cache_pictures", work, size=size, **paths)
 
     @cached_property
     def prepared(self) -> Artifact:
@@ -71,7 +72,9 @@ class DataPipeline:
             "max_bad_fraction": data.max_bad_fraction,
         }
         recipe = Recipe("prepare", f"split-{data.split.protocol}", 2, settings, (self.indexed.digest, cache.digest))
-        return self._make(recipe, "prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path)
+        return self._make(
+            recipe, "dermprompt.stages.prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path
+        )
 
     @property
     def rules(self) -> Arm:
@@ -88,7 +91,7 @@ class DataPipeline:
         """The lesions that may be seen in a world."""
         settings = {"world": world, "num_real": self.rules.num_real if world == "closed" else None}
         recipe = Recipe("prepare", f"known-{world}", 1, settings, (self.prepared.digest,))
-        return self._make(recipe, "prepare:list_known", 0.1, prepared=self.prepared.path, **settings)
+        return self._make(recipe, "dermprompt.stages.prepare:list_known", 0.1, prepared=self.prepared.path, **settings)
 
     @cached_property
     def duplicates(self) -> Artifact:
@@ -96,7 +99,7 @@ class DataPipeline:
         cache = self.cache(DUPLICATES_SIZE)
         recipe = Recipe("prepare", f"duplicates-{self.config.data.name}", 1, {}, (self.indexed.digest, cache.digest))
         paths = {"indexed": self.indexed.path, "cache": cache.path}
-        return self._make(recipe, "prepare:find_near_duplicates", 120.0, **paths)
+        return self._make(recipe, "dermprompt.stages.prepare:find_near_duplicates", 120.0, **paths)
 
     def _make(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
         return self.store.make(recipe, self._call(work, **arguments).here, cost)

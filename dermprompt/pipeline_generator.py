@@ -34,7 +34,7 @@ class GeneratorPipeline(DataPipeline):
         content = {"base": own, "held_out": config.generator.watch.num_images, **self._conditioning()}
         recipe = Recipe("train_base", settings.name, 2, content, (*self._training_data(), self.codec.digest))
         paths = {**self._training_paths(), "codec": self.codec.path}
-        return self._train(recipe, "train:train_base", cost.base(config), **paths)
+        return self._train(recipe, "dermprompt.stages.train:train_base", cost.base(config), **paths)
 
     @cached_property
     def codec(self) -> Artifact:
@@ -44,11 +44,13 @@ class GeneratorPipeline(DataPipeline):
         if settings.name == "vae":
             content |= {"seed": self.config.seed, "held_out": self.config.generator.watch.num_images}
             recipe = Recipe("train_codec", "vae", 1, content, self._training_data())
-            return self._train(recipe, "codec:train_vae", cost.codec(self.config), **self._training_paths())
+            return self._train(
+                recipe, "dermprompt.stages.codec:train_vae", cost.codec(self.config), **self._training_paths()
+            )
         if settings.name == "tiny":
             content["stamps"] = stamps(settings.path)
         recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
-        work = {"pca": "codec:fit_pca", "tiny": "codec:import_tiny"}[settings.name]
+        work = {"pca": "dermprompt.stages.codec:fit_pca", "tiny": "dermprompt.stages.codec:import_tiny"}[settings.name]
         return self._make(recipe, work, cost.codec(self.config), **self._training_paths())
 
     def _pretrained_base(self) -> Artifact:
@@ -72,10 +74,12 @@ class GeneratorPipeline(DataPipeline):
         paths = {**self._training_paths(), "judge": self.watch_judge.path}
         if base is None:
             recipe = Recipe("train_generator", "pix2pixhd", 3, content, inputs)
-            return self._train(recipe, "train:train_pix2pixhd", cost.generator(config), **paths)
+            return self._train(recipe, "dermprompt.stages.train:train_pix2pixhd", cost.generator(config), **paths)
         content |= self._conditioning()
         recipe = Recipe("train_generator", "controlnet", 2, content, (*inputs, base.digest))
-        return self._train(recipe, "train:train_controlnet", cost.generator(config), **paths, base=base.path)
+        return self._train(
+            recipe, "dermprompt.stages.train:train_controlnet", cost.generator(config), **paths, base=base.path
+        )
 
     @cached_property
     def watch_judge(self) -> Artifact:
@@ -86,14 +90,18 @@ class GeneratorPipeline(DataPipeline):
         settings = {"judge": own, "held_out": config.generator.watch.num_images, "image_size": config.image_size}
         recipe = Recipe("train_judge", "judge-G", 1, settings, self._training_data())
         work = cost.segmenter(config, judge, 0)
-        return self._train(recipe, "watch:train_judge", work, settings=judge, **self._training_paths())
+        return self._train(
+            recipe, "dermprompt.stages.watch:train_judge", work, settings=judge, **self._training_paths()
+        )
 
     def _warped_pairs(self) -> Artifact:
         """The arm's pairs of S.train, from which ``warp`` draws."""
         settings = {"num_real": self.rules.num_real}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("collect", "warp", 1, settings, inputs)
-        return self._make(recipe, "synthesize:collect_pairs", 1.0, **settings, **self._prepared_paths())
+        return self._make(
+            recipe, "dermprompt.stages.synthesize:collect_pairs", 1.0, **settings, **self._prepared_paths()
+        )
 
     def _training_settings(self) -> dict[str, Any]:
         """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
@@ -144,7 +152,9 @@ class GeneratorPipeline(DataPipeline):
         settings = {"masks": plain(config.masks), **self._sampling()}
         recipe = Recipe("draw_masks", config.masks.name, 2, settings, inputs)
         work = cost.masks(config.synthesis.batch_size)
-        return self._grow(recipe, self.num_batches, "synthesize:draw_masks", work, **self._training_paths())
+        return self._grow(
+            recipe, self.num_batches, "dermprompt.stages.synthesize:draw_masks", work, **self._training_paths()
+        )
 
     @cached_property
     def samples(self) -> Artifact:
@@ -155,8 +165,8 @@ class GeneratorPipeline(DataPipeline):
         prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
         recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
         paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
-        describe = self._call("synthesize:describe", known=paths["known"], trained=paths["trained"])
-        return self._draw(recipe, self.num_batches, "synthesize:synthesize", describe.here, **paths)
+        describe = self._call("dermprompt.stages.synthesize:describe", known=paths["known"], trained=paths["trained"])
+        return self._draw(recipe, self.num_batches, "dermprompt.stages.synthesize:synthesize", describe.here, **paths)
 
     def _samples_made_elsewhere(self) -> Artifact:
         """The pairs of a folder, sorted by id, as samples."""
@@ -167,7 +177,7 @@ class GeneratorPipeline(DataPipeline):
         size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
         recipe = Recipe("collect", "folder", 1, size, (foreign.indexed.digest, cache.digest))
         paths = {"indexed": foreign.indexed.path, "cache": cache.path}
-        return self._grow(recipe, self.num_batches, "synthesize:import_samples", 1.0, **paths)
+        return self._grow(recipe, self.num_batches, "dermprompt.stages.synthesize:import_samples", 1.0, **paths)
 
     @cached_property
     def reproduced(self) -> Artifact:
@@ -176,7 +186,7 @@ class GeneratorPipeline(DataPipeline):
         recipe = self._drawing("reproduce", {}, self.prepared.digest, "S.test")
         paths = {**self._prepared_paths(), **self._generator_paths()}
         batches = -(-num_test // self.config.synthesis.batch_size)
-        return self._draw(recipe, batches, "synthesize:reproduce", None, **paths)
+        return self._draw(recipe, batches, "dermprompt.stages.synthesize:reproduce", None, **paths)
 
     def _drawing(self, stage: str, settings: dict[str, Any], lesions: str, masks: str) -> Recipe:
         config = self.config

@@ -283,11 +283,3 @@ def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...
         for step, name, value in csv.reader(file):
             points.setdefault(name, {})[int(step)] = float(value)
     return {name: (tuple(sorted(at)), tuple(at[k] for k in sorted(at))) for name, at in points.items()}
-
-
-def choose_device(trainer: dict[str, Any]) -> torch.device:
-    """The device of this process by the trainer's settings, for work without a Trainer."""
-    if trainer["accelerator"] == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank, devices = int(os.environ.get("LOCAL_RANK", "0")), trainer.get("devices", 1)
-    return torch.device("cuda", devices[rank] if isinstance(devices, list) else rank)

@@ -19,9 +19,9 @@ from processes import processes_of
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from dermprompt.config import compose as configuration
-from dermprompt.launch import group_timeout, num_processes
+from dermprompt.distributed.processes import group_timeout, num_processes
+from dermprompt.distributed.ranks import describe
 from dermprompt.pipeline import Pipeline
-from dermprompt.ranks import describe
 from dermprompt.store.artifacts import Store, Unfinished
 
 REPOSITORY = Path(__file__).parents[1]

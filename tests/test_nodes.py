@@ -11,8 +11,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dermprompt.config import compose as configuration
-from dermprompt.launch import num_processes
-from dermprompt.nodes import check_nodes, each_node, rendezvous
+from dermprompt.distributed.processes import num_processes
+from dermprompt.distributed.slurm import check_nodes, each_node, rendezvous
 
 
 def test_one_node_needs_no_slurm(monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from miniature import NO_TIME, compose, miniature, run
 
-from dermprompt.launch import max_seconds
+from dermprompt.distributed.processes import max_seconds
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training import _first_training
 

@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import choose_device, is_first_rank
 from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
 from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.tiny import read_tiny
 from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
-from dermprompt.launch import is_first_rank
 from dermprompt.lesion import images_to_float
 from dermprompt.stages.parts import load_known_part
 from dermprompt.stages.seen import training_images
 from dermprompt.stages.trainer import fit_on_images
-from dermprompt.training import choose_device
 
 # Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
 PCA_PIXELS = 2**25

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import choose_device
 from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
 from dermprompt.stages.parts import Part, load_known_part, load_part, load_samples
-from dermprompt.training import choose_device
 
 JPEG_QUALITY = 95
 

@@ -14,10 +14,10 @@ import numpy as np
 from dermprompt.config import schema
 from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import is_first_rank
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
-from dermprompt.launch import is_first_rank
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dermprompt.config.schema import SAMPLER, Config, Segmenter
+from dermprompt.distributed.processes import choose_device, is_first_rank, rank_and_size
 from dermprompt.generator.batches import ImageBatches, encode_latents, make_loader
 from dermprompt.generator.codec import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
@@ -19,7 +20,6 @@ from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
-from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
@@ -27,7 +27,7 @@ from dermprompt.stages.seen import training_images
 from dermprompt.stages.trained import build_network, build_segmenter_module, open_base, through_codec
 from dermprompt.stages.trainer import fit_on_images, trainer_factory
 from dermprompt.stages.watch import make_watch
-from dermprompt.training import choose_device, fit
+from dermprompt.training import fit
 
 Pairs = tuple[np.ndarray, np.ndarray]
 

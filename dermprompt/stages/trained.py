@@ -10,6 +10,7 @@ from torch import nn
 
 from dermprompt.config import compose
 from dermprompt.config.schema import SAMPLER, Config, Segmenter
+from dermprompt.distributed.processes import choose_device
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
 from dermprompt.generator.controlnet.module import speed_up
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
@@ -18,7 +19,6 @@ from dermprompt.generator.warp import load_warp
 from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.synthesis.draw import Generator
-from dermprompt.training import choose_device
 
 BATCH = 32
 # Of the networks' weights and activations while samples are drawn.

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from dermprompt import tracking
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.generator.batches import make_loader
-from dermprompt.launch import group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.store.artifacts import RECIPE
 from dermprompt.training import MakeTrainer, StopInTime, fit
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dermprompt.config.schema import Config, Segmenter
+from dermprompt.distributed.processes import is_first_rank, rank_and_size
 from dermprompt.evaluation.overlap import dice
 from dermprompt.generator.batches import make_loader
 from dermprompt.generator.export import save_weights
 from dermprompt.generator.watch import Agreement, Conditions, Watch
-from dermprompt.launch import is_first_rank, rank_and_size
 from dermprompt.lesion import images_to_float, masks_to_float
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.segmenter.batches import SegmentationBatches

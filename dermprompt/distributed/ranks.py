@@ -1,6 +1,6 @@
-"""The processes of one training: ``python -m dermprompt.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
+"""The processes of one training.
 
-Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
+``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher. Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
 does when they have waited for ``trainer.timeout``, and none outlives the process that started it (on several
 nodes, SLURM's step).
 """
@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dermprompt.distributed.launch import FAILED, work_of
 from dermprompt.files import write_json
-from dermprompt.launch import FAILED, work_of
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -40,7 +40,7 @@ def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
     _end_the_rest_soon()
     options = [*rendezvous, f"--nproc-per-node={processes}", f"--shutdown-timeout={SHUTDOWN_SECONDS}"]
     try:
-        run.main([*options, "-m", "dermprompt.ranks", str(folder), str(os.getpid())])
+        run.main([*options, "-m", "dermprompt.distributed.ranks", str(folder), str(os.getpid())])
     except ChildFailedError as error:
         write_json(folder / FAILED.format(node=os.environ.get("SLURM_NODEID", "0")), describe(error.failures))
         return 1

@@ -7,22 +7,21 @@ this process's command line again, in a sweep the whole sweep.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import re
+import pkgutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from dermprompt.config import compose
 from dermprompt.config.schema import Config, Segmenter
+from dermprompt.distributed.processes import is_first_rank, num_processes
+from dermprompt.distributed.slurm import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.files import read_json
-from dermprompt.nodes import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.store.artifacts import Unfinished
 
 CALL = "call.json"
@@ -34,7 +33,7 @@ OFFLINE = "offline"
 
 @dataclass(frozen=True)
 class Call:
-    """A function of :mod:`dermprompt.stages`, ``module:function``, with its arguments."""
+    """A function of a stage by its dotted name, ``package.module:function``, with its arguments."""
 
     work: str
     config: Config
@@ -42,9 +41,7 @@ class Call:
 
     def here(self, folder: Path, **more: Any) -> Any:
         """Run it in this process."""
-        module, function = self.work.split(":")
-        work = getattr(importlib.import_module(f"dermprompt.stages.{module}"), function)
-        return work(self.config, **self.arguments, **more, folder=folder)
+        return pkgutil.resolve_name(self.work)(self.config, **self.arguments, **more, folder=folder)
 
     def on_all_devices(self, folder: Path) -> Any:
         """Run it in as many processes as the trainer has devices."""
@@ -81,7 +78,7 @@ class Call:
         for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
             left.unlink(missing_ok=True)
         nodes = num_nodes(self.config.trainer)
-        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.ranks", str(at), str(os.getpid())]
+        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.distributed.ranks", str(at), str(os.getpid())]
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
         ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
         if (at / OFFLINE).exists():
@@ -95,58 +92,6 @@ class Call:
             raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
         if (at / UNFINISHED).exists():
             raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
-
-
-def num_processes(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer, on all its machines."""
-    return num_nodes(trainer) * _num_devices(trainer)
-
-
-def _num_devices(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer on each machine."""
-    number = compose.count_devices(trainer.get("devices", 1))
-    if number is None:
-        import torch
-
-        return max(1, torch.cuda.device_count())
-    return number
-
-
-def max_seconds(trainer: dict[str, Any]) -> float | None:
-    """How long a process may train; None for no limit.
-
-    Raises:
-        ValueError: ``max_time`` is not in Lightning's notation.
-    """
-    limit = trainer.get("max_time")
-    if limit is None:
-        return None
-    parts = re.fullmatch(r"(\d\d):(\d\d):(\d\d):(\d\d)", str(limit))
-    if parts is None:
-        raise ValueError(f"trainer.max_time={limit}: days, hours, minutes and seconds as DD:HH:MM:SS")
-    return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
-
-
-def group_timeout(trainer: dict[str, Any]) -> timedelta:
-    """How long processes of one training wait for each other.
-
-    Raises:
-        ValueError: ``timeout`` is no number above 0.
-    """
-    seconds = trainer.get("timeout")
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        raise ValueError(f"trainer.timeout={seconds}: seconds, more than 0")
-    return timedelta(seconds=seconds)
-
-
-def rank_and_size() -> tuple[int, int]:
-    """This process's rank in its training, and the number of processes."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the one that writes what all have trained."""
-    return rank_and_size()[0] == 0
 
 
 def _plain(value: Any) -> Any:
