@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermprompt import tracking
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results
 from dermprompt.results_file import load_results
 from dermprompt.stages.parts import load_samples
+from dermprompt.training import wandb_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dermprompt.tracking import Run
+    from dermprompt.training.wandb_run import Run
 
 # A page has megabytes, and nobody waits for it.
 PAGE_SECONDS = 20
@@ -43,10 +43,10 @@ def log_made(pipeline: Pipeline) -> None:
         if artifact is None or (artifact.path / LOGGED).exists():
             continue
         with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
-            tracking.log_inputs(run, artifact.path)
-            tracking.log_output(run, artifact.path)
+            wandb_run.log_inputs(run, artifact.path)
+            wandb_run.log_output(run, artifact.path)
             if stage == "synthesize":
-                tracking.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
+                wandb_run.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
         (artifact.path / LOGGED).touch()
 
 
@@ -63,10 +63,10 @@ def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
     trained = [pipeline.segmenter(arm).path for arm in pipeline.arms if not arm.settings.predictions]
     samples = [pipeline.samples.path] if results.count else []
     with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:
-        tracking.log_table(run, "report/dsc", COLUMNS, rows_of([results]))
+        wandb_run.log_table(run, "report/dsc", COLUMNS, rows_of([results]))
         run.summary.update(_summary(results))
         made_from = [pipeline.prepared.path, *samples, *trained]
-        tracking.log_page(run, f"report-{folder.name}", _pages(folder), made_from)
+        wandb_run.log_page(run, f"report-{folder.name}", _pages(folder), made_from)
 
 
 def log_sweep(sweep: Path) -> None:
@@ -74,8 +74,8 @@ def log_sweep(sweep: Path) -> None:
     jobs = sorted(sweep.glob("*/results.json"))
     config = compose.thaw(jobs[0].with_name("config.yaml"))
     with _run(config, sweep, sweep.name, "sweep") as run:
-        tracking.log_table(run, "sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
-        tracking.log_page(run, f"sweep-{sweep.name}", _pages(sweep), [])
+        wandb_run.log_table(run, "sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
+        wandb_run.log_page(run, f"sweep-{sweep.name}", _pages(sweep), [])
 
 
 def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
@@ -103,7 +103,7 @@ def _pages(folder: Path) -> list[Path]:
 
 @contextmanager
 def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Run]:
-    run = tracking.open_run(
+    run = wandb_run.open_run(
         config.logger,
         folder,
         identity,
@@ -116,7 +116,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Ru
     try:
         yield run
     finally:
-        tracking.close_run()
+        wandb_run.close_run()
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from dermprompt.distributed.slurm import check_nodes
 from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Planned, PlanningStore, Store
-from dermprompt.tracking import is_asked
+from dermprompt.training.wandb_run import is_asked
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:

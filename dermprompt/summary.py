@@ -35,7 +35,7 @@ from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store.artifacts import RECORD
 from dermprompt.summary_samples import curation_of, external_of, memorisation_of
-from dermprompt.training import read_curves
+from dermprompt.training.callbacks import read_curves
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:

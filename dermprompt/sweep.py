@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from dermprompt.files import write_bytes
 from dermprompt.store.locks import hold
-from dermprompt.tracking import is_asked
+from dermprompt.training.wandb_run import is_asked
 
 ERROR = "error.txt"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_disk import fill, small_disk
 
-from dermprompt.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room
+from dermprompt.training.checkpoints import LAST, PREVIOUS, SafeCheckpoints, check_room
 
 
 def save(folder: Path, step: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from miniature import miniature
 
-from dermprompt.training import read_curves
+from dermprompt.training.callbacks import read_curves
 
 REPOSITORY = Path(__file__).parents[1]
 KILLS = 50

@@ -12,7 +12,7 @@ from miniature import NO_TIME, compose, miniature, run
 
 from dermprompt.distributed.processes import max_seconds
 from dermprompt.store.artifacts import Unfinished
-from dermprompt.training import _first_training
+from dermprompt.training.callbacks import first_training
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -22,14 +22,14 @@ def job(*overrides: str) -> list[str]:
 
 
 def test_a_generator_trained_in_pieces_is_the_one_of_a_single_piece(tmp_path: Path) -> None:
-    _first_training.cache_clear()
+    first_training.cache_clear()
     run(tmp_path, *job(), store="whole")
     (whole,) = (tmp_path / "whole" / "train_generator").iterdir()
     # It would get the first call's epoch.
     shutil.copytree(tmp_path / "whole" / "train_judge", tmp_path / "pieces" / "train_judge")
     steps = []
     for _ in range(10):
-        _first_training.cache_clear()
+        first_training.cache_clear()
         try:
             run(tmp_path, *job(NO_TIME), store="pieces")
             break

@@ -11,7 +11,7 @@ from miniature import NO_TIME, TWO_RANKS, miniature, on, run
 from torch.utils.data import DataLoader
 
 from dermprompt.store.artifacts import Unfinished
-from dermprompt.training import _first_training
+from dermprompt.training.callbacks import first_training
 
 JOBS = {
     "base and controlnet": ("controlnet", ["generator.max_steps=8", "generator.base.max_steps=8"]),
@@ -54,7 +54,7 @@ def test_pieces_with_workers_make_one_whole(
     if (tmp_path / "whole" / "train_judge").exists():
         shutil.copytree(tmp_path / "whole" / "train_judge", tmp_path / "pieces" / "train_judge")
     while True:
-        _first_training.cache_clear()
+        first_training.cache_clear()
         try:
             run(tmp_path, *job(name, ranks), NO_TIME, store="pieces")
             break

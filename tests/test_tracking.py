@@ -20,11 +20,11 @@ from PIL import Image
 from wandb_file import artifacts, logged, records
 from wandb_stub import Stub
 
-from dermprompt import tracking
 from dermprompt.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.files import write_json
 from dermprompt.stages.parts import load_samples
 from dermprompt.store.artifacts import RECIPE, Recipe
+from dermprompt.training import wandb_run
 
 SEGMENTER = ["synthesis.count=0", "stage=train_segmenter", "logger=wandb", "segmenter.max_epochs=2"]
 LOSS = "segmenter/train/loss"
@@ -82,8 +82,8 @@ def test_a_training_is_a_run_with_its_metrics_and_what_it_is_made_from(tmp_path,
 
 def seconds_of_a_run(folder: Path, number: int, offline: bool = False) -> float:
     start = time.monotonic()
-    tracking.open_run({"project": "p", "offline": offline}, folder, f"run-{number}").log({"x": number})
-    tracking.close_run()
+    wandb_run.open_run({"project": "p", "offline": offline}, folder, f"run-{number}").log({"x": number})
+    wandb_run.close_run()
     return time.monotonic() - start
 
 
@@ -100,10 +100,10 @@ def test_a_server_that_is_not_there_costs_seconds_and_no_metric(tmp_path, capsys
 
 def fails(folder: Path) -> None:
     try:
-        tracking.open_run({"project": "p", "offline": True}, folder, "failed")
+        wandb_run.open_run({"project": "p", "offline": True}, folder, "failed")
         raise KeyError("fault")
     finally:
-        tracking.close_run()
+        wandb_run.close_run()
 
 
 def test_an_exception_ends_the_run_as_failed(tmp_path):
@@ -124,7 +124,7 @@ def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch
     setup = SimpleNamespace(_connection=None)
     theirs = SimpleNamespace(run=running, setup=lambda: setup, teardown=lambda: torn.append(True))
     monkeypatch.setitem(sys.modules, "wandb", theirs)
-    tracking.close_run()
+    wandb_run.close_run()
     assert torn
     assert os.environ["WANDB_MODE"] == "offline"
     assert f"no answer, 0. The run goes on offline; `{SYNC}` sends what is in {tmp_path}/unet/wandb/run-1" in (
@@ -136,19 +136,19 @@ def test_a_server_that_does_not_take_the_end_stops_nothing(tmp_path, monkeypatch
 HALVES = """
 import sys
 from pathlib import Path
-from dermprompt import tracking
+from dermprompt.training import wandb_run
 
 store, trained = Path(sys.argv[1]), Path(sys.argv[2])
-run = tracking.open_run({"project": "p", "offline": False}, store, "run")
-tracking.log_inputs(run, trained)
+run = wandb_run.open_run({"project": "p", "offline": False}, store, "run")
+wandb_run.log_inputs(run, trained)
 [run.log({"x": x}) for x in range(3)]
 print("half", flush=True)
 sys.stdin.readline()
 [run.log({"x": x}) for x in range(3, 6)]
-tracking.log_output(run, trained)
-tracking.log_table(run, "table", ["x"], [[0]])
-tracking.log_page(run, "page", [trained / "recipe.json"], [])
-tracking.close_run()
+wandb_run.log_output(run, trained)
+wandb_run.log_table(run, "table", ["x"], [[0]])
+wandb_run.log_page(run, "page", [trained / "recipe.json"], [])
+wandb_run.close_run()
 """
 
 

@@ -15,11 +15,11 @@ from small_disk import fill, small_disk
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dermprompt import training
-from dermprompt.checkpoints import LAST
 from dermprompt.generator.batches import make_loader
 from dermprompt.store.artifacts import Unfinished
-from dermprompt.training import StopInTime, fit, read_curves
+from dermprompt.training.callbacks import StopInTime, first_training, read_curves
+from dermprompt.training.checkpoints import LAST
+from dermprompt.training.fit import fit
 
 
 class Diverging(lightning.LightningModule):
@@ -114,7 +114,7 @@ class Items(torch.utils.data.Dataset[Tensor]):
 def fit_line(folder: Path, seconds: float | None, max_steps: int = 14) -> Line:
     """Four steps an epoch, so that the last step is within one."""
     module, loader = Line(), make_loader(Items(), 12, 3, seed=7)
-    training._first_training.cache_clear()  # as in a process of its own
+    first_training.cache_clear()  # as in a process of its own
     stop = () if seconds is None else (StopInTime(folder, seconds),)
     fit(
         module,
@@ -160,7 +160,7 @@ def test_the_last_epoch_is_finished_though_the_time_is_up(tmp_path: Path) -> Non
 def test_an_epoch_that_would_not_end_in_time_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock on which every step takes a second: epochs of four seconds, of which two fit into eleven."""
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr("dermprompt.training.time", clock)
+    monkeypatch.setattr("dermprompt.training.callbacks.time", clock)
     step = Line.training_step
 
     def slow(self: Line, batch: Tensor, batch_idx: int) -> Tensor:
@@ -224,7 +224,7 @@ def test_a_disk_too_small_is_said_before_the_first_step(tmp_path: Path, monkeypa
 def test_the_room_that_is_asked_for_is_that_of_its_checkpoints(tmp_path: Path) -> None:
     asked: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dermprompt.checkpoints.check_room", lambda folder, size: asked.append(size))
+        patch.setattr("dermprompt.training.checkpoints.check_room", lambda folder, size: asked.append(size))
         fit_wide(tmp_path)
     assert asked == [pytest.approx((tmp_path / LAST).stat().st_size, rel=0.02)]
 

@@ -1,8 +1,8 @@
 """The processes of one training.
 
-``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher. Whichever of them ends, all end: a rank that dies takes the others with it within seconds, one that stands still
-does when they have waited for ``trainer.timeout``, and none outlives the process that started it (on several
-nodes, SLURM's step).
+``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher. Whichever of the
+processes ends, all end: a rank that dies takes the others with it within seconds, one that stands still does when they
+have waited for ``trainer.timeout``, and none outlives the process that started it (on several nodes, SLURM's step).
 """
 
 from __future__ import annotations

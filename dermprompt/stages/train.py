@@ -25,9 +25,9 @@ from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.seen import training_images
 from dermprompt.stages.trained import build_network, build_segmenter_module, open_base, through_codec
-from dermprompt.stages.trainer import fit_on_images, trainer_factory
 from dermprompt.stages.watch import make_watch
-from dermprompt.training import fit
+from dermprompt.training.fit import fit
+from dermprompt.training.trainer import fit_on_images, trainer_factory
 
 Pairs = tuple[np.ndarray, np.ndarray]
 

@@ -20,9 +20,9 @@ from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.stages.parts import load_known_part
 from dermprompt.stages.seen import watched_rows
 from dermprompt.stages.trained import build_network, build_segmenter_module, open_segmenter
-from dermprompt.stages.trainer import trainer_factory
 from dermprompt.synthesis.draw import sample_seed
-from dermprompt.training import fit
+from dermprompt.training.fit import fit
+from dermprompt.training.trainer import trainer_factory
 
 
 def train_judge(config: Config, settings: Segmenter, known: Path, cache: Path, folder: Path) -> None:

@@ -25,7 +25,7 @@ from dermprompt.generator.controlnet.module import (
     loss_weights,
 )
 from dermprompt.generator.export import load_controlnet, save_controlnet
-from dermprompt.training import fit
+from dermprompt.training.fit import fit
 
 MakeBase = Callable[..., LatentDiffusion]
 MakeTrainer = Callable[..., Trainer]

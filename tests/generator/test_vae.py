@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from dermprompt.generator.batches import ImageBatches, TrainingImages, make_loader
 from dermprompt.generator.codec import VAECodec, load_codec
 from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
-from dermprompt.training import fit
+from dermprompt.training.fit import fit
 
 
 def smooth_images(seed: int, count: int) -> Tensor:

@@ -12,13 +12,14 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Dataset
 
-from dermprompt import tracking
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.generator.batches import make_loader
 from dermprompt.store.artifacts import RECIPE
-from dermprompt.training import MakeTrainer, StopInTime, fit
+from dermprompt.training import wandb_run
+from dermprompt.training.callbacks import StopInTime
+from dermprompt.training.fit import MakeTrainer, fit
 
 
 def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
@@ -34,7 +35,7 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
-        if tracking.is_asked(config.logger) and artifact_folder(folder) == folder:
+        if wandb_run.is_asked(config.logger) and artifact_folder(folder) == folder:
             settings["callbacks"].append(NoteOutput(folder))
         timeout = group_timeout(node)
         del node["timeout"]
@@ -84,7 +85,7 @@ def _progress_bar_class() -> type:
 def _logger(config: Config, folder: Path, training: str) -> Any:
     """A csv file in the training's folder, or a W&B run of the first rank."""
     node = config.logger
-    if not tracking.is_asked(node):
+    if not wandb_run.is_asked(node):
         return compose.instantiate(node, save_dir=str(folder), name="", version="log")
     run = _open_run(config, folder, training) if is_first_rank() else None
     return compose.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
@@ -92,11 +93,11 @@ def _logger(config: Config, folder: Path, training: str) -> Any:
 
 def _open_run(config: Config, folder: Path, training: str) -> Any:
     artifact = artifact_folder(folder)
-    recipe = tracking.recipe_of(artifact)
+    recipe = wandb_run.recipe_of(artifact)
     # The run's id comes from its folder, so a training that goes on continues its W&B run.
     place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
     name = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}-{recipe.name}"
-    run = tracking.open_run(
+    run = wandb_run.open_run(
         config.logger,
         folder,
         place,
@@ -105,7 +106,7 @@ def _open_run(config: Config, folder: Path, training: str) -> Any:
         job_type=recipe.stage,
         config=compose.plain(config),
     )
-    tracking.log_inputs(run, artifact)
+    wandb_run.log_inputs(run, artifact)
     return run
 
 
@@ -125,4 +126,4 @@ class NoteOutput(Callback):
         if trainer.is_global_zero and not trainer.should_stop:
             (logger,) = trainer.loggers
             assert isinstance(logger, WandbLogger)
-            tracking.log_output(logger.experiment, self.folder)
+            wandb_run.log_output(logger.experiment, self.folder)
