@@ -18,7 +18,7 @@ from dermprompt.config.schema import Config
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results
 from dermprompt.results_file import load_results
-from dermprompt.stages.parts import load_samples
+from dermprompt.stages.arrays import load_samples
 from dermprompt.training import wandb_run
 
 if TYPE_CHECKING:

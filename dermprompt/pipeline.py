@@ -103,7 +103,9 @@ class Pipeline(GeneratorPipeline):
         recipe = Recipe("train_segmenter", name, 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
         work = cost.segmenter(self.config, arm.settings, arm.count)
-        return self._train(recipe, "dermprompt.stages.train:train_segmenter", work, settings=arm.settings, **paths)
+        return self._train(
+            recipe, "dermprompt.stages.train_segmenter:train_segmenter", work, settings=arm.settings, **paths
+        )
 
     # Curation.
 
@@ -261,7 +263,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
         paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
         recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 2, settings, inputs)
-        return self._make(recipe, "dermprompt.stages.sets:evaluate_distribution", 60.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate_distribution:evaluate_distribution", 60.0, **paths)
 
     @cached_property
     def text_quality(self) -> Artifact | None:
@@ -284,14 +286,14 @@ class Pipeline(GeneratorPipeline):
         settings = {"seed": self.config.data.split.seed, **self._features()}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("evaluate", "classifier", 1, settings, inputs)
-        return self._make(recipe, "dermprompt.stages.labels:train_classifier", 200.0, **self._prepared_paths())
+        return self._make(recipe, "dermprompt.stages.evaluate_labels:train_classifier", 200.0, **self._prepared_paths())
 
     def _labels_found(self) -> Artifact:
         config, classifier = self.config, self.classifier
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "labels", 1, settings, (self.samples.digest, classifier.digest))
         paths = {"samples": self.samples.path, "count": config.synthesis.count, "classifier": classifier.path}
-        return self._make(recipe, "dermprompt.stages.labels:evaluate_labels", 40.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate_labels:evaluate_labels", 40.0, **paths)
 
     def evaluate(self) -> None:
         """Everything that the report shows."""

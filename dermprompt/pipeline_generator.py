@@ -34,7 +34,7 @@ class GeneratorPipeline(DataPipeline):
         content = {"base": own, "held_out": config.generator.watch.num_images, **self._conditioning()}
         recipe = Recipe("train_base", settings.name, 2, content, (*self._training_data(), self.codec.digest))
         paths = {**self._training_paths(), "codec": self.codec.path}
-        return self._train(recipe, "dermprompt.stages.train:train_base", cost.base(config), **paths)
+        return self._train(recipe, "dermprompt.stages.train_generator:train_base", cost.base(config), **paths)
 
     @cached_property
     def codec(self) -> Artifact:
@@ -45,13 +45,13 @@ class GeneratorPipeline(DataPipeline):
             content |= {"seed": self.config.seed, "held_out": self.config.generator.watch.num_images}
             recipe = Recipe("train_codec", "vae", 1, content, self._training_data())
             return self._train(
-                recipe, "dermprompt.stages.codec:train_vae", cost.codec(self.config), **self._training_paths()
+                recipe, "dermprompt.stages.train_codec:train_vae", cost.codec(self.config), **self._training_paths()
             )
         if settings.name == "tiny":
             content["stamps"] = stamps(settings.path)
         recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
-        work = {"pca": "dermprompt.stages.codec:fit_pca", "tiny": "dermprompt.stages.codec:import_tiny"}[settings.name]
-        return self._make(recipe, work, cost.codec(self.config), **self._training_paths())
+        fits = {"pca": "dermprompt.stages.train_codec:fit_pca", "tiny": "dermprompt.stages.train_codec:import_tiny"}
+        return self._make(recipe, fits[settings.name], cost.codec(self.config), **self._training_paths())
 
     def _pretrained_base(self) -> Artifact:
         """Stable Diffusion is used where it is; its settings stand for its content."""
@@ -74,11 +74,17 @@ class GeneratorPipeline(DataPipeline):
         paths = {**self._training_paths(), "judge": self.watch_judge.path}
         if base is None:
             recipe = Recipe("train_generator", "pix2pixhd", 3, content, inputs)
-            return self._train(recipe, "dermprompt.stages.train:train_pix2pixhd", cost.generator(config), **paths)
+            return self._train(
+                recipe, "dermprompt.stages.train_generator:train_pix2pixhd", cost.generator(config), **paths
+            )
         content |= self._conditioning()
         recipe = Recipe("train_generator", "controlnet", 2, content, (*inputs, base.digest))
         return self._train(
-            recipe, "dermprompt.stages.train:train_controlnet", cost.generator(config), **paths, base=base.path
+            recipe,
+            "dermprompt.stages.train_generator:train_controlnet",
+            cost.generator(config),
+            **paths,
+            base=base.path,
         )
 
     @cached_property
@@ -91,7 +97,7 @@ class GeneratorPipeline(DataPipeline):
         recipe = Recipe("train_judge", "judge-G", 1, settings, self._training_data())
         work = cost.segmenter(config, judge, 0)
         return self._train(
-            recipe, "dermprompt.stages.watch:train_judge", work, settings=judge, **self._training_paths()
+            recipe, "dermprompt.stages.watch_generator:train_judge", work, settings=judge, **self._training_paths()
         )
 
     def _warped_pairs(self) -> Artifact:

@@ -30,8 +30,8 @@ from dermprompt.results import (
     TextObedience,
 )
 from dermprompt.results_file import distribution_row, label_obedience
+from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate import primary_rule, save_pictures
-from dermprompt.stages.parts import load_part, load_samples
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store.artifacts import RECORD
 from dermprompt.summary_samples import curation_of, external_of, memorisation_of

@@ -13,9 +13,9 @@ from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Curation, External, Memorisation, Picture
+from dermprompt.stages.arrays import load_lesions_of, load_samples, pick_samples
 from dermprompt.stages.curate import copied
 from dermprompt.stages.evaluate import save_pictures
-from dermprompt.stages.parts import load_lesions_of, load_samples, pick_samples
 from dermprompt.stages.prepare import load_lesions
 
 # Pairs of a sample and its nearest image of G that the report shows.

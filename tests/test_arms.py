@@ -17,7 +17,7 @@ from dermprompt.published import publish, verify
 from dermprompt.results import Interval, Results, Segmentation
 from dermprompt.results_file import load_results
 from dermprompt.segmenter.batches import HalfRealOrder
-from dermprompt.stages.train import num_steps
+from dermprompt.stages.train_segmenter import num_steps
 from dermprompt.store.artifacts import PlanningStore
 from dermprompt.sweep import write_sweep_page
 

@@ -13,7 +13,7 @@ import pytest
 from miniature import compose, miniature, run
 
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.train import kept
+from dermprompt.stages.train_segmenter import kept
 from dermprompt.store.artifacts import Store
 
 FOLDS = ["curation.folds=2"]

@@ -13,7 +13,7 @@ from miniature import compose, miniature, run
 from dermprompt.data.datasets.phantom import make_phantom, write_phantom
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages import labels
+from dermprompt.stages import evaluate_labels as labels
 from dermprompt.store.artifacts import PlanningStore, Store
 from dermprompt.synthesis.samples import Condition, write_batch
 

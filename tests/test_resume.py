@@ -22,7 +22,7 @@ JOBS = {
 # can deadlock in a child forked while another thread, as gloo's after a collective, creates or ends its Python state.
 WORKERS = """
 import functools, multiprocessing, torch.utils.data
-multiprocessing.set_forkserver_preload(["dermprompt.stages.train"])
+multiprocessing.set_forkserver_preload(["dermprompt.stages.train_generator", "dermprompt.stages.train_segmenter"])
 loader = torch.utils.data.DataLoader
 loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2, multiprocessing_context="forkserver")
 """

@@ -22,7 +22,7 @@ from wandb_stub import Stub
 
 from dermprompt.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.files import write_json
-from dermprompt.stages.parts import load_samples
+from dermprompt.stages.arrays import load_samples
 from dermprompt.store.artifacts import RECIPE, Recipe
 from dermprompt.training import wandb_run
 

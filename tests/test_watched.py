@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from miniature import compose, miniature, run
 
-from dermprompt.stages.seen import training_images, watched_rows
+from dermprompt.stages.arrays import training_images, watched_rows
 
 
 def one(folder: Path, pattern: str) -> Path:

@@ -18,9 +18,9 @@ from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 from dermprompt.files import write_json
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
-from dermprompt.stages.parts import load_part, load_samples
+from dermprompt.stages.arrays import load_part, load_samples
+from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
-from dermprompt.stages.trained import open_segmenter, through_codec
 
 
 def declare_primary(config: Config, folder: Path) -> None:

@@ -13,9 +13,9 @@ from dermprompt.config.compose import plain
 from dermprompt.data.licences import find_licences, first_line
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
+from dermprompt.stages.arrays import held_out
 from dermprompt.stages.dataset_card import DatasetFacts, dataset_card
 from dermprompt.stages.prepare import load_known
-from dermprompt.stages.seen import held_out
 
 
 def write_dataset_card(

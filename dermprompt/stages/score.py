@@ -22,9 +22,9 @@ from dermprompt.data.index import load_index
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
-from dermprompt.stages.parts import load_lesions_of
+from dermprompt.stages.arrays import load_lesions_of
+from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
-from dermprompt.stages.trained import BATCH, open_segmenter
 from dermprompt.store.artifacts import batch_record
 from dermprompt.store.claims import share_out
 

@@ -34,9 +34,9 @@ from dermprompt.prompts.sampler import (
 )
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
-from dermprompt.stages.parts import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.arrays import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.networks import open_generator
 from dermprompt.stages.prepare import load_known, usable_lesions
-from dermprompt.stages.trained import open_generator
 from dermprompt.store.artifacts import batch_record
 from dermprompt.store.claims import share_out
 from dermprompt.synthesis.card import LabelKey, write_card

@@ -17,9 +17,8 @@ from dermprompt.generator.watch import Agreement, Conditions, Watch
 from dermprompt.lesion import images_to_float, masks_to_float
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.segmenter.batches import SegmentationBatches
-from dermprompt.stages.parts import load_known_part
-from dermprompt.stages.seen import watched_rows
-from dermprompt.stages.trained import build_network, build_segmenter_module, open_segmenter
+from dermprompt.stages.arrays import load_known_part, watched_rows
+from dermprompt.stages.networks import build_network, build_segmenter_module, open_segmenter
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory

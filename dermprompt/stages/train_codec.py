@@ -15,8 +15,7 @@ from dermprompt.generator.codec import PCACodec
 from dermprompt.generator.tiny import read_tiny
 from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
-from dermprompt.stages.parts import load_known_part
-from dermprompt.stages.seen import training_images
+from dermprompt.stages.arrays import load_known_part, training_images
 from dermprompt.training.trainer import fit_on_images
 
 # Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.

@@ -14,7 +14,7 @@ from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
-from dermprompt.stages.parts import Part, load_known_part, load_part, load_samples
+from dermprompt.stages.arrays import Part, load_known_part, load_part, load_samples
 
 JPEG_QUALITY = 95
 

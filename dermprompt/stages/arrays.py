@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dermprompt.config.schema import Config
 from dermprompt.data.cache import load_cache
 from dermprompt.files import read_json
+from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
-from dermprompt.prompts.template import Template
+from dermprompt.prompts.template import TEMPLATES, Template
 from dermprompt.stages.prepare import load_known, load_lesions, real_ids
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
@@ -58,6 +60,26 @@ def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
     """Load the pictures of lesions, in their order."""
     pictures = load_cache(cache, [one.id for one in lesions])
     return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
+
+
+def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
+    """What a generator may see, with its prompts, but for a few images that its training is watched on."""
+    part = load_known_part(known, cache)
+    part = part.without(watched_rows(config, len(part.lesions)))
+    images, masks = part.tensors()
+    ids = tuple(one.id for one in part.lesions)
+    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]), ids)
+
+
+def watched_rows(config: Config, number: int) -> np.ndarray:
+    """The rows of ``number`` known images that are kept out of training."""
+    order = np.random.default_rng([config.data.split.seed, 2]).permutation(number)
+    return np.sort(order[: held_out(config, number)])
+
+
+def held_out(config: Config, number: int) -> int:
+    """How many of ``number`` known images are kept out of training: at most a tenth."""
+    return max(1, min(config.generator.watch.num_images, number // 10))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
 from dermprompt.results_file import label_score
 from dermprompt.results_labels import LabelObedience, LabelScore
-from dermprompt.stages.parts import load_part, load_samples
-from dermprompt.stages.sets import encoded, feature_extractor
+from dermprompt.stages.arrays import load_part, load_samples
+from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
 
 # What classifiers learn from; S.test is what they are judged on, and S.val chooses segmenters.
 LEARNT_FROM = ("generator", "train")
