@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dermprompt.evaluation.scores import Scores, load_scores
 from dermprompt.evaluation.statistics import compare, crossed_interval, holm
-from dermprompt.report.detail import tell_apart
-from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Results
+from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, tell_apart
 
 SEED = 0
 ALPHA = 0.05
@@ -22,7 +20,6 @@ DIGITS = 6
 FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
 NO_REAL_PAIRS = "No arm with G's real pairs was run: what the generator has seen may explain a difference by itself."
 
-Job = tuple[Path, Results]
 # Dice by seed, then by (fold, id).
 Scored = dict[int, dict[tuple[int | None, str], float]]
 

@@ -16,8 +16,7 @@ import numpy as np
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
 from dermprompt.pipeline import Pipeline
-from dermprompt.results import Results
-from dermprompt.results_file import load_results
+from dermprompt.results import Results, load_results
 from dermprompt.stages.arrays import load_samples
 from dermprompt.training import wandb_run
 

@@ -137,7 +137,7 @@ def _run_stage(pipeline: Pipeline) -> None:
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.report.page import write_page
-    from dermprompt.results_file import save_results
+    from dermprompt.results import save_results
     from dermprompt.stages.sample_index import write_sample_index
     from dermprompt.summary import summarize, write_reader_quiz
 

@@ -28,8 +28,9 @@ from dermprompt.results import (
     Segmentation,
     Subgroup,
     TextObedience,
+    distribution_row,
+    label_obedience,
 )
-from dermprompt.results_file import distribution_row, label_obedience
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate import primary_rule, save_pictures
 from dermprompt.stages.prepare import load_lesions

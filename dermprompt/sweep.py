@@ -62,7 +62,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
     from dermprompt.comparison import primary_of, records_of
     from dermprompt.published import publish
     from dermprompt.report.page import write_page
-    from dermprompt.results_file import load_results
+    from dermprompt.results import load_results
 
     jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
     failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
@@ -81,7 +81,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
 def main() -> None:
     """Write the page of the folder that the command line names, of a sweep or of one job."""
     from dermprompt.report.page import write_page
-    from dermprompt.results_file import load_results
+    from dermprompt.results import load_results
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m dermprompt.sweep FOLDER   (make report FOLDER=runs/...)")

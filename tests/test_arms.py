@@ -14,8 +14,7 @@ from miniature import CONF, compose, miniature, run
 from dermprompt.comparison import ArmId, arm_tables, control_of, primary_of, records_of, shared
 from dermprompt.pipeline import Pipeline
 from dermprompt.published import publish, verify
-from dermprompt.results import Interval, Results, Segmentation
-from dermprompt.results_file import load_results
+from dermprompt.results import Interval, Results, Segmentation, load_results
 from dermprompt.segmenter.batches import HalfRealOrder
 from dermprompt.stages.train_segmenter import num_steps
 from dermprompt.store.artifacts import PlanningStore

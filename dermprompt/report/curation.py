@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Job
-from dermprompt.results import Curation, External, Memorisation, Results
+from dermprompt.results import Curation, External, Job, Memorisation, Results
 
 # The ids of a sample and of its nearest image, their distance, and both pictures.
 Pair = tuple[str, str, Path, Path]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dermprompt.report.tables import Job, Setting, distinct, setting_of
-from dermprompt.results import DistributionRow
+from dermprompt.report.tables import Setting, distinct, setting_of
+from dermprompt.results import DistributionRow, Job
 
 
 def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[DistributionRow, ...]], ...]:

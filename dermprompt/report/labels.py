@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Job, Setting, Source
-from dermprompt.results import Interval
-from dermprompt.results_labels import LabelObedience, LabelScore
+from dermprompt.report.tables import Setting, Source
+from dermprompt.results import Interval, Job, LabelObedience, LabelScore
 
 Key = tuple[Source, Setting, int]
 VERDICTS = {True: "yes", False: "not shown", None: "too few"}

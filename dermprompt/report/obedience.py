@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Job, Source
-from dermprompt.results import MaskObedience, TextObedience
+from dermprompt.report.tables import Source
+from dermprompt.results import Job, MaskObedience, TextObedience
 
 
 @dataclass(frozen=True)

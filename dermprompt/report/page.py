@@ -23,8 +23,8 @@ from dermprompt.report.distribution import distribution_tables
 from dermprompt.report.labels import VERDICTS as OBEYED
 from dermprompt.report.labels import images_text, label_tables, score_text
 from dermprompt.report.obedience import obedience_notes, obedience_rows
-from dermprompt.report.tables import Job, Source
-from dermprompt.results import ArmTable, Interval, Segmentation
+from dermprompt.report.tables import Source
+from dermprompt.results import ArmTable, Interval, Job, Segmentation
 
 # Above this number of jobs a sweep's work is summed, not laid side by side.
 MANY = 6

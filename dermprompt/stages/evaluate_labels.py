@@ -13,8 +13,7 @@ from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
-from dermprompt.results_file import label_score
-from dermprompt.results_labels import LabelObedience, LabelScore
+from dermprompt.results import LabelObedience, LabelScore, label_score
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
 

@@ -12,7 +12,7 @@ from dermprompt.files import write_bytes
 from dermprompt.generator.original import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
-from dermprompt.results_file import load_results
+from dermprompt.results import load_results
 from dermprompt.stages.model_card import ModelFacts, model_card
 from dermprompt.stages.origin import carry_licences, generator_facts, source_facts
 

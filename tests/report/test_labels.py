@@ -9,10 +9,7 @@ import pytest
 
 from dermprompt.report.labels import label_tables
 from dermprompt.report.page import write_page
-from dermprompt.report.tables import Job
-from dermprompt.results import Interval, Results
-from dermprompt.results_file import load_results, save_results
-from dermprompt.results_labels import LabelObedience, LabelScore
+from dermprompt.results import Interval, Job, LabelObedience, LabelScore, Results, load_results, save_results
 
 
 def interval(mean: float) -> Interval:
