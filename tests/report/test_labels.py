@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dermprompt.report.labels import label_tables
 from dermprompt.report.page import write_page
+from dermprompt.report.samples import label_tables
 from dermprompt.results import Interval, Job, LabelObedience, LabelScore, Results, load_results, save_results
 
 
