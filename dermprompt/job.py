@@ -32,7 +32,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     _check_conditions(pipeline)
     _run_stage(pipeline)
     if config.stage == "export":
-        from dermprompt.stages.export import export
+        from dermprompt.export.run import export
 
         print(f"{config.export}: {export(pipeline, folder)}")
     if config.stage == "report":
@@ -136,9 +136,9 @@ def _run_stage(pipeline: Pipeline) -> None:
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
+    from dermprompt.export.sample_index import write_sample_index
     from dermprompt.report.page import write_page
     from dermprompt.results import save_results
-    from dermprompt.stages.sample_index import write_sample_index
     from dermprompt.summary import summarize, write_reader_quiz
 
     results = summarize(pipeline, folder, command)

@@ -9,8 +9,7 @@ from pathlib import Path
 import yaml
 
 from dermprompt.data.licences import find_licences, first_line
-from dermprompt.stages.dataset_card import MOST, DatasetFacts, dataset_card
-from dermprompt.stages.model_card import ModelFacts, model_card
+from dermprompt.export.cards import MOST, DatasetFacts, ModelFacts, dataset_card, model_card
 from dermprompt.synthesis.index import COLUMNS, index_row, write_index
 from dermprompt.synthesis.samples import Sample
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from diffusers import ControlNetModel
 
 from dermprompt.config.schema import SAMPLER
+from dermprompt.export.cards import ModelFacts, model_card
+from dermprompt.export.provenance import carry_licences, generator_facts, source_facts
 from dermprompt.files import write_bytes
 from dermprompt.generator.original import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import load_results
-from dermprompt.stages.model_card import ModelFacts, model_card
-from dermprompt.stages.origin import carry_licences, generator_facts, source_facts
 
 SINGLE_FILE = "controlnet.safetensors"
 

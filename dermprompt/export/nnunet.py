@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dermprompt.export.provenance import write_dataset_card
+from dermprompt.export.sample_index import placed
+from dermprompt.export.samples import used_rows
 from dermprompt.files import write_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import Part, load_part, load_samples
-from dermprompt.stages.export_samples import used_rows
 from dermprompt.stages.networks import through_codec
-from dermprompt.stages.origin import write_dataset_card
-from dermprompt.stages.sample_index import placed
 from dermprompt.synthesis.index import write_index
 
 NUMBER = 500  # nnU-Net leaves the numbers from 500 on to users

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from dermprompt.data.findings import listed
+from dermprompt.export.provenance import write_dataset_card
+from dermprompt.export.sample_index import placed, sample_rows
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import judges_masks
 from dermprompt.stages.curate import copied
-from dermprompt.stages.origin import write_dataset_card
-from dermprompt.stages.sample_index import placed, sample_rows
 from dermprompt.synthesis.index import write_index
 from dermprompt.synthesis.samples import image_path, mask_path, sample_index
 

@@ -11,10 +11,10 @@ from typing import Any
 import dermprompt
 from dermprompt.config.compose import plain
 from dermprompt.data.licences import find_licences, first_line
+from dermprompt.export.cards import DatasetFacts, dataset_card
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import held_out
-from dermprompt.stages.dataset_card import DatasetFacts, dataset_card
 from dermprompt.stages.prepare import load_known
 
 

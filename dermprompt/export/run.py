@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dermprompt.export.generator import export_generator
+from dermprompt.export.nnunet import export_nnunet
+from dermprompt.export.samples import export_imagefolder, export_isic
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.export_generator import export_generator
-from dermprompt.stages.export_nnunet import export_nnunet
-from dermprompt.stages.export_samples import export_imagefolder, export_isic
 
 
 def export(pipeline: Pipeline, folder: Path) -> Path:
