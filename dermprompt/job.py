@@ -61,7 +61,7 @@ def _check_files(config: Config) -> None:
     if generator.name == "pix2pixhd" and generator.pool_size and num_processes(config.trainer) > 1:
         raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
     if generator.name == "controlnet" and generator.base.name == "scratch" and generator.base.codec.name == "tiny":
-        from dermprompt.generator.tiny import read_tiny
+        from dermprompt.generator.codec.tiny import read_tiny
 
         read_tiny(generator.base.codec.path)
     if generator.name == "pix2pixhd" and generator.perceptual_weights:

@@ -11,9 +11,9 @@ from torch import Tensor
 from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import choose_device, is_first_rank
 from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
-from dermprompt.generator.codec import PCACodec
-from dermprompt.generator.tiny import read_tiny
-from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
+from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.generator.codec.tiny import read_tiny
+from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
 from dermprompt.stages.arrays import load_known_part, training_images
 from dermprompt.training.trainer import fit_on_images

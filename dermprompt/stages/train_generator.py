@@ -10,7 +10,7 @@ import torch
 from dermprompt.config.schema import SAMPLER, Config
 from dermprompt.distributed.processes import choose_device, is_first_rank
 from dermprompt.generator.batches import ImageBatches, encode_latents
-from dermprompt.generator.codec import load_codec
+from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.export import save_controlnet, save_pix2pixhd

@@ -11,7 +11,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from dermprompt.generator.codec import PCACodec, VAECodec, load_codec
+from dermprompt.generator.codec.load import load_codec
+from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.generator.codec.vae import VAECodec
 
 WHITENINGS = pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dermprompt.generator.codec import PCACodec
+from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.controlnet.base import build_scratch, control
 from dermprompt.generator.controlnet.module import build_controlnet, hint_channels
 

@@ -11,8 +11,8 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermprompt.generator.codec import load_codec
-from dermprompt.generator.tiny import TinyCodec, read_tiny
+from dermprompt.generator.codec.load import load_codec
+from dermprompt.generator.codec.tiny import TinyCodec, read_tiny
 
 Weights = dict[str, Tensor]
 

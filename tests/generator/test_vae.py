@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dermprompt.generator.batches import ImageBatches, TrainingImages, make_loader
-from dermprompt.generator.codec import VAECodec, load_codec
-from dermprompt.generator.vae import VAEModule, build_vae, scaled_codec
+from dermprompt.generator.codec.load import load_codec
+from dermprompt.generator.codec.vae import VAECodec, VAEModule, build_vae, scaled_codec
 from dermprompt.training.fit import fit
 
 

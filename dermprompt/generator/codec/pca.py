@@ -1,37 +1,14 @@
-"""Latent spaces: images to latents and back, one interface for PCA, an AutoencoderKL and a tiny autoencoder."""
+"""Principal components of patches as a latent space."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Protocol, cast
 
 import torch
-from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from dermprompt.generator.tiny import load_tiny
-
-
-class Codec(Protocol):
-    """Images N3HW in [-1, 1] to latents NChw of about unit variance, and back."""
-
-    channels: int
-    downscale: int
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents, each NChw with h = H / downscale."""
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images N3HW, about [-1, 1] (not clipped)."""
-
-    def save(self, folder: Path) -> None:
-        """Write the codec so that :func:`load_codec` opens it."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors."""
 
 
 class PCACodec(nn.Module):
@@ -71,58 +48,22 @@ class PCACodec(nn.Module):
         return codec
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Codec`; the standard deviation is zero."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`; the standard deviation is zero."""
         offset = (self.basis * self.mean).sum((1, 2, 3))
         codes = F.conv2d(images, self.basis, stride=self.downscale) - offset.view(1, -1, 1, 1)
         latents = codes / self.scale.view(1, -1, 1, 1)
         return latents, torch.zeros_like(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """See :class:`Codec`."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
         codes = latents * self.scale.view(1, -1, 1, 1)
         images = F.conv_transpose2d(codes, self.basis, stride=self.downscale)
         height, width = latents.shape[-2:]
         return images + self.mean.repeat(1, height, width)
 
     def save(self, folder: Path) -> None:
-        """See :class:`Codec`."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
         folder.mkdir(parents=True, exist_ok=True)
         settings = {"codec": "pca", "patch": self.downscale, "channels": self.channels}
         (folder / "config.json").write_text(json.dumps(settings, indent=2))
         save_file(self.state_dict(), folder / "codec.safetensors")
-
-
-class VAECodec(nn.Module):
-    """diffusers' AutoencoderKL, Stable Diffusion's or one trained here, scaled to about unit variance."""
-
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
-        self.channels = vae.config.latent_channels
-        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.factor = vae.config.scaling_factor
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`Codec`."""
-        posterior = self.vae.encode(images).latent_dist
-        return posterior.mean * self.factor, posterior.std * self.factor
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """See :class:`Codec`."""
-        return self.vae.decode(latents / self.factor).sample
-
-    def save(self, folder: Path) -> None:
-        """See :class:`Codec`."""
-        self.vae.save_pretrained(folder)
-
-
-def load_codec(folder: Path) -> Codec:
-    """Open a codec saved by this module, or the ``vae`` folder of a diffusers pipeline."""
-    settings = json.loads((folder / "config.json").read_text())
-    if settings.get("codec") == "pca":
-        codec = PCACodec(settings["patch"], settings["channels"])
-        codec.load_state_dict(load_file(folder / "codec.safetensors"))
-        return codec
-    if settings.get("codec") == "tiny":
-        return load_tiny(folder)
-    return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)))

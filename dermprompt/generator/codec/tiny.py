@@ -120,16 +120,16 @@ class TinyCodec(nn.Module):
         return self.encoder((images + 1) / 2)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~dermprompt.generator.codec.Codec`; the standard deviation is zero."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`; the standard deviation is zero."""
         latents = (self._latents(images) - _as_map(self.mean)) / _as_map(self.deviation)
         return latents, torch.zeros_like(latents)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """See :class:`~dermprompt.generator.codec.Codec`."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
         return 2 * self.decoder(latents * _as_map(self.deviation) + _as_map(self.mean)) - 1
 
     def save(self, folder: Path) -> None:
-        """See :class:`~dermprompt.generator.codec.Codec`."""
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"codec": "tiny", "channels": self.channels}, indent=2))
         save_file({key: value.contiguous().cpu() for key, value in self.state_dict().items()}, folder / FILE)

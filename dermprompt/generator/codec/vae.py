@@ -1,18 +1,41 @@
-"""An autoencoder for a latent space of one's own: diffusers' AutoencoderKL, trained on G."""
+"""diffusers' AutoencoderKL as a latent space: Stable Diffusion's, or one trained on G."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dermprompt.generator.codec import VAECodec
+
+class VAECodec(nn.Module):
+    """diffusers' AutoencoderKL, Stable Diffusion's or one trained here, scaled to about unit variance."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+        self.channels = vae.config.latent_channels
+        self.downscale = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.factor = vae.config.scaling_factor
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
+        posterior = self.vae.encode(images).latent_dist
+        return posterior.mean * self.factor, posterior.std * self.factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
+        return self.vae.decode(latents / self.factor).sample
+
+    def save(self, folder: Path) -> None:
+        """See :class:`~dermprompt.generator.codec.load.Codec`."""
+        self.vae.save_pretrained(folder)
 
 
 def build_vae(downscale: int, channels: int, width: int, layers_per_block: int) -> AutoencoderKL:
