@@ -73,7 +73,7 @@ report: setup ## write a sweep's page again from its results: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep $(FOLDER)
 
 dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=runs/...
-	$(BIN)/python -m dermprompt.dashboard $(FOLDER)
+	$(BIN)/python -m dermprompt.job.dashboard $(FOLDER)
 
 verify-tables: setup ## compute the published tables again from the scores of every image
 	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))

@@ -21,7 +21,7 @@ def run(composed: DictConfig) -> None:
     """One job."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dermprompt.job import run_job
+    from dermprompt.job.run import run_job
 
     settings = HydraConfig.get()
     run_job(compose.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))

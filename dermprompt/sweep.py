@@ -41,7 +41,7 @@ def _write(config: DictConfig, sweep: Path) -> None:
     if page is not None:
         print(f"report of the sweep: {page}", flush=True)
         if is_asked(config.logger):
-            from dermprompt.dashboard import log_sweep
+            from dermprompt.job.dashboard import log_sweep
 
             log_sweep(sweep)
 

@@ -9,7 +9,7 @@ import hydra
 
 from dermprompt.config import compose as configuration
 from dermprompt.config.schema import Config
-from dermprompt.job import run_job
+from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -25,7 +25,7 @@ from dermprompt.training.callbacks import read_curves
 REPOSITORY = Path(__file__).parents[1]
 KILLS = 50
 # What a job's processes import, once for all of them: a kill then meets work, and no imports.
-HEAVY = ["dermprompt.__main__", "dermprompt.summary", "dermprompt.report.page"]
+HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
 STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "watch_generator")
 HEAVY += [f"dermprompt.stages.{stage}" for stage in STAGES]
 MINIATURE = miniature(

@@ -20,8 +20,8 @@ from PIL import Image
 from wandb_file import artifacts, logged, records
 from wandb_stub import Stub
 
-from dermprompt.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.files import write_json
+from dermprompt.job.dashboard import COLUMNS, LOGGED, log_sweep
 from dermprompt.stages.arrays import load_samples
 from dermprompt.store.artifacts import RECIPE, Recipe
 from dermprompt.training import wandb_run

@@ -1,6 +1,6 @@
 """What W&B shows beyond the trainings: what a job drew and found out, and the table of a sweep.
 
-``python -m dermprompt.dashboard FOLDER`` (``make dashboard``) sends the table of a sweep again.
+``python -m dermprompt.job.dashboard FOLDER`` (``make dashboard``) sends the table of a sweep again.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def main() -> None:
     """Send the table of the sweep that the command line names."""
     if len(sys.argv) != 2 or not list(Path(sys.argv[1]).glob("*/results.json")):
         sys.exit(
-            "usage: python -m dermprompt.dashboard FOLDER   (make dashboard FOLDER=runs/…-sweep-…, of logger=wandb)"
+            "usage: python -m dermprompt.job.dashboard FOLDER   (make dashboard FOLDER=runs/…-sweep-…, of logger=wandb)"
         )
     compose.register()
     log_sweep(Path(sys.argv[1]).resolve())

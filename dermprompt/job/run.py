@@ -38,7 +38,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     if config.stage == "report":
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
     if is_asked(config.logger):
-        from dermprompt.dashboard import log_made
+        from dermprompt.job.dashboard import log_made
 
         log_made(pipeline)
 
@@ -137,9 +137,9 @@ def _run_stage(pipeline: Pipeline) -> None:
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.export.sample_index import write_sample_index
+    from dermprompt.job.summary import summarize, write_reader_quiz
     from dermprompt.report.page import write_page
     from dermprompt.results import save_results
-    from dermprompt.summary import summarize, write_reader_quiz
 
     results = summarize(pipeline, folder, command)
     shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
@@ -150,7 +150,7 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     save_results(results, folder / "results.json")
     page = write_page([(folder, results)], folder, f"dermprompt · {results.experiment}")
     if is_asked(pipeline.config.logger):
-        from dermprompt.dashboard import log_report
+        from dermprompt.job.dashboard import log_report
 
         log_report(pipeline, folder, results)
     made = ", ".join(f"{number} {name}" for name, number in results.work.items())
