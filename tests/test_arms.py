@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from miniature import CONF, compose, miniature, run
 
-from dermprompt.comparison import ArmId, arm_tables, control_of, primary_of, records_of, shared
 from dermprompt.pipeline import Pipeline
-from dermprompt.published import publish, verify
 from dermprompt.results import Interval, Results, Segmentation, load_results
 from dermprompt.segmenter.batches import HalfRealOrder
 from dermprompt.stages.train_segmenter import num_steps
 from dermprompt.store.artifacts import PlanningStore
-from dermprompt.sweep import write_sweep_page
+from dermprompt.sweep.comparison import ArmId, arm_tables, control_of, primary_of, records_of, shared
+from dermprompt.sweep.page import write_sweep_page
+from dermprompt.sweep.published import publish, verify
 
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 

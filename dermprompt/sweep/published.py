@@ -1,6 +1,6 @@
 """A study's scores of every image, and the tables that they come to, as files that anyone can compute again.
 
-``python -m dermprompt.published FOLDER …`` (``make verify-tables``) does so and compares.
+``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) does so and compares.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from dermprompt.comparison import SEED, ArmId, Record, Setting, arm_tables
 from dermprompt.evaluation.scores import Scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.files import write_bytes, write_json
 from dermprompt.results import ArmTable
+from dermprompt.sweep.comparison import SEED, ArmId, Record, Setting, arm_tables
 
 SCORES, TABLES = "scores.csv", "tables.json"
 _PLACE = ("seed", "fold", "id")
@@ -122,7 +122,7 @@ def _same(one: Any, other: Any) -> bool:
 def main() -> None:
     """Verify the folders that the command line names."""
     if len(sys.argv) < 2:
-        sys.exit("usage: python -m dermprompt.published FOLDER …   (make verify-tables)")
+        sys.exit("usage: python -m dermprompt.sweep.published FOLDER …   (make verify-tables)")
     differences = {folder: verify(Path(folder)) for folder in sys.argv[1:]}
     for folder, found in differences.items():
         print("\n  ".join([f"{folder}: {'differs' if found else 'every number comes out again'}", *found]))

@@ -1,4 +1,4 @@
-"""A sweep's page: kept up to date by Hydra's callback, and written again by ``python -m dermprompt.sweep FOLDER``."""
+"""A sweep's page: kept up to date by Hydra's callback, and written again by ``python -m dermprompt.sweep.page FOLDER``."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
 
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
-    from dermprompt.comparison import primary_of, records_of
-    from dermprompt.published import publish
     from dermprompt.report.page import write_page
     from dermprompt.results import load_results
+    from dermprompt.sweep.comparison import primary_of, records_of
+    from dermprompt.sweep.published import publish
 
     jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
     failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
@@ -84,7 +84,7 @@ def main() -> None:
     from dermprompt.results import load_results
 
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m dermprompt.sweep FOLDER   (make report FOLDER=runs/...)")
+        sys.exit("usage: python -m dermprompt.sweep.page FOLDER   (make report FOLDER=runs/...)")
     folder = Path(sys.argv[1])
     if (folder / "results.json").exists():
         results = load_results(folder / "results.json")
