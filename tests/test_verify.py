@@ -19,10 +19,10 @@ from miniature import compose, miniature
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dermprompt import verify as command
-from dermprompt.generator import verification
-from dermprompt.generator.verification import FAMILIES
-from dermprompt.verify import as_markdown, verify
+from dermprompt.verify import __main__ as command
+from dermprompt.verify import checks as verification
+from dermprompt.verify.__main__ import as_markdown, verify
+from dermprompt.verify.checks import FAMILIES
 
 REPOSITORY = Path(__file__).parents[1]
 ONE, TWO = FAMILIES["quick_gelu"], FAMILIES["gelu"]

@@ -1,4 +1,4 @@
-"""A sweep's page: kept up to date by Hydra's callback, and written again by ``python -m dermprompt.sweep.page FOLDER``."""
+"""A sweep's page: kept up to date by Hydra's callback; ``python -m dermprompt.sweep.page FOLDER`` writes it again."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dermprompt.files import write_bytes, write_json
-from dermprompt.generator import verification
-from dermprompt.generator.verification import Check, Family
+from dermprompt.verify import checks
+from dermprompt.verify.checks import Check, Family
 
 OUTPUT = Path("experiments/verify_sd")
 PARTS = ("unet", "vae", "text_encoder")
@@ -33,7 +33,7 @@ def verify(folder: Path, size: int = 256, num_steps: int = 4) -> dict[str, Any]:
     families: list[Family] = []
 
     def parts() -> list[Check]:
-        check, family = verification.check_parts(folder)
+        check, family = checks.check_parts(folder)
         families.append(family)
         return [check]
 
@@ -54,15 +54,15 @@ def verify(folder: Path, size: int = 256, num_steps: int = 4) -> dict[str, Any]:
 def _checks(folder: Path, family: Family, size: int, num_steps: int) -> list[tuple[str, Callable[[], list[Check]]]]:
     """The rest, each by the name that it has where it cannot run."""
     keys = [
-        (f"keys: {part}", lambda part=part: [verification.check_keys(folder, part, family)])  # type: ignore[misc]
+        (f"keys: {part}", lambda part=part: [checks.check_keys(folder, part, family)])  # type: ignore[misc]
         for part in PARTS
     ]
     return [
         *keys,
-        ("token ids", lambda: [verification.check_tokens(folder, family)]),
-        ("text states", lambda: [verification.check_text(folder, family)]),
-        ("image", lambda: verification.check_image(folder, family, size, num_steps)),
-        ("ten training steps", lambda: [verification.check_training(folder, family, size)]),
+        ("token ids", lambda: [checks.check_tokens(folder, family)]),
+        ("text states", lambda: [checks.check_text(folder, family)]),
+        ("image", lambda: checks.check_image(folder, family, size, num_steps)),
+        ("ten training steps", lambda: [checks.check_training(folder, family, size)]),
     ]
 
 
@@ -81,7 +81,7 @@ def _run(name: str, check: Callable[[], list[Check]]) -> list[dict[str, Any]]:
 
 def hashes(folder: Path) -> dict[str, str]:
     """The sha256 (hex) of each file of weights that is opened."""
-    files = [file for part in PARTS if (folder / part).is_dir() for file in verification.weight_files(folder / part)]
+    files = [file for part in PARTS if (folder / part).is_dir() for file in checks.weight_files(folder / part)]
     found = {}
     for path in files:
         with path.open("rb") as file:
