@@ -46,7 +46,7 @@ test: setup ## the tests that take minutes at most
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: setup ## the demo, killed fifty times on its way and started again: three times the demo's minutes
-	$(BIN)/python -m pytest -m slow -s tests/test_kills.py $(ARGS)
+	$(BIN)/python -m pytest -m slow -s tests/job/test_kills.py $(ARGS)
 
 test-slurm: setup ## sweeps on a SLURM of two virtual nodes, installed and started here: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)

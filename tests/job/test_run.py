@@ -16,7 +16,7 @@ import torch
 from diffusers import ControlNetModel
 from miniature import miniature, run
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 GENERATORS = ("controlnet", "pix2pixhd")
 
 

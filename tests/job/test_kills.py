@@ -22,7 +22,7 @@ from miniature import miniature
 
 from dermprompt.training.callbacks import read_curves
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 KILLS = 50
 # What a job's processes import, once for all of them: a kill then meets work, and no imports.
 HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]

@@ -11,7 +11,7 @@ import pytest
 from miniature import miniature, on
 from processes import processes_of
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 COMMAND = "-m +experiment=table2 generator=controlnet,pix2pixhd synthesis.count=1000,3000,5000 trainer=ddp"
 TINY = [
     "data=phantom",

@@ -49,7 +49,7 @@ def test_ranks_leave_the_signal_to_their_job(nodes, monkeypatch):
 
 def test_run_folders_are_named_where_no_main_has_run():
     code = "import dermprompt.config.compose, omegaconf; print(omegaconf.OmegaConf.has_resolver('job_hash'))"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert ended.stdout == "True\n", ended.stderr
 
 

@@ -14,7 +14,7 @@ from dermprompt.distributed.processes import max_seconds
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import first_training
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def job(*overrides: str) -> list[str]:

@@ -25,7 +25,7 @@ from dermprompt.data.datasets.phantom import (
 from dermprompt.data.datasets.phantom_paint import PIGMENTS, STRUCTURES, paint
 from dermprompt.data.index import read_index
 
-LABELS = Path(__file__).parents[2].parent / "shared" / "data" / "isic_labels"
+LABELS = Path(__file__).parents[3].parent / "shared" / "data" / "isic_labels"
 NUM_IMAGES = 12
 
 

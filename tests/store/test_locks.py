@@ -20,7 +20,7 @@ from dermprompt.store import locks
 from dermprompt.store.artifacts import Recipe, Store
 from dermprompt.store.locks import hold
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -24,7 +24,7 @@ from dermprompt.verify import checks as verification
 from dermprompt.verify.__main__ import as_markdown, verify
 from dermprompt.verify.checks import FAMILIES
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 ONE, TWO = FAMILIES["quick_gelu"], FAMILIES["gelu"]
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",

@@ -24,7 +24,7 @@ from dermprompt.distributed.ranks import describe
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Store, Unfinished
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 # For machines that do much else; the promised times are those without it.
 SLACK = 5
 

@@ -12,7 +12,7 @@ from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET
 
 from dermprompt.config import compose as configuration
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
@@ -22,7 +22,7 @@ def jobs(experiment: str) -> list[list[str]]:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose("config", [f"+experiment={experiment}"], return_hydra_config=True)
     params = dict(composed.hydra.sweeper.params or {})
-    if "arm" in params:  # the first arm needs no generator; the others are in test_arms.py
+    if "arm" in params:  # the first arm needs no generator; the others are in test_comparison.py
         params["generator"] = "none"
     generators = str(params.pop("generator", composed.hydra.runtime.choices.generator)).split(",")
     params |= {"arm.num_real": 5} if "arm.num_real" in params else {}  # there are few phantoms

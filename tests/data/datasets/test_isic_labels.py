@@ -10,7 +10,7 @@ import pytest
 from dermprompt.data.datasets.isic_labels import ATTRIBUTES, isic_label_files, read_isic_labels
 from dermprompt.data.labels import Source
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "isic_labels"
+REAL = Path(__file__).parents[3].parent / "shared" / "data" / "isic_labels"
 needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 
 HEAD_2017 = "image_id,melanoma,seborrheic_keratosis"

@@ -173,7 +173,7 @@ def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         monkeypatch.delenv("WANDB_SERVICE", raising=False)
         command = [sys.executable, "-c", HALVES, str(tmp_path), str(store_of_two(tmp_path))]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=Path(__file__).parents[1], **pipes))
+        started.append(subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes))
         return started[0]
 
     yield start
