@@ -167,7 +167,7 @@ class Pipeline:
                 recipe, "dermprompt.stages.train_codec:train_vae", cost.codec(self.config), **self._training_paths()
             )
         if settings.name == "tiny":
-            content["stamps"] = stamps(settings.path)
+            content["stamps"] = [] if settings.path == "taef2" else stamps(settings.path)
         recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
         fits = {"pca": "dermprompt.stages.train_codec:fit_pca", "tiny": "dermprompt.stages.train_codec:import_tiny"}
         return self._make(recipe, fits[settings.name], cost.codec(self.config), **self._training_paths())

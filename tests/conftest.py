@@ -141,7 +141,7 @@ def make_scratch_base() -> Callable[..., LatentDiffusion]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             codec = PCACodec.fit(torch.rand(8, 3, 16, 16) * 2 - 1)
-            return build_scratch(codec, 16, (32, 64), 1, 32, 1, 8, prediction)
+            return build_scratch(codec, 16, (32, 64), 1, 1, 32, 1, 8, prediction)
 
     return make
 

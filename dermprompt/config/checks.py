@@ -10,6 +10,7 @@ from dermprompt.config.schema import Config, PCACodec, TinyCodec, VAECodec
 from dermprompt.prompts.template import TEMPLATES
 
 DOWNSCALES = (2, 4, 8, 16)
+TIMESTEPS = ("uniform", "lognormal")
 
 
 def check(config: Config) -> None:
@@ -178,6 +179,9 @@ def _check_generator(config: Config) -> None:
 def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> None:
     at_least("generator.num_scales", generator.num_scales, 1)
     at_least("generator.pool_size", generator.pool_size, 0)
+    one_of("generator.upsampling", generator.upsampling, ("transposed", "resize"))
+    if not 0 <= generator.ema < 1:
+        raise ValueError(f"generator.ema={generator.ema}: from 0 (the last weights) to below 1")
     one_of("generator.perceptual", generator.perceptual, ("none", "vgg19", "efficientnet_lite0"))
     weights = generator.perceptual_weights
     if (generator.perceptual == "vgg19") != (weights is not None):
@@ -188,7 +192,8 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    one_of("generator.part", generator.part, ("controlnet", "middle_block", "unlocked_decoder"))
+    one_of("generator.part", generator.part, ("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet"))
+    one_of("generator.timesteps", generator.timesteps, TIMESTEPS)
     at_least("generator.accumulate", generator.accumulate, 1)
     _check_gamma("generator.snr_gamma", generator.snr_gamma)
     one_of("generator.sampler", generator.sampler, ("ddim", "dpm", "unipc"))
@@ -204,6 +209,12 @@ def _check_controlnet(generator: schema.ControlNet) -> None:
         return
     _check_gamma("generator.base.snr_gamma", base.snr_gamma)
     one_of("generator.base.prediction", base.prediction, ("v_prediction", "epsilon"))
+    one_of("generator.base.timesteps", base.timesteps, TIMESTEPS)
+    if not 1 <= base.attention_levels < len(base.channels):
+        raise ValueError(
+            f"generator.base.attention_levels={base.attention_levels}: from 1 to {len(base.channels) - 1}, for the "
+            f"first of the {len(base.channels)} levels of generator.base.channels has none"
+        )
     one_of("generator.base.augmentation", base.augmentation, ("none", "flip", "dihedral"))
     if any(width % 32 for width in base.channels):
         raise ValueError(f"generator.base.channels={base.channels}: multiples of 32, for the norms have 32 groups")

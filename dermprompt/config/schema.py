@@ -171,6 +171,7 @@ class ScratchBase:
     name: str = MISSING
     codec: Any = MISSING
     channels: list[int] = MISSING
+    attention_levels: int = MISSING
     layers_per_block: int = MISSING
     text_width: int = MISSING
     text_layers: int = MISSING
@@ -182,6 +183,7 @@ class ScratchBase:
     max_steps: int = MISSING
     ema: float = MISSING
     snr_gamma: float | None = MISSING
+    timesteps: str = MISSING
     augmentation: str = MISSING
 
 
@@ -203,7 +205,9 @@ class ControlNet:
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
     part: str = MISSING
+    hint_width: int = MISSING
     snr_gamma: float | None = MISSING
+    timesteps: str = MISSING
     accumulate: int = MISSING
     compile: bool = MISSING
     learning_rate: float = MISSING
@@ -230,12 +234,14 @@ class Pix2PixHD:
     base_channels: int = MISSING
     num_downsamplings: int = MISSING
     num_blocks: int = MISSING
+    upsampling: str = MISSING
     discriminator_channels: int = MISSING
     num_scales: int = MISSING
     feature_weight: float = MISSING
     perceptual: str = MISSING
     perceptual_weights: str | None = MISSING
     pool_size: int = MISSING
+    ema: float = MISSING
     learning_rate: float = MISSING
     batch_size: int = MISSING
     max_steps: int = MISSING

@@ -14,12 +14,18 @@ SHIPPED = {"isic2018": Path(__file__).with_name("isic2018_clusters.json")}
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A pair of ids, first before second; bits of 64 in which the hashes differ; correlation, aligned, in [-1, 1]."""
+    """A pair of ids, first before second, and the orientation in which they are alike.
+
+    ``hash_distance``: bits of 64; ``correlation``: of the aligned fine structures, in [-1, 1]; ``turns``: quarter turns
+    of the second image, which is first ``mirrored`` left to right.
+    """
 
     first: str
     second: str
     hash_distance: int
     correlation: float
+    turns: int = 0
+    mirrored: bool = False
 
 
 def clusters_path(name: str) -> Path:

@@ -1,7 +1,7 @@
-"""Near-duplicates: two photographs of one lesion, perhaps recoloured, shifted, turned a little or magnified.
+"""Near-duplicates: two photographs of one lesion, perhaps recoloured, shifted, magnified, turned or mirrored.
 
-Candidates have similar perceptual hashes; a candidate counts when, laid one over the other, the fine structure
-of the two images is the same. Colour, light and the lesion's dark blot do not help: structure is what a high
+Every pair is compared in the eight orientations of a square. Candidates have similar perceptual hashes; a candidate
+counts when, laid one over the other, the fine structure of the two images is the same. Colour, light and the lesion's dark blot do not help: structure is what a high
 pass leaves, divided by its local strength. A ruler or a vignette of the same instrument does not suffice.
 """
 
@@ -14,6 +14,9 @@ import numpy as np
 from scipy.fft import dctn, irfft2, rfft2
 
 from dermprompt.data.clusters import Duplicate
+
+# Quarter turns, and whether the image is mirrored first; the identity comes first.
+ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 # Measured on ISIC 2018 Task 1: photographs that are one by eye differ in up to 26 of the 64 bits, and their fine
 # structures correlate by 0.44 to 0.99; the best pair of two lesions, which a ruler joins, by 0.39.
@@ -28,24 +31,34 @@ _SIZE = 192
 def find_duplicates(
     ids: Sequence[str], images: Sequence[np.ndarray], progress: Callable[[int], None] | None = None
 ) -> list[Duplicate]:
-    """Find the pairs whose fine structure correlates by at least ``THRESHOLD``, sorted.
+    """Find the pairs whose fine structure correlates by at least ``THRESHOLD`` in some orientation, sorted.
 
-    ``images``: uint8 (S, S, 3), RGB, each of 192 pixels or more. ``progress`` counts the images
-    that was compared with all later ones. Memory grows with the number of images only by their hashes and spectra.
+    ``images``: uint8 (S, S, 3), RGB, each of 192 pixels or more. ``progress`` is told each image that was compared
+    with all later ones, once an orientation: ``len(ORIENTATIONS) * len(ids)`` in all. Memory grows with the number of
+    images only by their hashes and spectra.
     """
     order = sorted(range(len(ids)), key=lambda row: ids[row])
-    hashes = np.stack([perceptual_hash(images[row]) for row in order])
     structures = [_structure(images[row]) for row in order]
-    spectra = [rfft2(one).astype(np.complex64) for one in structures]
-    found = []
-    for i, j, distance in _candidates(hashes, progress):
-        shifted, shift = _best_shift(spectra[i], spectra[j])
-        if shifted < MIN_SHIFTED:
-            continue
-        correlation = max(shifted, _aligned(images[order[i]], images[order[j]], shift))
-        if correlation >= THRESHOLD:
-            found.append(Duplicate(ids[order[i]], ids[order[j]], distance, round(correlation, 3)))
-    return found
+    spectra = _spectra(structures)
+    hashes = np.stack([perceptual_hash(images[row]) for row in order])
+    found: dict[tuple[int, int], Duplicate] = {}
+    for turns, mirrored in ORIENTATIONS:
+        turned_spectra = _spectra([orient(one, turns, mirrored) for one in structures])
+        turned_hashes = np.stack([perceptual_hash(orient(images[row], turns, mirrored)) for row in order])
+        for i, j, distance in _candidates(hashes, turned_hashes, progress):
+            shifted, shift = _best_shift(spectra[i], turned_spectra[j])
+            if shifted < MIN_SHIFTED:
+                continue
+            turned = orient(images[order[j]], turns, mirrored)
+            correlation = round(max(shifted, _aligned(images[order[i]], turned, shift)), 3)
+            if correlation >= THRESHOLD and ((i, j) not in found or correlation > found[i, j].correlation):
+                found[i, j] = Duplicate(ids[order[i]], ids[order[j]], distance, correlation, turns, mirrored)
+    return [found[pair] for pair in sorted(found)]
+
+
+def orient(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    """Mirror an image (H, W, ...) left to right if asked, then turn it by quarters."""
+    return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
 
 
 def perceptual_hash(image: np.ndarray) -> np.ndarray:
@@ -56,13 +69,19 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
     return low > np.median(low[1:])
 
 
-def _candidates(hashes: np.ndarray, progress: Callable[[int], None] | None) -> Iterator[tuple[int, int, int]]:
+def _candidates(
+    hashes: np.ndarray, turned: np.ndarray, progress: Callable[[int], None] | None
+) -> Iterator[tuple[int, int, int]]:
     for i in range(len(hashes)):
-        distances = np.count_nonzero(hashes[i + 1 :] != hashes[i], axis=1)
+        distances = np.count_nonzero(turned[i + 1 :] != hashes[i], axis=1)
         for k in np.flatnonzero(distances <= MAX_HASH_DISTANCE):
             yield i, i + 1 + int(k), int(distances[k])
         if progress is not None:
             progress(1)
+
+
+def _spectra(structures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [rfft2(one).astype(np.complex64) for one in structures]
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

@@ -104,7 +104,8 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(self, mean: Tensor, deviation: Tensor, data: TrainingImages, augmentation: str) -> None:
         self.mean, self.deviation = mean, deviation
-        self.masks, self.orientations = data.masks, ORIENTATIONS[augmentation]
+        self.orientations = ORIENTATIONS[augmentation]
+        self.masks = torch.stack([orient(data.masks, *turned) for turned in self.orientations], 1).flatten(0, 1)
         self.prompts = ("", *sorted(set(data.prompts) - {""}))
         self.numbers = torch.tensor([self.prompts.index(prompt) for prompt in data.prompts])
 
@@ -112,11 +113,11 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
         return len(self.mean)
 
     def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
-        rows, turned = _split(items, self.orientations)
+        rows = [item // len(self.orientations) for item in items]
         return {
             "mean": self.mean[items],
             "deviation": self.deviation[items],
-            "masks": _orient_each(masks_to_float(self.masks[rows]), turned),
+            "masks": masks_to_float(self.masks[items]),
             "prompts": self.numbers[rows],
             "rows": torch.tensor(rows),
         }

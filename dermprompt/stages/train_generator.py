@@ -26,7 +26,7 @@ from dermprompt.training.trainer import fit_on_images
 
 def _denoising(config: Config, settings: Any) -> dict[str, Any]:
     """What the base's training and the ControlNet's take alike."""
-    alike = ("learning_rate", "warmup_steps", "max_steps", "ema", "snr_gamma")
+    alike = ("learning_rate", "warmup_steps", "max_steps", "ema", "snr_gamma", "timesteps")
     own = {key: getattr(settings, key) for key in alike}
     return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
 
@@ -39,6 +39,7 @@ def train_base(config: Config, known: Path, cache: Path, codec: Path, folder: Pa
         load_codec(codec),
         config.image_size,
         tuple(settings.channels),
+        settings.attention_levels,
         settings.layers_per_block,
         settings.text_width,
         settings.text_layers,
@@ -64,7 +65,7 @@ def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base
     latents = encode_latents(frozen.codec, data, settings.augmentation)
     module = ControlNetModule(
         frozen,
-        build_controlnet(frozen),
+        build_controlnet(frozen, settings.hint_width),
         latents.prompts,
         **_denoising(config, settings),
         decay=settings.decay,
@@ -88,6 +89,7 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         "base_channels": settings.base_channels,
         "num_downsamplings": settings.num_downsamplings,
         "num_blocks": settings.num_blocks,
+        "upsampling": settings.upsampling,
     }
     generator = GlobalGenerator(**shape)
     module = Pix2PixHD(
@@ -99,10 +101,10 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         feature_weight=settings.feature_weight,
         perceptual=build_perceptual(settings.perceptual, settings.perceptual_weights),
         pool=ImagePool(settings.pool_size, config.seed) if settings.pool_size else None,
+        ema=settings.ema,
     )
     batches = ImageBatches(data, settings.augmentation)
     watch = make_watch(config, known, cache, judge, folder)
     fit_on_images(config, module, batches, data.ids, settings, "generator", "generator", folder, callbacks=(watch,))
     if is_first_rank():
-        watch.restore(generator)
-        save_pix2pixhd(generator, shape, folder)
+        save_pix2pixhd(watch.restore(generator), shape, folder)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -18,6 +19,9 @@ POOL_WIDTH, POOL_GROUPS = 256, 4
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
 FILE = "codec.safetensors"
+# The tiny autoencoder that comes with the package, by its folder's name.
+BOX = Path(__file__).parents[2] / "weights" / "taef2"
+SUFFIXES = (".safetensors", ".pth")
 
 Weights = dict[str, Tensor]
 
@@ -162,28 +166,31 @@ def load_tiny(folder: Path) -> TinyCodec:
 
 
 def read_tiny(path: str) -> TinyCodec:
-    """Open a pretrained tiny autoencoder: a folder with one ``*_encoder.pth`` and one ``*_decoder.pth``.
+    """Open a pretrained tiny autoencoder: a folder with an encoder's file and a decoder's, or the name of one in the box.
+
+    The files are called ``*_encoder`` and ``*_decoder``, and end in ``.safetensors`` or ``.pth``.
 
     Raises:
         ValueError: there is not one of each, they hold more than tensors, or those of another network.
     """
     key = f"generator.base.codec.path={path}"
     expected = (
-        "expected is a folder with one *_encoder.pth and one *_decoder.pth in the format of taef2 "
+        "expected is taef2, or a folder with one *_encoder.pth and one *_decoder.pth (or .safetensors) in its format "
         "(github.com/madebyollin/taesd): tensors named by the layer's place, such as 1.conv.0.weight, 64 wide"
     )
-    found = {part: sorted(Path(path).expanduser().glob(f"*_{part}.pth")) for part in PARTS}
+    folder = BOX if path == BOX.name else Path(path).expanduser()
+    found = {part: [f for kind in SUFFIXES for f in sorted(folder.glob(f"*_{part}{kind}"))] for part in PARTS}
     for part, files in found.items():
         if len(files) != 1:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
         return TinyCodec.from_weights(*(_read(files[0]) for files in found.values()))
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(f"{key}: {str(error).splitlines()[0]}; {expected}") from None
 
 
 def _read(file: Path) -> Weights:
-    weights = torch.load(file, weights_only=True, map_location="cpu")
+    weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
     if not isinstance(weights, dict) or not all(isinstance(one, Tensor) for one in weights.values()):
         raise ValueError(f"{file.name} holds more than a dictionary of tensors")
     return {key: value.float() for key, value in weights.items()}

@@ -61,6 +61,7 @@ def build_scratch(
     codec: Codec,
     size: int,
     channels: tuple[int, ...],
+    attention_levels: int,
     layers_per_block: int,
     text_width: int,
     text_layers: int,
@@ -69,17 +70,17 @@ def build_scratch(
 ) -> LatentDiffusion:
     """A small untrained base for images of ``size`` pixels.
 
-    The first level has no attention; the others attend to the text.
+    The lowest ``attention_levels`` levels of the U-Net attend to the text; the others have no attention.
     """
-    deeper = len(channels) - 1
+    plain = len(channels) - attention_levels
     unet = UNet2DConditionModel(
         sample_size=size // codec.downscale,
         in_channels=codec.channels,
         out_channels=codec.channels,
         block_out_channels=channels,
         layers_per_block=layers_per_block,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * deeper,
-        up_block_types=("CrossAttnUpBlock2D",) * deeper + ("UpBlock2D",),
+        down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * attention_levels,
+        up_block_types=("CrossAttnUpBlock2D",) * attention_levels + ("UpBlock2D",) * plain,
         cross_attention_dim=text_width,
         attention_head_dim=8,
     )

@@ -36,6 +36,7 @@ class DiffusionModule(LightningModule, ABC):
         ema: decay of the averaged weights.
         name: prefix of the metrics.
         snr_gamma: of :func:`loss_weights`; None weighs all steps alike.
+        timesteps: which noise levels are trained, see :func:`draw_timesteps`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class DiffusionModule(LightningModule, ABC):
         name: str,
         decay: bool = True,
         snr_gamma: float | None = None,
+        timesteps: str = "uniform",
     ) -> None:
         super().__init__()
         self.base = base
@@ -62,6 +64,7 @@ class DiffusionModule(LightningModule, ABC):
         self.averaged.requires_grad_(False)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
         self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
+        self.timesteps = timesteps
         self.register_buffer("weights", loss_weights(base.scheduler, snr_gamma), persistent=False)
         self.register_buffer("tokens", base.text_encoder.tokenize(list(prompts)), persistent=False)
         self.strict_loading = False
@@ -72,10 +75,11 @@ class DiffusionModule(LightningModule, ABC):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the simple loss."""
-        generator = torch.Generator().manual_seed(self._step_seed(batch_idx))
+        # On the device: a GPU would wait for the host's random numbers longer than for the step.
+        generator = torch.Generator(self.device).manual_seed(self._step_seed(batch_idx))
         latents, noise = self._draw_latents(batch, generator)
-        steps = torch.randint(self._num_train_steps, (len(latents),), generator=generator).to(self.device)
-        dropped = torch.rand(len(latents), generator=generator).to(self.device) < self.prompt_dropout
+        steps = draw_timesteps(self.base.scheduler, self.timesteps, len(latents), generator)
+        dropped = torch.rand(len(latents), generator=generator, device=self.device) < self.prompt_dropout
         prompts = batch["prompts"].masked_fill(dropped, 0)
 
         noisy = self.base.scheduler.add_noise(latents, noise, steps)
@@ -94,14 +98,10 @@ class DiffusionModule(LightningModule, ABC):
         place = [self.seed, self.global_step, batch_idx, self.global_rank]
         return int(np.random.SeedSequence(place).generate_state(1)[0])
 
-    @property
-    def _num_train_steps(self) -> int:
-        return self.base.scheduler.config.num_train_timesteps
-
     def _draw_latents(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A latent of each image's distribution, and the noise that is added to it."""
         mean, deviation = batch["mean"], batch["deviation"]
-        draws = torch.randn(2, *mean.shape, generator=generator).to(mean)
+        draws = torch.randn(2, *mean.shape, generator=generator, device=mean.device)
         return mean + deviation * draws[0], draws[1]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -174,7 +174,7 @@ class ControlNetModule(DiffusionModule):
     def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3HW in [-1, 1] by the averaged weights."""
         averaged = self.finished()
-        with with_decoder(self.base, averaged):
+        with with_unlocked(self.base, averaged):
             generator = ControlNetGenerator(self.base, averaged["controlnet"], **self.sampler)
             return generator.generate(masks, prompts, seeds)
 
@@ -189,8 +189,10 @@ class ControlNetModule(DiffusionModule):
         return cast(nn.ModuleDict, self.averaged.module)
 
 
-# The U-Net's decoder, by the names of its modules.
+# The U-Net's modules with weights, by name: its decoder, and all of it.
 DECODER = ("up_blocks", "conv_norm_out", "conv_out")
+WHOLE = ("conv_in", "time_embedding", "down_blocks", "mid_block", *DECODER)
+UNLOCKED = {"unlocked_decoder": DECODER, "unlocked_unet": WHOLE}
 
 
 def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, part: str) -> nn.ModuleDict:
@@ -198,15 +200,15 @@ def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, part: str) 
 
     ``controlnet``: the whole copy. ``middle_block``: of the copied blocks the middle one alone, with the new layers
     (mask embedding, zero convolutions), as the paper's words can also be read. ``unlocked_decoder``: the copy, and
-    the base's own decoder (``sd_locked=False`` in the authors' release).
+    the base's own decoder (``sd_locked=False`` in the authors' release). ``unlocked_unet``: the copy and all of the
+    base's U-Net, trained on together.
     """
     trained: Any = nn.ModuleDict({"controlnet": controlnet})
     controlnet.requires_grad_(True)
     if part == "middle_block":
         for copied in (controlnet.conv_in, controlnet.time_embedding, controlnet.down_blocks):
             copied.requires_grad_(False)
-    if part == "unlocked_decoder":
-        trained.update({name: getattr(base.unet, name).requires_grad_(True) for name in DECODER})
+    trained.update({name: getattr(base.unet, name).requires_grad_(True) for name in UNLOCKED.get(part, ())})
     return trained
 
 
@@ -220,9 +222,9 @@ def speed_up(networks: Sequence[nn.Module], compiled: bool, channels_last: bool)
 
 
 @contextmanager
-def with_decoder(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[None]:
-    """Within it the base's U-Net has the decoder that was trained, if one was."""
-    own = {name: getattr(base.unet, name) for name in DECODER if name in trained}
+def with_unlocked(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[None]:
+    """Within it the base's U-Net has the modules that were trained, if any were."""
+    own = {name: getattr(base.unet, name) for name in WHOLE if name in trained}
     for name in own:
         setattr(base.unet, name, trained[name])
     try:
@@ -250,19 +252,44 @@ def loss_weights(scheduler: DDIMScheduler, gamma: float | None) -> Tensor:
     return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
 
 
-def build_controlnet(base: LatentDiffusion) -> ControlNetModel:
+# As a share of all draws, so that the ends of the schedule are never untrained.
+UNIFORM_SHARE = 0.1
+# Mean and standard deviation of log σ (Karras et al. 2022, section 5, for latents of unit variance).
+LOG_SIGMA = (0.5, 1.1)
+
+
+def draw_timesteps(scheduler: DDIMScheduler, distribution: str, number: int, generator: torch.Generator) -> Tensor:
+    """Steps (int64, on the generator's device) at which a batch is trained.
+
+    ``uniform``: all alike (Ho et al. 2020). ``lognormal``: log σ is normal, where σ² = (1 - ᾱ) / ᾱ, but for a tenth that
+    is drawn uniformly: at low noise there is next to nothing to learn.
+    """
+    last, device = scheduler.config.num_train_timesteps - 1, generator.device
+    steps = torch.randint(last + 1, (number,), generator=generator, device=device)
+    if distribution == "uniform":
+        return steps
+    kept = scheduler.alphas_cumprod.double()
+    log_sigmas = ((1 - kept) / kept).log() / 2
+    mean, std = LOG_SIGMA
+    drawn = mean + std * torch.randn(number, generator=generator, device=device, dtype=torch.float64)
+    likely = torch.searchsorted(log_sigmas.to(device), drawn).clamp(max=last)
+    return torch.where(torch.rand(number, generator=generator, device=device) < UNIFORM_SHARE, steps, likely)
+
+
+def build_controlnet(base: LatentDiffusion, hint_width: int = 16) -> ControlNetModel:
     """A control copy of the base's encoder, its zero convolutions at zero.
 
     The hint network shrinks the mask to the latents' size.
     """
-    return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=hint_channels(base.codec.downscale))
+    channels = hint_channels(base.codec.downscale, hint_width)
+    return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=channels)
 
 
-def hint_channels(downscale: int) -> tuple[int, ...]:
+def hint_channels(downscale: int, width: int = 16) -> tuple[int, ...]:
     """Channels of a hint network that shrinks by ``downscale``, a power of two: a stride of 2 for each but the first.
 
-    They double from 16; at 8 they are Stable Diffusion's, so that its ControlNets keep their shapes.
+    They double from ``width``; at 8 from 16 they are Stable Diffusion's, so that its ControlNets keep their shapes.
     """
-    if downscale == 8:
+    if (downscale, width) == (8, 16):
         return (16, 32, 96, 256)
-    return tuple(16 * 2**level for level in range(downscale.bit_length()))
+    return tuple(width * 2**level for level in range(downscale.bit_length()))

@@ -9,6 +9,7 @@ from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dermprompt.generator.pix2pixhd.losses import Features, adversarial_loss, feature_matching_loss
 from dermprompt.generator.pix2pixhd.pool import ImagePool
@@ -32,6 +33,7 @@ class Pix2PixHD(LightningModule):
         feature_weight: λ of feature matching, and of the perceptual loss as in the authors' release.
         perceptual: distance of two batches of images, not trained and not in the checkpoints.
         pool: earlier images for the discriminator's training; it goes into the checkpoints.
+        ema: decay of the generator's averaged weights, which are then the ones that are kept; 0 keeps the last.
     """
 
     def __init__(
@@ -44,24 +46,29 @@ class Pix2PixHD(LightningModule):
         feature_weight: float = 10.0,
         perceptual: nn.Module | None = None,
         pool: ImagePool | None = None,
+        ema: float = 0.0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator, self.perceptual, self.pool = generator, discriminator, perceptual, pool
         self.decay_from_step, self.max_steps = decay_from_step, max_steps
         self.learning_rate, self.feature_weight = learning_rate, feature_weight
+        self.averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        if self.averaged is not None:
+            self.averaged.requires_grad_(False)
 
     @torch.no_grad()
     def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Give images N3HW in [-1, 1] for masks N1HW in {0, 1}; prompts and seeds change nothing."""
-        training = self.generator.training
-        images = self.generator.eval()(one_hot(masks.to(self.device)))
-        self.generator.train(training)
+        network = self.finished()
+        training = network.training
+        images = network.eval()(one_hot(masks.to(self.device)))
+        network.train(training)
         return images
 
     def finished(self) -> nn.Module:
         """The weights that are kept."""
-        return self.generator
+        return self.generator if self.averaged is None else self.averaged.module
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Step both networks, then the learning rates; each learns from the other as it was before the step.
@@ -112,6 +119,8 @@ class Pix2PixHD(LightningModule):
         generator.step()
         # What optimizer.step() does but for its count of steps.
         self.trainer.strategy.optimizer_step(discriminator.optimizer, lambda: None)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.generator)
         schedules = self.lr_schedulers()
         assert isinstance(schedules, list)
         for schedule in schedules:

@@ -35,6 +35,9 @@ class GlobalGenerator(nn.Module):
     Labels N(in_channels)HW become images N(out_channels)HW in [-1, 1]; height and width must be divisible
     by 2^num_downsamplings. Deterministic: it takes no noise, so the same mask gives the same image.
 
+    ``upsampling``: ``transposed`` convolutions as in the authors' release, or ``resize`` and convolve, which leaves no
+    chequers (Odena et al. 2016).
+
     Raises:
         ValueError: (``forward``) height or width is not divisible.
     """
@@ -46,6 +49,7 @@ class GlobalGenerator(nn.Module):
         base_channels: int = 64,
         num_downsamplings: int = 4,
         num_blocks: int = 9,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         self.stride = 2**num_downsamplings
@@ -59,8 +63,7 @@ class GlobalGenerator(nn.Module):
             layers += [*_normalised(nn.Conv2d(wide, wider, 3, stride=2, padding=1)), nn.ReLU(True)]
         layers += [ResidualBlock(widths[-1]) for _ in range(num_blocks)]
         for wider, wide in pairwise(reversed(widths)):
-            enlarge = nn.ConvTranspose2d(wider, wide, 3, stride=2, padding=1, output_padding=1)
-            layers += [*_normalised(enlarge), nn.ReLU(True)]
+            layers += [*_enlarge(wider, wide, upsampling), nn.ReLU(True)]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(base_channels, out_channels, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_init_convolution)
@@ -126,6 +129,12 @@ def _normalised(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, nn.Mod
     assert conv.bias is not None
     conv.bias.requires_grad_(False)
     return conv, nn.InstanceNorm2d(conv.out_channels)
+
+
+def _enlarge(wider: int, wide: int, upsampling: str) -> tuple[nn.Module, ...]:
+    if upsampling == "transposed":
+        return _normalised(nn.ConvTranspose2d(wider, wide, 3, stride=2, padding=1, output_padding=1))
+    return (nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), *_normalised(nn.Conv2d(wider, wide, 3)))
 
 
 def _patch_conv(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
