@@ -134,9 +134,9 @@ class Pipeline:
     def duplicates(self) -> Artifact:
         """Near-duplicates of the data set, as a file for ``data.clusters``."""
         cache = self.cache(DUPLICATES_SIZE)
-        recipe = Recipe("prepare", f"duplicates-{self.config.data.name}", 1, {}, (self.indexed.digest, cache.digest))
+        recipe = Recipe("prepare", f"duplicates-{self.config.data.name}", 2, {}, (self.indexed.digest, cache.digest))
         paths = {"indexed": self.indexed.path, "cache": cache.path}
-        return self._make(recipe, "dermprompt.stages.prepare:find_near_duplicates", 120.0, **paths)
+        return self._make(recipe, "dermprompt.stages.prepare:find_near_duplicates", 1000.0, **paths)
 
     # Generators.
 

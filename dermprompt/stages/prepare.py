@@ -49,16 +49,16 @@ def cache_pictures(config: Config, indexed: Path, size: int, libraries: Path, fo
 def find_near_duplicates(config: Config, indexed: Path, cache: Path, folder: Path) -> None:
     """Write ``clusters.json``, for ``data.clusters``."""
     # Its transforms are slow to import, and no other stage needs them.
-    from dermprompt.data.duplicates import MAX_HASH_DISTANCE, THRESHOLD, find_duplicates
+    from dermprompt.data.duplicates import MAX_HASH_DISTANCE, ORIENTATIONS, THRESHOLD, find_duplicates
 
     index = load_index(indexed / "index.json")
     bad = {one.id for one in read_findings(cache) if one.bad}
     pictures = load_cache(cache, [one.id for one in index.lesions if one.id not in bad])
     images = [pictures.images[row] for row in pictures.rows]
-    with tqdm(total=len(images), desc="   near-duplicates", unit=" images", disable=None) as bar:
+    with tqdm(total=len(images) * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
         pairs = find_duplicates(pictures.ids, images, bar.update)
     about = (
-        f"Near-duplicates among {len(images)} images: perceptual hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, "
+        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, "
         f"and fine structures that correlate by at least {THRESHOLD} once aligned."
     )
     save_clusters(folder / "clusters.json", pairs, about)

@@ -175,7 +175,7 @@ def read_tiny(path: str) -> TinyCodec:
     """
     key = f"generator.base.codec.path={path}"
     expected = (
-        "expected is taef2, or a folder with one *_encoder.pth and one *_decoder.pth (or .safetensors) in its format "
+        "expected is a folder with one *_encoder.pth and one *_decoder.pth (or .safetensors) in the format of taef2 "
         "(github.com/madebyollin/taesd): tensors named by the layer's place, such as 1.conv.0.weight, 64 wide"
     )
     folder = BOX if path == BOX.name else Path(path).expanduser()
