@@ -46,7 +46,7 @@ test: setup ## the tests that take minutes at most
 	$(BIN)/python -m pytest $(ARGS)
 
 test-kill: setup ## the demo, killed fifty times on its way and started again: three times the demo's minutes
-	$(BIN)/python -m pytest -m slow -s tests/test_kills.py $(ARGS)
+	$(BIN)/python -m pytest -m slow -s tests/job/test_kills.py $(ARGS)
 
 test-slurm: setup ## sweeps on a SLURM of two virtual nodes, installed and started here: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)
@@ -70,13 +70,13 @@ table2: setup need-root ## the paper's Table 2: ROOT=...
 	$(RUN) +experiment=table2 $(DATA) $(ARGS)
 
 report: setup ## write a sweep's page again from its results: FOLDER=runs/...
-	$(BIN)/python -m dermprompt.sweep $(FOLDER)
+	$(BIN)/python -m dermprompt.sweep.page $(FOLDER)
 
 dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=runs/...
-	$(BIN)/python -m dermprompt.dashboard $(FOLDER)
+	$(BIN)/python -m dermprompt.job.dashboard $(FOLDER)
 
 verify-tables: setup ## compute the published tables again from the scores of every image
-	$(BIN)/python -m dermprompt.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
+	$(BIN)/python -m dermprompt.sweep.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
 verify-sd: setup ## whether a Stable Diffusion folder works here, in minutes on a CPU: PATH=/models/sd15
 	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }

@@ -20,9 +20,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.data.decode import decode_image
 from dermprompt.data.library import Pair, grow_library, open_records
-from dermprompt.data.phantom import make_phantom
 
 SIDES = {"1024 x 768": (768, 1024), "3024 x 2016": (2016, 3024), "6688 x 4439": (4439, 6688)}
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dermprompt.generator.codec import Codec, PCACodec
-from dermprompt.generator.tiny import read_tiny
+from dermprompt.generator.codec.load import Codec
+from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.generator.codec.tiny import read_tiny
 
 PATCHES = {4: (4, 8, 12, 16), 8: (4, 8, 12, 16, 24, 32, 48), 16: (32, 64, 128)}
 UNSEEN_FROM = 2000

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dermprompt.generator.codec import VAECodec
+from dermprompt.generator.codec.vae import VAECodec
 from dermprompt.generator.controlnet.base import LatentDiffusion, scratch_scheduler
 from dermprompt.generator.controlnet.module import ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.text_encoder import TextEncoder

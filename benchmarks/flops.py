@@ -19,11 +19,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dermprompt import config as configuration
-from dermprompt.generator.codec import PCACodec
+from dermprompt.config import compose as configuration
+from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.generator.codec.vae import build_vae
 from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, control, predict
 from dermprompt.generator.controlnet.module import build_controlnet
-from dermprompt.generator.vae import build_vae
 
 CONF = Path(__file__).parents[1] / "conf"
 RATE = 0.25 * 790

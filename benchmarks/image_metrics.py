@@ -17,7 +17,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from dermprompt.data.phantom import make_phantom
+from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.evaluation.image import paper_protocol, ssim, standard_protocol
 
 

@@ -23,7 +23,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dermprompt.data.phantom import make_phantom
+from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.generator.batches import make_loader
 from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.segmenter.module import SegmenterModule

@@ -21,7 +21,7 @@ SETTINGS = ["data=phantom", "data.num_images=40", "trainer=cpu", "generator/base
 SETTINGS += ["synthesis.batch_size=4", "evaluation.gallery=2", "evaluation.bootstraps=50"]
 SETTINGS += [f"hydra.searchpath=[file://{TINY}]"]
 BARE = (
-    "import hydra, sys; from dermprompt import config; config.register();"
+    "import hydra, sys; from dermprompt.config import compose; compose.register();"
     f"hydra.main(version_base='1.3', config_path={str(CONF)!r}, config_name='config')(lambda composed: None)()"
 )
 

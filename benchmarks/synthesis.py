@@ -35,7 +35,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from dermprompt.generator.controlnet.base import load_base, sample_noise
 from dermprompt.generator.controlnet.module import build_controlnet
 from dermprompt.generator.export import load_controlnet
-from dermprompt.stages.trained import PRECISIONS, make_fast
+from dermprompt.stages.networks import PRECISIONS, make_fast
 from dermprompt.synthesis.draw import draw_batches, sample_seed
 from dermprompt.synthesis.samples import JPEG_QUALITY, Condition, image_path
 

@@ -13,18 +13,18 @@ import hydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dermprompt import config, schema
+from dermprompt.config import compose, schema
 
 
-@hydra.main(version_base="1.3", config_path=str(config.CONF), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
 def run(composed: DictConfig) -> None:
     """One job."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dermprompt.job import run_job
+    from dermprompt.job.run import run_job
 
     settings = HydraConfig.get()
-    run_job(config.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
+    run_job(compose.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     # Hydra would print its own shortened stack and exit before a suggestion could be made.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
-    config.register()
+    compose.register()
     try:
         run()
     except (ValueError, OSError) as error:

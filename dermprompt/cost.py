@@ -9,7 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
-from dermprompt.schema import Config, Segmenter
+from dermprompt.config.schema import Config, Segmenter
 
 CPU_TFLOPS = 0.05
 GPU_TFLOPS = 60.0

@@ -6,23 +6,33 @@
                                 └─ S.train ─ segmenter, without and with the samples ◄────┘
                                                             Table 2 ─ report
 
-A method asks for what it needs, states the recipe and hands the work to :mod:`dermprompt.launch`. Asked of a
-planning store, the same methods say what would run. Nothing heavy is imported here.
+A method asks for what it needs, states the recipe and hands the work to :mod:`dermprompt.distributed.launch`. Asked
+of a planning store, the same methods say what would run. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dermprompt import cost, schema
-from dermprompt.config import plain
+from dermprompt import cost
+from dermprompt.config import schema
+from dermprompt.config.compose import plain, training_settings
+from dermprompt.config.schema import SAMPLER, Config, Data, Segmenter
+from dermprompt.data.clusters import clusters_path
+from dermprompt.data.datasets.folder import layout_of
+from dermprompt.data.findings import DECODER
+from dermprompt.data.index import fingerprint
+from dermprompt.distributed import launch
 from dermprompt.generator.source import stamps
-from dermprompt.pipeline_generator import GeneratorPipeline
-from dermprompt.schema import Segmenter
-from dermprompt.store import Artifact, Recipe
+from dermprompt.store.artifacts import Artifact, Recipe, Store
+
+# At which size images are compared, whatever the experiment's.
+DUPLICATES_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -40,16 +50,289 @@ def s_only(num_real: int | None = None) -> schema.Arm:
     return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
 
 
-class Pipeline(GeneratorPipeline):
-    """The artifacts of one configuration; the first two chapters are :mod:`dermprompt.pipeline_data` and
-    :mod:`dermprompt.pipeline_generator`.
-    """
+class Pipeline:
+    """The artifacts of one configuration."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config, self.store = config, store
+
+    def of(self, data: Data) -> Pipeline:
+        """The same of another data set, read as this one is."""
+        return Pipeline(replace(self.config, data=data), self.store)
 
     def prepare(self) -> None:
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
         _ = self.prepared, self.known
+
+    # Data.
+
+    @cached_property
+    def indexed(self) -> Artifact:
+        """Names, labels and content hashes of the data set's files."""
+        data = self.config.data
+        if data.name == "phantom":
+            painted = self._phantom()
+            root, labels, files = painted.path, painted.path, painted.digest
+        else:
+            root = Path(str(data.root)).expanduser().resolve()
+            labels = Path(str(data.labels)).expanduser().resolve()
+            files = fingerprint(data.name, root, labels)
+        settings = {"root": str(root), "labels": str(labels), "on_conflict": data.on_conflict}
+        recipe = Recipe("prepare", f"index-{data.name}", 2, settings, (files,))
+        return self._make(recipe, "dermprompt.stages.prepare:index_data", 1.0, root=root, labels=labels)
+
+    def _phantom(self) -> Artifact:
+        data = self.config.data
+        settings = {"num_images": data.num_images, "size": self.config.image_size, "seed": data.split.seed}
+        recipe = Recipe("prepare", "phantom", 1, settings)
+        return self._make(recipe, "dermprompt.stages.prepare:paint_phantom", cost.pictures(data.num_images or 0))
+
+    def cache(self, size: int) -> Artifact:
+        """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
+        data = self.config.data
+        settings = {"size": size, "mask_threshold": data.mask_threshold, "decoder": DECODER}
+        recipe = Recipe("prepare", f"pictures-{size}", 2, settings, (self.indexed.digest,))
+        work = cost.pictures(data.num_images or sum(data.split.sizes))
+        paths = {"indexed": self.indexed.path, "libraries": self.store.root / "pictures"}
+        return self._make(recipe, "dermprompt.stages.prepare:cache_pictures", work, size=size, **paths)
+
+    @cached_property
+    def prepared(self) -> Artifact:
+        """The lesions in use, their split and the coverage report."""
+        data, cache = self.config.data, self.cache(self.config.image_size)
+        settings = {
+            "split": {**plain(data.split), "file": _content("data.split.file", data.split.file)},
+            "clusters": _content("data.clusters", data.clusters and str(clusters_path(data.clusters))),
+            "on_bad": data.on_bad,
+            "max_bad_fraction": data.max_bad_fraction,
+        }
+        recipe = Recipe("prepare", f"split-{data.split.protocol}", 2, settings, (self.indexed.digest, cache.digest))
+        return self._make(
+            recipe, "dermprompt.stages.prepare:split_data", 1.0, indexed=self.indexed.path, cache=cache.path
+        )
+
+    @property
+    def rules(self) -> schema.Arm:
+        """The arm that is asked for, where all of S.train is no number."""
+        arm = self.config.arm
+        return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
+
+    @cached_property
+    def known(self) -> Artifact:
+        """The lesions that generators, masks and prompts may see; the same in all folds."""
+        return self.known_in(self.rules.world)
+
+    def known_in(self, world: str) -> Artifact:
+        """The lesions that may be seen in a world."""
+        settings = {"world": world, "num_real": self.rules.num_real if world == "closed" else None}
+        recipe = Recipe("prepare", f"known-{world}", 1, settings, (self.prepared.digest,))
+        return self._make(recipe, "dermprompt.stages.prepare:list_known", 0.1, prepared=self.prepared.path, **settings)
+
+    @cached_property
+    def duplicates(self) -> Artifact:
+        """Near-duplicates of the data set, as a file for ``data.clusters``."""
+        cache = self.cache(DUPLICATES_SIZE)
+        recipe = Recipe("prepare", f"duplicates-{self.config.data.name}", 2, {}, (self.indexed.digest, cache.digest))
+        paths = {"indexed": self.indexed.path, "cache": cache.path}
+        return self._make(recipe, "dermprompt.stages.prepare:find_near_duplicates", 1000.0, **paths)
+
+    # Generators.
+
+    @cached_property
+    def base(self) -> Artifact | None:
+        """The frozen latent diffusion model; None where there is none under the generator."""
+        config = self.config
+        if config.generator.name != "controlnet":
+            return None
+        settings = config.generator.base
+        if settings.name != "scratch":
+            return self._pretrained_base()
+        own = {key: value for key, value in plain(settings).items() if key != "codec"}
+        content = {"base": own, "held_out": config.generator.watch.num_images, **self._conditioning()}
+        recipe = Recipe("train_base", settings.name, 2, content, (*self._training_data(), self.codec.digest))
+        paths = {**self._training_paths(), "codec": self.codec.path}
+        return self._train(recipe, "dermprompt.stages.train_generator:train_base", cost.base(config), **paths)
+
+    @cached_property
+    def codec(self) -> Artifact:
+        """The latent space of a scratch base."""
+        settings = self.config.generator.base.codec
+        content: dict[str, Any] = {"codec": plain(settings)}
+        if settings.name == "vae":
+            content |= {"seed": self.config.seed, "held_out": self.config.generator.watch.num_images}
+            recipe = Recipe("train_codec", "vae", 1, content, self._training_data())
+            return self._train(
+                recipe, "dermprompt.stages.train_codec:train_vae", cost.codec(self.config), **self._training_paths()
+            )
+        if settings.name == "tiny":
+            content["stamps"] = [] if settings.path == "taef2" else stamps(settings.path)
+        recipe = Recipe("train_codec", settings.name, 1, content, self._training_data())
+        fits = {"pca": "dermprompt.stages.train_codec:fit_pca", "tiny": "dermprompt.stages.train_codec:import_tiny"}
+        return self._make(recipe, fits[settings.name], cost.codec(self.config), **self._training_paths())
+
+    def _pretrained_base(self) -> Artifact:
+        """Stable Diffusion is used where it is; its settings stand for its content."""
+        settings = self.config.generator.base
+        stands_for = repr((sorted(plain(settings).items()), stamps(settings.path)))
+        return Artifact(Path(settings.path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
+
+    @cached_property
+    def generator(self) -> Artifact:
+        """The trained generator; for ``warp`` the pairs that it warps."""
+        config, base = self.config, self.base
+        if config.generator.name == "warp":
+            return self._warped_pairs()
+        content = {
+            "generator": self._training_settings(),
+            "image_size": config.image_size,
+            "seed": config.seed,
+        }
+        inputs = (*self._training_data(), self.watch_judge.digest)
+        paths = {**self._training_paths(), "judge": self.watch_judge.path}
+        if base is None:
+            recipe = Recipe("train_generator", "pix2pixhd", 3, content, inputs)
+            return self._train(
+                recipe, "dermprompt.stages.train_generator:train_pix2pixhd", cost.generator(config), **paths
+            )
+        content |= self._conditioning()
+        recipe = Recipe("train_generator", "controlnet", 2, content, (*inputs, base.digest))
+        return self._train(
+            recipe,
+            "dermprompt.stages.train_generator:train_controlnet",
+            cost.generator(config),
+            **paths,
+            base=base.path,
+        )
+
+    @cached_property
+    def watch_judge(self) -> Artifact:
+        """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
+        config, judge = self.config, self.config.evaluation.judge
+        own = plain(judge)
+        own.pop("predictions")
+        settings = {"judge": own, "held_out": config.generator.watch.num_images, "image_size": config.image_size}
+        recipe = Recipe("train_judge", "judge-G", 1, settings, self._training_data())
+        work = cost.segmenter(config, judge, 0)
+        return self._train(
+            recipe, "dermprompt.stages.watch_generator:train_judge", work, settings=judge, **self._training_paths()
+        )
+
+    def _warped_pairs(self) -> Artifact:
+        """The arm's pairs of S.train, from which ``warp`` draws."""
+        settings = {"num_real": self.rules.num_real}
+        inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
+        recipe = Recipe("collect", "warp", 1, settings, inputs)
+        return self._make(
+            recipe, "dermprompt.stages.synthesize:collect_pairs", 1.0, **settings, **self._prepared_paths()
+        )
+
+    def _training_settings(self) -> dict[str, Any]:
+        """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
+        sampling = (*SAMPLER, "base")
+        settings = {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
+        perceptual = settings.get("perceptual_weights")
+        return settings | ({"perceptual_stamps": stamps(perceptual)} if perceptual else {})
+
+    def _conditioning(self) -> dict[str, Any]:
+        config = self.config
+        dropout, template = config.prompts.dropout, config.prompts.template
+        return {
+            "prompt_dropout": dropout,
+            "template": template,
+            "image_size": config.image_size,
+            "seed": config.seed,
+        }
+
+    def _training_data(self) -> tuple[str, str]:
+        return self.known.digest, self.cache(self.config.image_size).digest
+
+    def _training_paths(self) -> dict[str, Path]:
+        return {"known": self.known.path, "cache": self.cache(self.config.image_size).path}
+
+    def _seen_data(self) -> tuple[str, str]:
+        return self._seen.digest, self.cache(self.config.image_size).digest
+
+    def _seen_paths(self) -> dict[str, Path]:
+        return {"known": self._seen.path, "cache": self.cache(self.config.image_size).path}
+
+    @property
+    def _seen(self) -> Artifact:
+        """What the samples are made from: of warped images the arm's own S.train."""
+        return self.known_in("closed") if self.config.generator.name == "warp" else self.known
+
+    # Samples.
+
+    @property
+    def num_batches(self) -> int:
+        """How many batches hold ``synthesis.count`` samples."""
+        return -(-self.config.synthesis.count // self.config.synthesis.batch_size)
+
+    @cached_property
+    def masks(self) -> Artifact:
+        """New masks; they depend on the data only where they come from real ones."""
+        config = self.config
+        inputs = self._training_data() if config.masks.name in ("realistic", "transform") else ()
+        settings = {"masks": plain(config.masks), **self._sampling()}
+        recipe = Recipe("draw_masks", config.masks.name, 2, settings, inputs)
+        work = cost.masks(config.synthesis.batch_size)
+        return self._grow(
+            recipe, self.num_batches, "dermprompt.stages.synthesize:draw_masks", work, **self._training_paths()
+        )
+
+    @cached_property
+    def samples(self) -> Artifact:
+        """Samples of new masks and prompts; the set has no count."""
+        if self.config.generator.name == "folder":
+            return self._samples_made_elsewhere()
+        prompts = {} if self.base is None else plain(self.config.prompts)
+        prompts.pop("unseen", None)  # it says what is warned of, not what is drawn
+        recipe = self._drawing("synthesize", {"prompts": prompts}, self.known.digest, self.masks.digest)
+        paths = {"known": self.known.path, "masks": self.masks.path, **self._generator_paths()}
+        describe = self._call("dermprompt.stages.synthesize:describe", known=paths["known"], trained=paths["trained"])
+        return self._draw(recipe, self.num_batches, "dermprompt.stages.synthesize:synthesize", describe.here, **paths)
+
+    def _samples_made_elsewhere(self) -> Artifact:
+        """The pairs of a folder, sorted by id, as samples."""
+        config, path = self.config, str(Path(self.config.generator.path).expanduser().resolve())
+        found = replace(config.data, name=layout_of(Path(path)), root=path, labels=path, num_images=None)
+        foreign = self.of(found)
+        cache = foreign.cache(config.image_size)
+        size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
+        recipe = Recipe("collect", "folder", 1, size, (foreign.indexed.digest, cache.digest))
+        paths = {"indexed": foreign.indexed.path, "cache": cache.path}
+        return self._grow(recipe, self.num_batches, "dermprompt.stages.synthesize:import_samples", 1.0, **paths)
+
+    @cached_property
+    def reproduced(self) -> Artifact:
+        """Samples of S.test's masks with empty prompts (paper, section 3.3)."""
+        num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
+        recipe = self._drawing("reproduce", {}, self.prepared.digest, "S.test")
+        paths = {**self._prepared_paths(), **self._generator_paths()}
+        batches = -(-num_test // self.config.synthesis.batch_size)
+        return self._draw(recipe, batches, "dermprompt.stages.synthesize:reproduce", None, **paths)
+
+    def _drawing(self, stage: str, settings: dict[str, Any], lesions: str, masks: str) -> Recipe:
+        config = self.config
+        keys = SAMPLER if config.generator.name == "controlnet" else ()
+        settings |= {key: getattr(config.generator, key) for key in keys}
+        if config.generator.name != "warp":
+            # How the network is run: up to rounding the same samples, but a set is of one kind, byte for byte.
+            settings |= {"precision": config.synthesis.precision, "compile": config.synthesis.compile}
+        inputs = (lesions, self.generator.digest, masks)
+        return Recipe(stage, config.generator.name, 2, settings | self._sampling(), inputs)
+
+    def _prepared_paths(self) -> dict[str, Path]:
+        return {"prepared": self.prepared.path, "cache": self.cache(self.config.image_size).path}
+
+    def _sampling(self) -> dict[str, Any]:
+        config = self.config
+        size = {"batch_size": config.synthesis.batch_size, "image_size": config.image_size}
+        return {**size, "seed": config.seed}
+
+    def _generator_paths(self) -> dict[str, Path | None]:
+        return {"trained": self.generator.path, "base": self.base.path if self.base else None}
 
     # Segmenters.
 
@@ -102,7 +385,9 @@ class Pipeline(GeneratorPipeline):
         recipe = Recipe("train_segmenter", name, 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "sources": sources}
         work = cost.segmenter(self.config, arm.settings, arm.count)
-        return self._train(recipe, "train:train_segmenter", work, settings=arm.settings, **paths)
+        return self._train(
+            recipe, "dermprompt.stages.train_segmenter:train_segmenter", work, settings=arm.settings, **paths
+        )
 
     # Curation.
 
@@ -116,7 +401,14 @@ class Pipeline(GeneratorPipeline):
         paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
         recipe = Recipe("curate", f"agreement-{config.generator.name}", 1, settings, inputs)
         trained = [str(one.path) for one in judges]
-        return self._make(recipe, "curate:score_agreement", 10.0, judges=trained, num_real=self.rules.num_real, **paths)
+        return self._make(
+            recipe,
+            "dermprompt.stages.curate:score_agreement",
+            10.0,
+            judges=trained,
+            num_real=self.rules.num_real,
+            **paths,
+        )
 
     @cached_property
     def memorised(self) -> Artifact:
@@ -128,7 +420,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
         paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
         recipe = Recipe("curate", f"memorisation-{config.generator.name}", 2, settings, inputs)
-        return self._make(recipe, "curate:find_nearest", 20.0, **paths)
+        return self._make(recipe, "dermprompt.stages.curate:find_nearest", 20.0, **paths)
 
     def _features(self) -> dict[str, Any]:
         """The network that compares images, with its weights' file."""
@@ -147,7 +439,9 @@ class Pipeline(GeneratorPipeline):
         rule = {key: getattr(config.curation, key) for key in keys}
         settings = {"curation": rule, "count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("curate", f"{name}-{config.generator.name}", 2, settings, (scored.digest,))
-        return self._make(recipe, "curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path)
+        return self._make(
+            recipe, "dermprompt.stages.curate:decide_on_samples", 1.0, samples=self.samples.path, scored=scored.path
+        )
 
     # Evaluation.
 
@@ -155,7 +449,7 @@ class Pipeline(GeneratorPipeline):
     def declared(self) -> Artifact:
         """The primary comparison that was named when S.test was first scored; a later one changes nothing here."""
         recipe = Recipe("evaluate", "primary", 1, {}, (self.prepared.digest,))
-        return self._make(recipe, "evaluate:declare_primary", 0.1)
+        return self._make(recipe, "dermprompt.stages.evaluate:declare_primary", 0.1)
 
     def scores(self, arm: Arm) -> Artifact:
         """Scores of every image of S.test; the first ones of a split bind the primary comparison."""
@@ -174,10 +468,12 @@ class Pipeline(GeneratorPipeline):
         data = {**data, "prepared": self.prepared.path}
 
         def build(folder: Path) -> None:
-            batches = self._call("score:list_batches", data=data).here(folder)
-            score = self._call("score:score_images", settings=settings, data=data, trained=trained.path)
+            batches = self._call("dermprompt.stages.score:list_batches", data=data).here(folder)
+            score = self._call(
+                "dermprompt.stages.score:score_images", settings=settings, data=data, trained=trained.path
+            )
             score.share_batches(folder, batches)
-            self._call("score:gather_scores").here(folder)
+            self._call("dermprompt.stages.score:gather_scores").here(folder)
 
         return self.store.make(recipe, build, 5.0)
 
@@ -189,7 +485,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.prepared.digest, self.indexed.digest)
         recipe = Recipe("evaluate", "scores-predictions", 2, settings, inputs)
         paths = {"prepared": self.prepared.path, "indexed": self.indexed.path, "predictions": folder}
-        return self._make(recipe, "score:score_predictions", 5.0, **paths)
+        return self._make(recipe, "dermprompt.stages.score:score_predictions", 5.0, **paths)
 
     def external(self, arm: Arm) -> Artifact | None:
         """Scores of every image of a data set that nothing was trained on; None where none is configured."""
@@ -210,7 +506,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"seed": self.config.data.split.seed}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("evaluate", "trivial", 1, settings, inputs)
-        return self._make(recipe, "evaluate:evaluate_trivial", 40.0, **self._prepared_paths())
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_trivial", 40.0, **self._prepared_paths())
 
     @cached_property
     def generator_quality(self) -> Artifact:
@@ -227,7 +523,7 @@ class Pipeline(GeneratorPipeline):
             "judge": judge.path,
             "base": self.base.path if self.base else None,
         }
-        return self._make(recipe, "evaluate:evaluate_generator", 15.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_generator", 15.0, **paths)
 
     def _obedience_of_samples(self) -> Artifact:
         """Of samples made elsewhere, which are not of S.test's masks: whether their own are obeyed."""
@@ -237,7 +533,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "folder", 1, settings, inputs)
         paths = {"prepared": self.prepared.path, "cache": cache.path, "samples": self.samples.path}
-        return self._make(recipe, "evaluate:evaluate_samples", 15.0, judge=judge.path, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_samples", 15.0, judge=judge.path, **paths)
 
     @cached_property
     def distribution(self) -> Artifact | None:
@@ -249,7 +545,7 @@ class Pipeline(GeneratorPipeline):
         inputs = (self.samples.digest, self.prepared.digest, *self._seen_data())
         paths = {"prepared": self.prepared.path, "samples": self.samples.path, **self._seen_paths()}
         recipe = Recipe("evaluate", f"distribution-{config.generator.name}", 2, settings, inputs)
-        return self._make(recipe, "sets:evaluate_distribution", 60.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate_distribution:evaluate_distribution", 60.0, **paths)
 
     @cached_property
     def text_quality(self) -> Artifact | None:
@@ -264,7 +560,7 @@ class Pipeline(GeneratorPipeline):
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "text", 1, settings, (self.samples.digest,))
         paths = {"samples": self.samples.path, "count": config.synthesis.count}
-        return self._make(recipe, "evaluate:evaluate_text", 2.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate:evaluate_text", 2.0, **paths)
 
     @cached_property
     def classifier(self) -> Artifact:
@@ -272,14 +568,14 @@ class Pipeline(GeneratorPipeline):
         settings = {"seed": self.config.data.split.seed, **self._features()}
         inputs = (self.prepared.digest, self.cache(self.config.image_size).digest)
         recipe = Recipe("evaluate", "classifier", 1, settings, inputs)
-        return self._make(recipe, "labels:train_classifier", 200.0, **self._prepared_paths())
+        return self._make(recipe, "dermprompt.stages.evaluate_labels:train_classifier", 200.0, **self._prepared_paths())
 
     def _labels_found(self) -> Artifact:
         config, classifier = self.config, self.classifier
         settings = {"count": config.synthesis.count, "seed": config.seed}
         recipe = Recipe("evaluate", "labels", 1, settings, (self.samples.digest, classifier.digest))
         paths = {"samples": self.samples.path, "count": config.synthesis.count, "classifier": classifier.path}
-        return self._make(recipe, "labels:evaluate_labels", 40.0, **paths)
+        return self._make(recipe, "dermprompt.stages.evaluate_labels:evaluate_labels", 40.0, **paths)
 
     def evaluate(self) -> None:
         """Everything that the report shows."""
@@ -290,3 +586,37 @@ class Pipeline(GeneratorPipeline):
             _ = self.generator_quality, self.text_quality, self.distribution
         if self.config.synthesis.count:
             _ = self.memorised
+
+    # How work is done.
+
+    def _make(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
+        return self.store.make(recipe, self._call(work, **arguments).here, cost)
+
+    def _call(self, work: str, **arguments: Any) -> launch.Call:
+        return launch.Call(work, self.config, arguments)
+
+    def _train(self, recipe: Recipe, work: str, cost: float, **arguments: Any) -> Artifact:
+        """As :meth:`_make`, on all the devices of the trainer; its precision and the like are in the recipe."""
+        recipe = replace(recipe, settings={**recipe.settings, "trainer": training_settings(self.config.trainer)})
+        return self.store.make(recipe, self._call(work, **arguments).on_all_devices, cost)
+
+    def _draw(
+        self, recipe: Recipe, num_batches: int, work: str, finish: Callable[[Path], None] | None, **arguments: Any
+    ) -> Artifact:
+        """As :meth:`_grow`, on all the devices of the trainer."""
+        build = self._call(work, **arguments).share_batches
+        return self.store.grow(recipe, num_batches, build, cost.batch(self.config), finish)
+
+    def _grow(self, recipe: Recipe, num_batches: int, work: str, cost: float, **arguments: Any) -> Artifact:
+        call = self._call(work, **arguments)
+        return self.store.grow(recipe, num_batches, lambda folder, numbers: call.here(folder, numbers=numbers), cost)
+
+
+def _content(key: str, path: str | None) -> str | None:
+    """The sha256 (hex) of a small file that a setting names."""
+    if path is None:
+        return None
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{key}={path}: no such file")
+    return hashlib.sha256(file.read_bytes()).hexdigest()

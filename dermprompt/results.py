@@ -1,12 +1,15 @@
-"""What a job found out, as plain frozen dataclasses; :mod:`dermprompt.results_file` writes and reads them."""
+"""What a job found out, as plain frozen dataclasses, and ``results.json``, which holds them on disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from dermprompt.results_labels import LabelObedience
+from dermprompt.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,38 @@ class TextObedience:
 
 
 @dataclass(frozen=True)
+class LabelScore:
+    """How well a classifier gives one label of ``n`` images, of which ``positives`` have it (None: several classes).
+
+    ``measure``: what ``accuracy`` is, ``balanced accuracy``, or for one class of several its ``recall``.
+    ``exchanged``: the same with the labels of other images, its mean and range (95 %) over their random orders. All
+    are None where there are too few images.
+    """
+
+    label: str
+    measure: str
+    n: int
+    positives: int | None
+    accuracy: Interval | None
+    exchanged: Interval | None
+    auc: Interval | None
+
+
+@dataclass(frozen=True)
+class LabelObedience:
+    """A classifier trained on real images alone: on those of S.test, and on samples that were asked for the label."""
+
+    real: LabelScore
+    generated: LabelScore
+
+    @property
+    def shown(self) -> bool | None:
+        """Whether the samples' accuracy lies above the range of exchanged prompts; None where there is no number."""
+        one = self.generated
+        return None if one.accuracy is None or one.exchanged is None else one.accuracy.mean > one.exchanged.high
+
+
+@dataclass(frozen=True)
 class Curation:
     """What became of the samples, and what the rule favours.
 
@@ -303,3 +338,92 @@ class Results:
     samples: tuple[Picture, ...] = ()
     work: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+# A job's run folder, and what it found out.
+Job = tuple[Path, Results]
+
+
+def save_results(results: Results, path: Path) -> None:
+    """Write ``results.json`` atomically."""
+    write_bytes(path, (json.dumps(dataclasses.asdict(results), indent=2) + "\n").encode())
+
+
+def load_results(path: Path) -> Results:
+    """Read ``results.json``; the inverse of :func:`save_results`."""
+    raw = json.loads(path.read_text())
+    obedience, text = raw.pop("mask_obedience"), raw.pop("text_obedience")
+    curation, memorised = raw.pop("curation"), raw.pop("memorisation")
+    return Results(
+        image_quality=tuple(ImageQuality(**row) for row in raw.pop("image_quality")),
+        distribution=tuple(distribution_row(row) for row in raw.pop("distribution")),
+        segmentation=tuple(_segmentation(row) for row in raw.pop("segmentation")),
+        mask_obedience=MaskObedience(**obedience) if obedience else None,
+        text_obedience=TextObedience(**text) if text else None,
+        label_obedience=tuple(label_obedience(row) for row in raw.pop("label_obedience")),
+        curation=Curation(groups=tuple(map(tuple, curation.pop("groups"))), **curation) if curation else None,
+        memorisation=_memorisation(memorised) if memorised else None,
+        external=tuple(External(dice=Interval(**row.pop("dice")), **row) for row in raw.pop("external")),
+        curves=tuple(_curve(row) for row in raw.pop("curves")),
+        watched=tuple(raw.pop("watched", ())),
+        gallery=tuple(Picture(**row) for row in raw.pop("gallery")),
+        samples=tuple(Picture(**row) for row in raw.pop("samples")),
+        **raw,
+    )
+
+
+def _memorisation(row: dict[str, Any]) -> Memorisation:
+    return Memorisation(pairs=tuple(Picture(**one) for one in row.pop("pairs")), **row)
+
+
+def _segmentation(row: dict[str, Any]) -> Segmentation:
+    gain, groups = row.pop("gain"), row.pop("groups")
+    return Segmentation(
+        dice=Interval(**row.pop("dice")),
+        gain=Interval(**gain) if gain else None,
+        groups=tuple(Subgroup(one["kind"], one["name"], Interval(**one["dice"])) for one in groups),
+        **row,
+    )
+
+
+def distribution_row(row: dict[str, Any]) -> DistributionRow:
+    """Read a row back from plain values."""
+    return DistributionRow(values=Distribution(**row.pop("values")), **row)
+
+
+def label_obedience(row: dict[str, Any]) -> LabelObedience:
+    """Read a row back from plain values."""
+    return LabelObedience(label_score(row["real"]), label_score(row["generated"]))
+
+
+def label_score(row: dict[str, Any]) -> LabelScore:
+    """Read a score back from plain values."""
+    intervals = {name: Interval(**row[name]) if row[name] else None for name in ("accuracy", "exchanged", "auc")}
+    return LabelScore(**{**row, **intervals})
+
+
+def _curve(row: dict[str, Any]) -> Curve:
+    return Curve(row["training"], row["metric"], tuple(row["steps"]), tuple(row["values"]))
+
+
+def tell_apart(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for _, results in jobs:
+        for cell in results.segmentation:
+            found.setdefault(_key(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
+    named = []
+    for path, results in jobs:
+        cells = [
+            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
+            if len(found[_key(results, cell)]) > 1
+            else cell
+            for cell in results.segmentation
+        ]
+        named.append((path, replace(results, segmentation=tuple(cells))))
+    return named
+
+
+def _key(results: Results, cell: Segmentation) -> tuple[Any, ...]:
+    setting = (results.dataset, results.image_size, cell.segmenter, cell.num_real, cell.world)
+    return (*setting, cell.label, cell.count, cell.seed, cell.fold)

@@ -118,7 +118,7 @@ def tiny_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a tiny autoencoder with 8 channels, in half precision, in taef2's two files."""
     import torch
 
-    from dermprompt.generator.tiny import build_decoder, build_encoder
+    from dermprompt.generator.codec.tiny import build_decoder, build_encoder
 
     folder = tmp_path_factory.mktemp("tiny_autoencoder")
     with torch.random.fork_rng(devices=[]):
@@ -134,7 +134,7 @@ def make_scratch_base() -> Callable[..., LatentDiffusion]:
     """Builds a tiny untrained base on principal components, for images of 16×16 pixels."""
     import torch
 
-    from dermprompt.generator.codec import PCACodec
+    from dermprompt.generator.codec.pca import PCACodec
     from dermprompt.generator.controlnet.base import build_scratch
 
     def make(seed: int = 0, prediction: str = "v_prediction") -> LatentDiffusion:

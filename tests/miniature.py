@@ -7,9 +7,9 @@ from pathlib import Path
 
 import hydra
 
-from dermprompt import config as configuration
-from dermprompt.job import run_job
-from dermprompt.schema import Config
+from dermprompt.config import compose as configuration
+from dermprompt.config.schema import Config
+from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
 

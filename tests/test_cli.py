@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from miniature import CONF, TWO_RANKS, miniature, on, run
 
-from dermprompt.data.phantom import write_phantom
+from dermprompt.data.datasets.phantom import write_phantom
 
 REPOSITORY = Path(__file__).parents[1]
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"

@@ -8,7 +8,7 @@ import pytest
 from miniature import compose, miniature
 
 from dermprompt.pipeline import Pipeline
-from dermprompt.store import PlanningStore
+from dermprompt.store.artifacts import PlanningStore
 
 
 def plan(folder: Path, *overrides: str) -> dict[str, str]:

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dermprompt.data.datasets.folder import find_folder, read_folder_labels
+from dermprompt.data.datasets.ham10000 import find_ham10000, read_ham10000_labels
+from dermprompt.data.datasets.isic import find_isic
+from dermprompt.data.datasets.isic_labels import read_isic_labels
+from dermprompt.data.datasets.ph2 import find_ph2, read_ph2_labels
 from dermprompt.data.findings import Finding
-from dermprompt.data.folder import find_folder, read_folder_labels
-from dermprompt.data.ham10000 import find_ham10000, read_ham10000_labels
-from dermprompt.data.isic import find_isic
-from dermprompt.data.isic_labels import read_isic_labels
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair, stamps
-from dermprompt.data.ph2 import find_ph2, read_ph2_labels
 from dermprompt.files import write_json
 from dermprompt.lesion import Lesion
 

@@ -29,7 +29,7 @@ from dermprompt.data.decode import (
     upright,
 )
 from dermprompt.data.findings import DECODER
-from dermprompt.locks import hold
+from dermprompt.store.locks import hold
 
 IMAGES, MASKS, ENTRIES = "images.bin", "masks.bin", "entries.jsonl"
 

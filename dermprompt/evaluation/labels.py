@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermprompt.evaluation.probe import UNKNOWN, Classes, Features
-from dermprompt.results import Interval
-from dermprompt.results_labels import LabelScore
+from dermprompt.results import Interval, LabelScore
 
 # A label with fewer images, to learn from or to be judged on, gets no number.
 MIN_IMAGES = 10

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dermprompt.generator.codec import Codec
+from dermprompt.generator.codec.load import Codec
 from dermprompt.lesion import images_to_float, masks_to_float
 
 # An orientation is a number of quarter turns, and whether the picture is mirrored first.

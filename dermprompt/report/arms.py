@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from dermprompt.report.figures import gains_svg
-from dermprompt.report.tables import SEGMENTERS, Job, interval_text
-from dermprompt.results import ArmTable, Interval
+from dermprompt.report.tables import SEGMENTERS, interval_text
+from dermprompt.results import ArmTable, Interval, Job
 
 
 def arm_chart(table: ArmTable) -> str:

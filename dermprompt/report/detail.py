@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from dermprompt.report.tables import SEGMENTERS, Job, setting_of
-from dermprompt.results import Results, Segmentation
+from dermprompt.report.tables import SEGMENTERS, setting_of
+from dermprompt.results import Job, Segmentation, tell_apart
 
 # Name of the measure, heading, digits.
 MEASURES = (
@@ -31,29 +30,6 @@ class Detail:
     trainings: tuple[int, ...]
     measures: tuple[tuple[float, ...], ...]
     groups: tuple[tuple[str, str, int, tuple[float | None, ...]], ...]
-
-
-def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
-    found: dict[tuple[Any, ...], set[str]] = {}
-    for _, results in jobs:
-        for cell in results.segmentation:
-            found.setdefault(_key(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
-    named = []
-    for path, results in jobs:
-        cells = [
-            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
-            if len(found[_key(results, cell)]) > 1
-            else cell
-            for cell in results.segmentation
-        ]
-        named.append((path, replace(results, segmentation=tuple(cells))))
-    return named
-
-
-def _key(results: Results, cell: Segmentation) -> tuple[Any, ...]:
-    setting = (setting_of(results), cell.segmenter, cell.num_real, cell.world)
-    return (*setting, cell.label, cell.count, cell.seed, cell.fold)
 
 
 def details(jobs: Sequence[Job]) -> tuple[Detail, ...]:

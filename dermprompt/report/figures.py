@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dermprompt.report.tables import Job, Source, paper_order, source_of
-from dermprompt.results import Curve, Interval, Picture
+from dermprompt.report.tables import Source, paper_order, source_of
+from dermprompt.results import Curve, Interval, Job, Picture
 
 # The page colours text and rules with its own ink, so that a chart is legible on light and on dark.
 INK = "#010203"

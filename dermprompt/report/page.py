@@ -17,14 +17,22 @@ from markupsafe import Markup
 
 from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
-from dermprompt.report.curation import curated, external_rows, memorised, source_label
 from dermprompt.report.detail import MEASURES, details
-from dermprompt.report.distribution import distribution_tables
-from dermprompt.report.labels import VERDICTS as OBEYED
-from dermprompt.report.labels import images_text, label_tables, score_text
-from dermprompt.report.obedience import obedience_notes, obedience_rows
-from dermprompt.report.tables import Job, Source
-from dermprompt.results import ArmTable, Interval, Segmentation
+from dermprompt.report.samples import (
+    OBEYED,
+    curated,
+    distribution_tables,
+    external_rows,
+    images_text,
+    label_tables,
+    memorised,
+    obedience_notes,
+    obedience_rows,
+    score_text,
+    source_label,
+)
+from dermprompt.report.tables import Source
+from dermprompt.results import ArmTable, Interval, Job, Segmentation
 
 # Above this number of jobs a sweep's work is summed, not laid side by side.
 MANY = 6

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
-from dermprompt.results import ImageQuality, Interval, Results, Segmentation
+from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
 
-Job = tuple[Path, Results]
 T = TypeVar("T")
 
 GENERATORS = {

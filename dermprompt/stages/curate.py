@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import torch
 
+from dermprompt.config.schema import Config
 from dermprompt.curation.agreement import Decision, agreement, decide
 from dermprompt.curation.controls import keep_at_random, keep_by_quotas
 from dermprompt.curation.memorisation import Embed, copies, nearer_share, nearest, thumbnails
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
-from dermprompt.schema import Config
-from dermprompt.stages.parts import load_known_part, load_part, load_samples
+from dermprompt.stages.arrays import load_known_part, load_part, load_samples
+from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_images
+from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.score import predict_logits
-from dermprompt.stages.sets import choose, feature_extractor, held_out_images
-from dermprompt.stages.train import kept
-from dermprompt.stages.trained import open_segmenter
+from dermprompt.stages.train_segmenter import kept
 from dermprompt.synthesis.samples import read_records
 
 PREDICTIONS = "predictions.npy"

@@ -9,18 +9,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dermprompt.config import plain
-from dermprompt.data.phantom import read_diagnosis
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Config
+from dermprompt.data.datasets.phantom import read_diagnosis
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 from dermprompt.files import write_json
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
-from dermprompt.schema import Config
-from dermprompt.stages.parts import load_part, load_samples
+from dermprompt.stages.arrays import load_part, load_samples
+from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
-from dermprompt.stages.trained import open_segmenter, through_codec
 
 
 def declare_primary(config: Config, folder: Path) -> None:

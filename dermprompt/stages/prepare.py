@@ -11,16 +11,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dermprompt.config.schema import Config, Data
 from dermprompt.data.cache import build_cache, load_cache, read_findings
 from dermprompt.data.clusters import clusters_path, load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
+from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
-from dermprompt.data.phantom import write_phantom
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.files import write_bytes, write_json
 from dermprompt.lesion import Lesion
-from dermprompt.schema import Config, Data
 
 
 def paint_phantom(config: Config, folder: Path) -> None:

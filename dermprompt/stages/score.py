@@ -15,18 +15,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dermprompt.config.schema import Config, Segmenter
 from dermprompt.data.decode import BadPicture, decode_mask
 from dermprompt.data.findings import listed
 from dermprompt.data.index import load_index
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
-from dermprompt.schema import Config, Segmenter
-from dermprompt.sharing import share_out
-from dermprompt.stages.parts import load_lesions_of
+from dermprompt.stages.arrays import load_lesions_of
+from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
-from dermprompt.stages.trained import BATCH, open_segmenter
-from dermprompt.store import batch_record
+from dermprompt.store.artifacts import batch_record
+from dermprompt.store.claims import share_out
 
 
 def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from dermprompt import schema
-from dermprompt.config import plain
+from dermprompt.config import schema
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import is_first_rank
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
-from dermprompt.launch import is_first_rank
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks
@@ -33,12 +34,11 @@ from dermprompt.prompts.sampler import (
 )
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
-from dermprompt.schema import Config
-from dermprompt.sharing import share_out
-from dermprompt.stages.parts import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.arrays import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.networks import open_generator
 from dermprompt.stages.prepare import load_known, usable_lesions
-from dermprompt.stages.trained import open_generator
-from dermprompt.store import batch_record
+from dermprompt.store.artifacts import batch_record
+from dermprompt.store.claims import share_out
 from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition, read_all_records, write_batch

@@ -14,7 +14,7 @@ import pytest
 from miniature import compose
 from PIL import Image
 
-from dermprompt.data.phantom import write_phantom
+from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.stages.prepare import cache_pictures, index_data, split_data
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dermprompt.data.cache import build_cache, load_cache, read_findings
+from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.index import Index, read_index
-from dermprompt.data.phantom import write_phantom
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 

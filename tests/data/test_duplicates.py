@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dermprompt.data.clusters import Duplicate, clusters_path, load_clusters, save_clusters
+from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.data.duplicates import ORIENTATIONS, find_duplicates, orient, perceptual_hash
-from dermprompt.data.phantom import make_phantom
 
 # Found at 180 degrees, and one of them mirrored.
 ORIENTED = {("ISIC_0000189", "ISIC_0015161"), ("ISIC_0000228", "ISIC_0014964"), ("ISIC_0015102", "ISIC_0015353")}

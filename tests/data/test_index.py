@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.index import Index, fingerprint, load_index, read_index
-from dermprompt.data.phantom import write_phantom
 from dermprompt.lesion import Lesion
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"

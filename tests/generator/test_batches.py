@@ -20,7 +20,7 @@ from dermprompt.generator.batches import (
     make_loader,
     orient,
 )
-from dermprompt.generator.codec import PCACodec
+from dermprompt.generator.codec.pca import PCACodec
 
 AUGMENTATIONS = pytest.mark.parametrize("augmentation", list(ORIENTATIONS))
 

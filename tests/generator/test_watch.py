@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dermprompt.generator.watch import BEST, Conditions, Watch, grid
-from dermprompt.training import MakeTrainer, fit
+from dermprompt.training.fit import MakeTrainer, fit
 
 MASKS = torch.zeros(20, 1, 4, 4)
 

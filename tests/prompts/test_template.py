@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dermprompt.data import isic_labels
+from dermprompt.data.datasets import isic_labels
 from dermprompt.prompts.template import DERMOSCOPY, PLAIN, TEMPLATES
 
 SUBSETS = [subset for count in range(6) for subset in combinations(DERMOSCOPY.attributes, count)]

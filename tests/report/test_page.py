@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from dermprompt.report.page import flatten, headlines, write_page
-from dermprompt.report.tables import Job
 from dermprompt.results import (
     Curve,
     ImageQuality,
     Interval,
+    Job,
     MaskObedience,
     Picture,
     Results,

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Job
-from dermprompt.results import ImageQuality, Interval, Results, Segmentation
+from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
 
 S_ONLY = Segmentation("unet", None, 0, Interval(0.80, 0.78, 0.82, 200), None, 0.86, 0.04)
 

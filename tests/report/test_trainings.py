@@ -8,8 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from dermprompt.report.page import trainings, write_page
-from dermprompt.report.tables import Job
-from dermprompt.results import Results
+from dermprompt.results import Job, Results
 
 
 def job(name: str, generator: str, count: int) -> Job:

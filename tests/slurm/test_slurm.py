@@ -141,7 +141,7 @@ def test_a_training_on_two_nodes(cluster, tmp_path):
 
 
 def _ranks(cluster: Cluster, node: str) -> list[int]:
-    return [pid for pid in cluster.processes(node) if b"dermprompt.ranks" in _read(f"/proc/{pid}/cmdline")]
+    return [pid for pid in cluster.processes(node) if b"dermprompt.distributed.ranks" in _read(f"/proc/{pid}/cmdline")]
 
 
 def _read(path: str) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dermprompt.store import batch_record
+from dermprompt.store.artifacts import batch_record
 from dermprompt.synthesis import draw
 from dermprompt.synthesis.draw import draw_batches, draw_images
 from dermprompt.synthesis.samples import Condition

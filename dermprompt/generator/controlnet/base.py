@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from dermprompt.generator.codec import Codec, load_codec
+from dermprompt.generator.codec.load import Codec, load_codec
 from dermprompt.generator.source import resolve_base
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
 

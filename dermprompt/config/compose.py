@@ -1,0 +1,164 @@
+"""Configuration: Hydra's schema, checks before any work, and the only place that builds from ``_target_``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from dermprompt.config import schema
+from dermprompt.config.checks import check
+from dermprompt.config.schema import Config
+
+CONF = Path(__file__).parents[2] / "conf"
+
+# What a configuration may build. A new network is a class, a yaml and a line here.
+ALLOWED_TARGETS = frozenset(
+    {
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.loggers.CSVLogger",
+        "lightning.pytorch.loggers.WandbLogger",
+        "monai.networks.nets.BasicUNet",
+        "dermprompt.segmenter.dcsaunet.DCSAUNet",
+        "dermprompt.segmenter.pretrained.PretrainedUNet",
+    }
+)
+
+# These say where things are and how they run, not what comes out: two jobs that differ in them are one.
+_PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
+# The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
+_PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time", "timeout")
+
+
+def register() -> None:
+    """Put the schema into Hydra's ConfigStore."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, kinds in schema.KINDS.items():
+        for name, kind in kinds.items():
+            store.store(group=f"schema/{group}", name=name, node=kind)
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _job_hash(*, _root_: DictConfig) -> str:
+    """Hash of what a job computes, so that the same job finds its folder again."""
+    job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
+    trainer = cast(dict[str, Any], OmegaConf.to_container(_root_.trainer, resolve=True))
+    return _short_hash([job, training_settings(trainer)])
+
+
+def _job_keys(root: DictConfig) -> list[str]:
+    return [str(key) for key in root if key not in (*_PLACE_KEYS, "hydra")]
+
+
+def _sweep_hash() -> str:
+    """Hash of the command line and of ``conf``: a job's own configuration does not know the sweep's choices."""
+    files = sorted(CONF.rglob("*.yaml"))
+    return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
+
+
+def count_devices(devices: Any) -> int | None:
+    """How many ``trainer.devices`` says, a number or their indices; None for all that there are."""
+    if devices in (-1, "auto"):
+        return None
+    return len(devices) if isinstance(devices, list | ListConfig) else int(devices)
+
+
+def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
+    """What a trainer asks of each machine, for SLURM; None without GPUs."""
+    if accelerator == "cpu":
+        return None
+    number = count_devices(devices)
+    if number is None:
+        raise ValueError(f"trainer.devices={devices}: with hydra/launcher=slurm a number")
+    return number
+
+
+def _sweep_or(name: str) -> str:
+    """The name of the sweep's folder, outside of a sweep ``name``."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return name
+    return Path(HydraConfig.get().runtime.output_dir).parent.name
+
+
+# Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
+# the sweep's command line, but with its configuration the hash that the sweep has looked up.
+OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
+OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
+OmegaConf.register_new_resolver("gpus_per_node", _gpus_per_node, replace=True)
+
+
+def freeze(composed: DictConfig) -> Config:
+    """Turn a composed configuration into plain dataclasses, checked.
+
+    Raises:
+        ValueError: a key is unset or has a value that is not allowed.
+    """
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ValueError(f"not set: {', '.join(sorted(missing))}; give it on the command line as KEY=VALUE")
+    config = cast(Config, OmegaConf.to_object(composed))
+    check(config)
+    return config
+
+
+def thaw(path: Path) -> Config:
+    """Read back what :func:`dump` wrote."""
+    raw = cast(DictConfig, OmegaConf.load(path))
+    node = OmegaConf.structured(Config)
+    for group, kinds in schema.KINDS.items():
+        parent, _, key = group.replace("/", ".").rpartition(".")
+        holder = OmegaConf.select(raw, parent) if parent else raw
+        if holder is not None and key in holder:
+            holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, raw)))
+
+
+def dump(config: Config, path: Path) -> None:
+    """Write the resolved configuration as yaml."""
+    path.write_text(OmegaConf.to_yaml(plain(config)))
+
+
+def plain(node: Any) -> Any:
+    """A dataclass of the schema as plain dicts and lists."""
+    return dataclasses.asdict(node)
+
+
+def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:
+    """What of the trainer's settings changes the trained weights: precision, clipping, accumulation …"""
+    return {key: value for key, value in trainer.items() if key not in _PLACE_TRAINER_KEYS}
+
+
+def instantiate(node: dict[str, Any], **values: Any) -> Any:
+    """Build ``_target_`` of a node with its settings and ``values``; the values win.
+
+    Raises:
+        ValueError: the target, or one inside the node, is not in the allow-list.
+    """
+    for target in _targets(node):
+        if target not in ALLOWED_TARGETS:
+            raise ValueError(f"_target_={target} is not allowed; allowed: {', '.join(sorted(ALLOWED_TARGETS))}")
+    from hydra.utils import instantiate as build
+
+    return build({**node, **values}, _convert_="all")
+
+
+def _targets(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["_target_"]] if "_target_" in node else []
+        return own + [target for value in node.values() for target in _targets(value)]
+    if isinstance(node, list):
+        return [target for value in node for target in _targets(value)]
+    return []

@@ -1,0 +1,424 @@
+"""Every key that a user may set, with its type; the values stand in ``conf/``.
+
+A group with several kinds (``generator``, ``generator.base``, ``data``) has a class for each, found by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+STAGES = (
+    "plan",
+    "prepare",
+    "find_duplicates",
+    "train_codec",
+    "train_base",
+    "train_generator",
+    "draw_masks",
+    "synthesize",
+    "train_segmenter",
+    "evaluate",
+    "export",
+    "report",
+)
+
+# What stage=export writes: an arm for nnU-Net, its samples for Hugging Face or in ISIC's layout, its generator.
+EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
+
+DATA = ("isic", "ham10000", "ph2", "folder", "phantom")
+
+# Settings of a ControlNet that decide its samples, not its weights.
+SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
+
+
+@dataclass
+class Paths:
+    """Where finished work and the runs' folders go."""
+
+    store: str = MISSING
+    runs: str = MISSING
+
+
+@dataclass
+class Split:
+    """How G, S.train, S.val and S.test are drawn, or the file of a split that was; with fewer images than the
+    sizes' sum the same proportions. ``fold``, 0 to 4: S rotated, so that another fifth of it is S.test.
+    """
+
+    protocol: str = MISSING
+    sizes: list[int] = MISSING
+    seed: int = MISSING
+    file: str | None = MISSING
+    fold: int | None = MISSING
+
+
+@dataclass
+class Data:
+    """A data set on disk, or a phantom that is painted into the store."""
+
+    name: str = MISSING
+    root: str | None = MISSING
+    labels: str | None = MISSING
+    num_images: int | None = MISSING
+    clusters: str | None = MISSING
+    on_conflict: str = MISSING
+    on_bad: str = MISSING
+    max_bad_fraction: float = MISSING
+    mask_threshold: int | None = MISSING
+    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class AutomaticMasks:
+    """Masks from circles (paper, section 2.3); lengths are pixels of a canvas of 512 x 512."""
+
+    name: str = MISSING
+    centre: list[int] = MISSING
+    min_radius: int = MISSING
+    blur_sigma: float = MISSING
+    elastic_sigma: float = MISSING
+    elastic_points: int = MISSING
+    kernel: float = MISSING
+
+
+@dataclass
+class RealisticMasks:
+    """New masks with the shapes of G's."""
+
+    name: str = MISSING
+    jitter: float = MISSING
+
+
+@dataclass
+class TransformedMasks:
+    """Masks from G's masks (paper, section 2.3)."""
+
+    name: str = MISSING
+    max_rotation: float = MISSING
+    scale_range: list[float] = MISSING
+    elastic_sigma: list[float] = MISSING
+    elastic_points: list[int] = MISSING
+
+
+@dataclass
+class Prompts:
+    """Text of the synthetic images (``sampler``), its words, and the share of prompts dropped in training."""
+
+    sampler: str = MISSING
+    template: str = MISSING
+    unseen: str = MISSING
+    diagnosis: str | None = MISSING
+    attributes: list[str] = MISSING
+    mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
+    dropout: float = MISSING
+
+
+@dataclass
+class PretrainedBase:
+    """Stable Diffusion in diffusers' format, by hub id or folder."""
+
+    name: str = MISSING
+    path: str = MISSING
+    pad: int = MISSING
+    text_layers: int = MISSING
+
+
+@dataclass
+class PCACodec:
+    """Latents that are principal components of patches of ``downscale`` pixels."""
+
+    name: str = MISSING
+    downscale: int = MISSING
+    channels: int = MISSING
+
+
+@dataclass
+class VAECodec:
+    """Latents of an AutoencoderKL that is trained on G."""
+
+    name: str = MISSING
+    downscale: int = MISSING
+    channels: int = MISSING
+    width: int = MISSING
+    layers_per_block: int = MISSING
+    kl_weight: float = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class TinyCodec:
+    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
+
+    name: str = MISSING
+    path: str = MISSING
+
+    @property
+    def downscale(self) -> int:
+        """The format's own: no setting."""
+        return 8
+
+
+@dataclass
+class ScratchBase:
+    """A small latent diffusion model trained on G."""
+
+    name: str = MISSING
+    codec: Any = MISSING
+    channels: list[int] = MISSING
+    attention_levels: int = MISSING
+    layers_per_block: int = MISSING
+    text_width: int = MISSING
+    text_layers: int = MISSING
+    context_length: int = MISSING
+    prediction: str = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    snr_gamma: float | None = MISSING
+    timesteps: str = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class Watch:
+    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
+    masks are drawn.
+    """
+
+    num_images: int = MISSING
+    every: int = MISSING
+
+
+@dataclass
+class ControlNet:
+    """Diffusion with a control copy; training, then sampling."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    watch: Watch = field(default_factory=Watch)
+    part: str = MISSING
+    hint_width: int = MISSING
+    snr_gamma: float | None = MISSING
+    timesteps: str = MISSING
+    accumulate: int = MISSING
+    compile: bool = MISSING
+    learning_rate: float = MISSING
+    warmup_steps: int = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    ema: float = MISSING
+    decay: bool = MISSING
+    augmentation: str = MISSING
+    sampler: str = MISSING
+    num_steps: int = MISSING
+    guidance: float = MISSING
+    control_scale: float = MISSING
+    eta: float = MISSING
+
+
+@dataclass
+class Pix2PixHD:
+    """The rival: one pass from mask to image; a base stands idle under it."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    watch: Watch = field(default_factory=Watch)
+    base_channels: int = MISSING
+    num_downsamplings: int = MISSING
+    num_blocks: int = MISSING
+    upsampling: str = MISSING
+    discriminator_channels: int = MISSING
+    num_scales: int = MISSING
+    feature_weight: float = MISSING
+    perceptual: str = MISSING
+    perceptual_weights: str | None = MISSING
+    pool_size: int = MISSING
+    ema: float = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_steps: int = MISSING
+    decay_from_step: int = MISSING
+    augmentation: str = MISSING
+
+
+@dataclass
+class Warp:
+    """No network: S.train's images, warped to the masks; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+
+
+@dataclass
+class FolderSamples:
+    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+    path: str = MISSING
+
+
+@dataclass
+class NoGenerator:
+    """S only; a base stands idle."""
+
+    name: str = MISSING
+    base: Any = MISSING
+
+
+@dataclass
+class Synthesis:
+    """How many samples, in batches of one size; ``export_copies``: export those too that copy an image of G.
+
+    ``precision``: of the networks' weights and activations; ``compile``: with torch.compile.
+    """
+
+    count: int = MISSING
+    batch_size: int = MISSING
+    precision: str = MISSING
+    compile: bool = MISSING
+    export_copies: bool = MISSING
+
+
+@dataclass
+class Curation:
+    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted judges find again
+    (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies (``memorisation``).
+
+    A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
+    """
+
+    name: str = MISSING
+    keep: float = MISSING
+    relabel: float = MISSING
+    folds: int = MISSING
+    quantile: float = MISSING
+    features: str = MISSING
+
+
+@dataclass
+class Segmenter:
+    """A network (``_target_``) and its training; or ``predictions``, a folder of masks of S.test from elsewhere."""
+
+    name: str = MISSING
+    predictions: str | None = MISSING
+    network: dict[str, Any] = MISSING
+    image_size: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int | None = MISSING
+    max_steps: int | None = MISSING
+    validate_every: int = MISSING
+    loss: str = MISSING
+    schedule: str = MISSING
+    augmentation: str = MISSING
+    seed: int = MISSING
+
+
+@dataclass
+class Arm:
+    """What a segmenter trains on beside its samples, and for how long: one arm of a comparison.
+
+    ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
+    generator's base) or ``none``. ``num_real``: only so many of S.train, and
+    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
+    (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
+    as S with this many samples would take. ``world``: what the generator, its base, masks and prompts may see, G
+    (``open``) or the arm's own part of S.train (``closed``).
+    """
+
+    name: str = MISSING
+    real: str = MISSING
+    num_real: int | None = MISSING
+    batches: str = MISSING
+    finetune: bool = MISSING
+    steps_of: int | None = MISSING
+    world: str = MISSING
+
+
+@dataclass
+class Primary:
+    """The one comparison that decides, named before S.test is read: an arm, in a world, against its control there.
+
+    It is that of one network and one number of real images (null: all). ``controls``: what the names of each world's
+    controls begin with, ``open`` (generators see G) and ``closed`` (only S.train); of them the one with as many steps.
+    """
+
+    ours: str = MISSING
+    world: str = MISSING
+    segmenter: str = MISSING
+    num_real: int | None = MISSING
+    controls: dict[str, str] = MISSING
+
+
+@dataclass
+class Features:
+    """The pretrained network whose features compare sets of images: an id of timm, its weights or null."""
+
+    model: str = MISSING
+    weights: str | None = MISSING
+
+
+@dataclass
+class Evaluation:
+    """The fixed judge, the features, the primary comparison, and how much is shown."""
+
+    primary: Primary = field(default_factory=Primary)
+    features: Features = field(default_factory=Features)
+    judge: Segmenter = field(default_factory=Segmenter)
+    bootstraps: int = MISSING
+    gallery: int = MISSING
+    quiz: int = MISSING
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    name: str = MISSING
+    stage: str = MISSING
+    export: str = MISSING
+    seed: int = MISSING
+    image_size: int = MISSING
+    caution: str | None = MISSING
+    paths: Paths = field(default_factory=Paths)
+    data: Data = field(default_factory=Data)
+    external: Data | None = MISSING
+    masks: Any = MISSING
+    prompts: Prompts = field(default_factory=Prompts)
+    generator: Any = MISSING
+    synthesis: Synthesis = field(default_factory=Synthesis)
+    curation: Curation = field(default_factory=Curation)
+    segmenter: Segmenter = field(default_factory=Segmenter)
+    arm: Arm = field(default_factory=Arm)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    trainer: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+
+
+# The kinds of the groups that have several, by the name that the group's file gives.
+KINDS: dict[str, dict[str, type]] = {
+    "masks": {
+        "paper_text": AutomaticMasks,
+        "paper_code": AutomaticMasks,
+        "realistic": RealisticMasks,
+        "transform": TransformedMasks,
+    },
+    "generator": {
+        "controlnet": ControlNet,
+        "pix2pixhd": Pix2PixHD,
+        "warp": Warp,
+        "folder": FolderSamples,
+        "none": NoGenerator,
+    },
+    "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
+    "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
+}

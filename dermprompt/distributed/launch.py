@@ -1,0 +1,123 @@
+"""How a stage gets its processes: in this one, or in one for each device of each node.
+
+Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
+dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
+this process's command line again, in a sweep the whole sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dermprompt.config import compose
+from dermprompt.config.schema import Config, Segmenter
+from dermprompt.distributed.processes import is_first_rank, num_processes
+from dermprompt.distributed.slurm import each_node, num_nodes, rendezvous, wait_for_nodes
+from dermprompt.files import read_json
+from dermprompt.store.artifacts import Unfinished
+
+CALL = "call.json"
+CONFIG = "config.yaml"
+UNFINISHED = "unfinished.json"
+FAILED = "failed-{node}.json"
+OFFLINE = "offline"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of a stage by its dotted name, ``package.module:function``, with its arguments."""
+
+    work: str
+    config: Config
+    arguments: dict[str, Any]
+
+    def here(self, folder: Path, **more: Any) -> Any:
+        """Run it in this process."""
+        return pkgutil.resolve_name(self.work)(self.config, **self.arguments, **more, folder=folder)
+
+    def on_all_devices(self, folder: Path) -> Any:
+        """Run it in as many processes as the trainer has devices."""
+        devices = num_processes(self.config.trainer)
+        if devices == 1:
+            return self.here(folder)
+        self._write(folder, folder)
+        return self._run_ranks(folder, devices, f"a training on {devices} devices", folder)
+
+    def share_batches(self, folder: Path, numbers: list[int]) -> None:
+        """Make batches of a growing set in a process for each device; see :mod:`dermprompt.store.claims`.
+
+        The processes do not talk to each other: each claims the batches that it makes.
+        """
+        processes = min(num_processes(self.config.trainer), len(numbers))
+        if processes == 1:
+            self.here(folder, numbers=numbers)
+            return
+        # Not in the set's folder: another job may share in it at the same time. But where all nodes see it.
+        calls = folder.parents[1] / ".calls"
+        calls.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=calls) as own:
+            replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
+            self._run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
+
+    def _write(self, at: Path, folder: Path) -> None:
+        """Leave at ``at`` what a rank needs to work in ``folder``."""
+        compose.dump(self.config, at / CONFIG)
+        call = {"work": self.work, "arguments": self.arguments, "folder": folder}
+        (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
+
+    def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
+        """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
+        for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
+            left.unlink(missing_ok=True)
+        nodes = num_nodes(self.config.trainer)
+        command = [*each_node(nodes), sys.executable, "-m", "dermprompt.distributed.ranks", str(at), str(os.getpid())]
+        command += [str(-(-processes // nodes)), *rendezvous(nodes)]
+        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+        if (at / OFFLINE).exists():
+            # Otherwise the next training's ranks would wait for W&B's server again.
+            os.environ["WANDB_MODE"] = "offline"
+        if ended.returncode:
+            wait_for_nodes(nodes)
+            # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
+            failures = sorted(read_json(path) for path in at.glob(FAILED.format(node="*")))
+            said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
+            raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
+        if (at / UNFINISHED).exists():
+            raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
+
+
+def _plain(value: Any) -> Any:
+    """Paths and settings as JSON, to be read back by :func:`_revive`."""
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    assert is_dataclass(value), value
+    return {"segmenter": asdict(value)}  # type: ignore[arg-type]
+
+
+def _revive(value: dict[str, Any]) -> Any:
+    if set(value) == {"path"}:
+        return Path(value["path"])
+    return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
+
+
+def work_of(folder: Path) -> None:
+    """What each rank runs, left in ``folder`` by :class:`Call`."""
+    compose.register()
+    call = json.loads((folder / CALL).read_text(), object_hook=_revive)
+    try:
+        Call(call["work"], compose.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
+    except Unfinished as stop:
+        # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
+        if is_first_rank():
+            (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
+    finally:
+        if is_first_rank() and os.environ.get("WANDB_MODE") == "offline":
+            (folder / OFFLINE).touch()

@@ -1,0 +1,76 @@
+"""How many processes a trainer asks for, and which of them this one is."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from dermprompt.config.compose import count_devices
+from dermprompt.distributed.slurm import num_nodes
+
+if TYPE_CHECKING:
+    import torch
+
+
+def num_processes(trainer: dict[str, Any]) -> int:
+    """Devices of the trainer, on all its machines."""
+    return num_nodes(trainer) * _num_devices(trainer)
+
+
+def _num_devices(trainer: dict[str, Any]) -> int:
+    """Devices of the trainer on each machine."""
+    number = count_devices(trainer.get("devices", 1))
+    if number is None:
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return number
+
+
+def max_seconds(trainer: dict[str, Any]) -> float | None:
+    """How long a process may train; None for no limit.
+
+    Raises:
+        ValueError: ``max_time`` is not in Lightning's notation.
+    """
+    limit = trainer.get("max_time")
+    if limit is None:
+        return None
+    parts = re.fullmatch(r"(\d\d):(\d\d):(\d\d):(\d\d)", str(limit))
+    if parts is None:
+        raise ValueError(f"trainer.max_time={limit}: days, hours, minutes and seconds as DD:HH:MM:SS")
+    return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
+
+
+def group_timeout(trainer: dict[str, Any]) -> timedelta:
+    """How long processes of one training wait for each other.
+
+    Raises:
+        ValueError: ``timeout`` is no number above 0.
+    """
+    seconds = trainer.get("timeout")
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        raise ValueError(f"trainer.timeout={seconds}: seconds, more than 0")
+    return timedelta(seconds=seconds)
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank in its training, and the number of processes."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes what all have trained."""
+    return rank_and_size()[0] == 0
+
+
+def choose_device(trainer: dict[str, Any]) -> torch.device:
+    """The device of this process by the trainer's settings, for work without a Trainer."""
+    import torch
+
+    if trainer["accelerator"] == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank, devices = int(os.environ.get("LOCAL_RANK", "0")), trainer.get("devices", 1)
+    return torch.device("cuda", devices[rank] if isinstance(devices, list) else rank)

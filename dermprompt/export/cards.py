@@ -1,0 +1,173 @@
+"""The card of an exported data set or generator: what it is, what it was made from and how, what binds it.
+
+A card is Markdown: a front matter, tables, what is known of a licence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dermprompt.results import Results
+from dermprompt.synthesis.index import COLUMNS
+
+# Prompts and labels beyond so many are counted together.
+MOST = 50
+
+# Hugging Face's names for numbers of images below a bound.
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (float("inf"), "100K<n<1M"))
+
+_WHAT = (
+    "Images whose names begin with `SYN_` are synthetic: no patient was photographed. Each says so in its own metadata "
+    "(the comment of a JPEG, the text `Comment` of a PNG). Their masks are what they were drawn from, not what someone "
+    "saw in them. They are for research on segmentation. They are no evidence on any disease, and a model that was "
+    "trained on them is no medical device."
+)
+
+_FOR = (
+    "It draws an image for a given mask, and for a text where it takes one, so that segmentation networks can be "
+    "trained on more labelled pairs. It is for research."
+)
+
+_LIMITS = (
+    "It is not a medical device, and its images are no evidence on any disease: nobody has checked that what it draws "
+    "for a diagnosis is what that diagnosis looks like. It knows only what its training images show: people, cameras "
+    "and diseases that are rare among them are rare or wrong in what it draws. It may repeat a training image; compare "
+    "what it draws with them before passing it on (`curation=memorisation`)."
+)
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What a card says: ``layout``, how the files lie; ``counts`` and ``made_from``, rows of tables; ``licences``, the
+    first line of each licence file of the source, by its place in the export.
+    """
+
+    title: str
+    layout: str
+    counts: Mapping[str, int]
+    made_from: Mapping[str, Any]
+    licences: Mapping[str, str]
+
+
+def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The card in Markdown; ``rows`` are those of the index."""
+    known = {
+        "pretty_name": facts.title,
+        "license": licence_id(facts.licences),
+        "task_categories": ["image-segmentation"],
+        "tags": ["synthetic", "medical"],
+        "size_categories": [next(name for bound, name in _SIZES if len(rows) < bound)],
+    }
+    said = {
+        "What is in it": table(("what", "number"), facts.counts.items()),
+        "What it was made from": table(("what", "value"), facts.made_from.items()),
+        "Labels of the synthetic images": _histogram("label", (_label(row) for row in rows)),
+        "Prompts": _histogram("prompt", (row["prompt"] or "(empty)" for row in rows)),
+        "Columns of samples.csv": table(("column", "what stands in it"), COLUMNS.items()),
+        "Licence of the source": licence_note(facts.licences),
+    }
+    return "\n\n".join([front_matter(known), f"# {facts.title}", _WHAT, facts.layout, sections(said)]) + "\n"
+
+
+def _histogram(name: str, values: Iterable[str]) -> str:
+    counted = Counter(values).most_common()
+    shown, rest = counted[:MOST], counted[MOST:]
+    if rest:
+        shown.append((f"({len(rest)} others)", sum(number for _, number in rest)))
+    return table((name, "number"), shown) if shown else "None."
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    attributes = "attributes unknown" if row["attributes"] is None else row["attributes"]
+    return f"{row['diagnosis'] or 'no diagnosis'}: {attributes}"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a card says: ``made_from``, rows of a table; ``opened``, code that opens it; ``licences`` as in
+    :class:`DatasetFacts`; ``base``: where a pretrained base is, by id or name.
+    """
+
+    title: str
+    kind: str
+    made_from: Mapping[str, Any]
+    opened: str
+    licences: Mapping[str, str]
+    base: str | None = None
+
+
+def model_card(facts: ModelFacts, results: Results | None) -> str:
+    """The card in Markdown; ``results`` of the same job, where there are any."""
+    known: dict[str, Any] = {"license": licence_id(facts.licences), "tags": [facts.kind, "synthetic", "medical"]}
+    if facts.kind == "controlnet":
+        known["library_name"] = "diffusers"
+    note = licence_note(facts.licences)
+    if facts.base:
+        known["base_model"] = facts.base
+        note += f"\n\nIt stands on {facts.base}, whose licence binds it too."
+    said = {
+        "What it is for": _FOR,
+        "Limits": _LIMITS,
+        "What it was made from": table(("what", "value"), facts.made_from.items()),
+        "How it is opened": facts.opened,
+        "What was measured": _measured(results),
+        "Licence of the training images": note,
+    }
+    return "\n\n".join([front_matter(known), f"# {facts.title}", sections(said)]) + "\n"
+
+
+def _measured(results: Results | None) -> str:
+    if results is None:
+        return "Nothing yet: `stage=report` of the same command measures, and a later export says it here."
+    rows: list[tuple[str, Any]] = []
+    for quality in results.image_quality:
+        if quality.kind == "generator":
+            figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
+            rows.append((f"images of {quality.n} unseen masks beside the real ones (standard protocol)", figures))
+    for row in results.distribution:
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in vars(row.values).items())
+        rows.append((f"{row.name} against unseen real images, {row.features}", figures))
+    if results.mask_obedience:
+        obeyed = vars(results.mask_obedience)
+        rows.append(("masks obeyed: a judge's Dice", ", ".join(f"{key} {value:.4g}" for key, value in obeyed.items())))
+    if results.text_obedience:
+        read = vars(results.text_obedience)
+        rows.append(("text obeyed: balanced accuracy", ", ".join(f"{key} {value:.4g}" for key, value in read.items())))
+    return table(("what", "figures"), rows)
+
+
+def front_matter(values: Mapping[str, Any]) -> str:
+    """What Hugging Face's hub reads of a card, as YAML; JSON's values are YAML's too."""
+    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in values.items()), "---"])
+
+
+def table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    """A table of two columns."""
+    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join([f"| {head[0]} | {head[1]} |", "| --- | --- |", *lines])
+
+
+def sections(texts: Mapping[str, str]) -> str:
+    """Texts under their headings."""
+    return "\n\n".join(f"## {name}\n\n{text}" for name, text in texts.items())
+
+
+def licence_id(licences: Mapping[str, str]) -> str:
+    """The hub's word for the licence: none is guessed from a file's text."""
+    return "other" if licences else "unknown"
+
+
+def licence_note(licences: Mapping[str, str]) -> str:
+    """What binds what was made from the source. ``licences``: the first line of each licence file, by its place."""
+    if not licences:
+        return "Unknown: see source. No licence file lay beside the images; what was made from them may be bound by it."
+    listed = "\n".join(f"- [{path}]({path}): {line}" for path, line in licences.items())
+    return f"These lay beside the images; what was made from them may be bound by them:\n\n{listed}"
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,112 @@
+"""A trained generator as a folder of its own: networks in their libraries' formats, and a card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from diffusers import ControlNetModel
+
+from dermprompt.config.schema import SAMPLER
+from dermprompt.export.cards import ModelFacts, model_card
+from dermprompt.export.provenance import carry_licences, generator_facts, source_facts
+from dermprompt.files import write_bytes
+from dermprompt.generator.original import save_original
+from dermprompt.generator.source import PARTS
+from dermprompt.pipeline import Pipeline
+from dermprompt.results import load_results
+
+SINGLE_FILE = "controlnet.safetensors"
+
+_STABLE_DIFFUSION = """```python
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2DConditionModel
+
+controlnet = ControlNetModel.from_pretrained("controlnet")
+pipeline = StableDiffusionControlNetPipeline.from_pretrained("{base}", controlnet=controlnet, safety_checker=None)
+{unet}# mask: an RGB picture of the size that is drawn, 255 inside and 0 outside
+image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance}).images[0]
+```
+
+`{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that
+expect those; diffusers reads it with `ControlNetModel.from_single_file("{single_file}", config="controlnet")`."""
+
+_UNET = """# its decoder was trained with the ControlNet
+pipeline.unet = UNet2DConditionModel.from_pretrained("unet")
+"""
+
+_SCRATCH = """Its base was trained here and lies beside it; with its own latent space a whole image takes dermprompt:
+
+```python
+from pathlib import Path
+from dermprompt.generator.controlnet.base import load_base
+from dermprompt.generator.export import load_controlnet
+
+generator = load_controlnet(Path("."), load_base("base"), {sampler})
+images = generator.generate(masks, prompts, seeds)  # masks N1HW in 0 and 1; images N3HW in [-1, 1]
+```
+
+`controlnet` alone opens with `diffusers.ControlNetModel.from_pretrained`. `{single_file}` is the same network in one
+file under its original names (`control_model.…`); `dermprompt.generator.original.load_original` reads it."""
+
+_PIX2PIXHD = """```python
+from pathlib import Path
+from dermprompt.generator.export import load_pix2pixhd
+
+generator = load_pix2pixhd(Path("."))
+images = generator.generate(masks, prompts=[], seeds=[])  # masks N1HW in 0 and 1; images N3HW in [-1, 1]
+```
+
+It takes neither text nor noise: one mask, one image."""
+
+
+def export_generator(pipeline: Pipeline, folder: Path) -> Path:
+    """Write ``generator/``: of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
+    trained here; of Pix2PixHD its settings and weights; for both ``README.md``.
+    """
+    config, trained, root = pipeline.config, pipeline.generator.path, folder / "generator"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    if config.generator.name == "controlnet":
+        opened = _copy_controlnet(pipeline, trained, root)
+    else:
+        for name in ("config.json", "generator.safetensors"):
+            shutil.copyfile(trained / name, root / name)
+        opened = _PIX2PIXHD
+    pretrained = pipeline.base is not None and config.generator.base.name != "scratch"
+    facts = ModelFacts(
+        title=f"{config.name}: {config.generator.name}",
+        kind=config.generator.name,
+        made_from=generator_facts(pipeline) | source_facts(pipeline),
+        opened=opened,
+        licences=carry_licences(pipeline, root),
+        base=base_name(config.generator.base.path) if pretrained else None,
+    )
+    found = folder / "results.json"
+    results = load_results(found) if found.exists() else None
+    write_bytes(root / "README.md", model_card(facts, results).encode())
+    return root
+
+
+def base_name(path: str) -> str:
+    """A hub id as it is; of a folder only its name."""
+    return Path(path).name if Path(path).expanduser().is_dir() else path
+
+
+def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
+    """Copy the networks, and return the code that opens them."""
+    config, base = pipeline.config.generator, pipeline.base
+    assert base is not None
+    shutil.copytree(trained / "controlnet", root / "controlnet")
+    unlocked = (trained / "unet").is_dir()
+    if unlocked:  # a decoder that was trained with it
+        shutil.copytree(trained / "unet", root / "unet")
+    controlnet = ControlNetModel.from_pretrained(root / "controlnet", use_safetensors=True)
+    save_original(controlnet, root / SINGLE_FILE)
+    settings = {key: getattr(config, key) for key in SAMPLER}
+    if config.base.name != "scratch":
+        named = {"base": base_name(config.base.path), "single_file": SINGLE_FILE}
+        return _STABLE_DIFFUSION.format(unet=_UNET if unlocked else "", **named, **settings)
+    for part in PARTS:
+        shutil.copytree(base.path / part, root / "base" / part)
+    sampler = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    return _SCRATCH.format(sampler=sampler, single_file=SINGLE_FILE)

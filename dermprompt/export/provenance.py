@@ -1,0 +1,116 @@
+"""What an export was made from, for its card; and the licence files of the source, carried along."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dermprompt
+from dermprompt.config.compose import plain
+from dermprompt.data.licences import find_licences, first_line
+from dermprompt.export.cards import DatasetFacts, dataset_card
+from dermprompt.files import read_json, write_bytes
+from dermprompt.pipeline import Pipeline
+from dermprompt.stages.arrays import held_out
+from dermprompt.stages.prepare import load_known
+
+
+def write_dataset_card(
+    pipeline: Pipeline, root: Path, rows: Sequence[Mapping[str, Any]], layout: str, real: Mapping[str, int]
+) -> None:
+    """Write ``README.md`` and ``licences/``. ``rows`` of the index; ``real``: how many real images are in it."""
+    config = pipeline.config
+    decided = [row["decision"] for row in rows]
+    counts = {"synthetic images": len(rows), "of them with a judge's mask": decided.count("relabel")}
+    counts["samples that the curation left out"] = config.synthesis.count - len(rows)
+    facts = DatasetFacts(
+        title=f"{config.name}: {pipeline.rules.name}, {config.generator.name}",
+        layout=layout,
+        counts={**counts, **real},
+        made_from=(_drawn_from(pipeline) if rows else {}) | source_facts(pipeline),
+        licences=carry_licences(pipeline, root),
+    )
+    write_bytes(root / "README.md", dataset_card(facts, rows).encode())
+
+
+def source_facts(pipeline: Pipeline) -> dict[str, str]:
+    """The data set with its digest and split, and the program."""
+    config, split = pipeline.config, read_json(pipeline.prepared.path / "split.json")["parts"]
+    parts = ", ".join(f"{name} {len(ids)}" for name, ids in split.items())
+    rules = config.data.split
+    return {
+        "data": f"{config.data.name}, index {pipeline.indexed.digest}",
+        "split": f"{rules.protocol}, seed {rules.seed}, {pipeline.prepared.digest}: {parts}",
+        "program": f"dermprompt {dermprompt.__version__}",
+    }
+
+
+def generator_facts(pipeline: Pipeline) -> dict[str, str]:
+    """The trained generator with its digest and settings, and its base."""
+    config, base = pipeline.config, pipeline.base
+    known = len(load_known(pipeline.known.path))
+    number = known - held_out(config, known)
+    facts = {
+        "generator": pipeline.generator.path.name,
+        "settings": _own_settings(pipeline),
+        "trained on": f"{number} images, {pipeline.rules.world} world, seed {config.seed}",
+    }
+    if base is not None:
+        facts["words of its prompts"] = f"template {config.prompts.template}, dropout {config.prompts.dropout}"
+        facts["base"] = f"{config.generator.base.name}, {base.digest}"
+        facts["settings of the base"] = settings_text(plain(config.generator.base))
+    return facts
+
+
+def _own_settings(pipeline: Pipeline) -> str:
+    """The generator's settings without its base's."""
+    return settings_text({key: value for key, value in plain(pipeline.config.generator).items() if key != "base"})
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings on one line; of a file or folder only its name, for where it lies is nobody's business."""
+    shown = {key: Path(value).name if _is_local(value) else value for key, value in settings.items()}
+    return json.dumps(shown)
+
+
+def carry_licences(pipeline: Pipeline, root: Path) -> dict[str, str]:
+    """Copy the source's licence files, and return their first lines by their places below ``root``."""
+    found = {}
+    for number, path in enumerate(find_licences(_source_folders(pipeline))):
+        (root / "licences").mkdir(exist_ok=True)
+        copy = root / "licences" / f"{number}-{path.name}"
+        shutil.copyfile(path, copy)
+        found[copy.relative_to(root).as_posix()] = first_line(path)
+    return found
+
+
+def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
+    """The generator, and of masks, prompts and curation those that have a part in its samples."""
+    config, name = pipeline.config, pipeline.config.generator.name
+    trained = name in ("controlnet", "pix2pixhd")
+    facts = generator_facts(pipeline) if trained else {"generator": _own_settings(pipeline)}
+    if name != "folder":
+        facts["masks"] = settings_text(plain(config.masks))
+    if name == "controlnet":
+        facts["prompts"] = settings_text(plain(config.prompts))
+    facts["synthesis"] = f"{pipeline.samples.path.name}, seed {config.seed}, {config.image_size} pixels"
+    if config.curation.name != "none":
+        facts["curation"] = settings_text(plain(config.curation))
+    return facts
+
+
+def _source_folders(pipeline: Pipeline) -> list[Path]:
+    """Where images and labels came from; those of a phantom were painted here."""
+    config = pipeline.config
+    given = [config.data.root, config.data.labels]
+    if config.generator.name == "folder":
+        given.append(config.generator.path)
+    folders = [Path(path).expanduser() for path in given if path]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _is_local(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).expanduser().is_absolute()

@@ -1,0 +1,25 @@
+"""What leaves for other programs: an arm, its samples, or its generator, each with a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dermprompt.export.generator import export_generator
+from dermprompt.export.nnunet import export_nnunet
+from dermprompt.export.samples import export_imagefolder, export_isic
+from dermprompt.pipeline import Pipeline
+
+
+def export(pipeline: Pipeline, folder: Path) -> Path:
+    """Write what ``config.export`` names below the run folder, and return where.
+
+    Raises:
+        ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them.
+    """
+    writers = {
+        "nnunet": export_nnunet,
+        "imagefolder": export_imagefolder,
+        "isic": export_isic,
+        "generator": export_generator,
+    }
+    return writers[pipeline.config.export](pipeline, folder)

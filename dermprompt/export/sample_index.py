@@ -1,0 +1,49 @@
+"""The first N samples as rows of the index: in the store for a report, or as an export places them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from dermprompt.config.schema import SAMPLER
+from dermprompt.files import read_json
+from dermprompt.pipeline import Pipeline
+from dermprompt.synthesis.index import index_row, write_index
+from dermprompt.synthesis.samples import image_path, mask_path, read_records
+
+
+def sample_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """A row a sample: its provenance and sampler, how near it comes to G, what became of it; its files in the store."""
+    config, root, curated = pipeline.config, pipeline.samples.path, pipeline.curated
+    distances = read_json(pipeline.memorised.path / "nearest.json")["distances"]
+    rows = read_records(root, config.synthesis.count)
+    used = [{"decision": "keep", "score": ""}] * len(rows)
+    decided = read_json(curated.path / "decisions.json")["rows"] if curated else used
+    keys = SAMPLER if config.generator.name == "controlnet" else ()
+    sampling = {key: getattr(config.generator, key) for key in keys}
+    return [
+        index_row(
+            row,
+            str(image_path(root, row.id)),
+            str(mask_path(root, row.id)),
+            **sampling,
+            distance=distance,
+            decision=found["decision"],
+            score=found["score"],
+        )
+        for row, distance, found in zip(rows, distances, decided, strict=True)
+    ]
+
+
+def write_sample_index(pipeline: Pipeline, path: Path) -> None:
+    """Write ``samples.csv`` of a run."""
+    write_index(path, sample_rows(pipeline))
+
+
+def placed(row: dict[str, Any], root: Path, image: Path, mask: Path) -> dict[str, Any]:
+    """A row with its files as they lie below the root of an export."""
+    files = {"image": image, "mask": mask}
+    names = {key: path.relative_to(root).as_posix() for key, path in files.items()}
+    sums = {f"{key}_sha256": hashlib.sha256(path.read_bytes()).hexdigest() for key, path in files.items()}
+    return {**row, **names, **sums}

@@ -1,0 +1,112 @@
+"""The samples of an arm, as a curation left them: in ISIC's layout, or as Hugging Face's image folder."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dermprompt.data.findings import listed
+from dermprompt.export.provenance import write_dataset_card
+from dermprompt.export.sample_index import placed, sample_rows
+from dermprompt.files import read_json, write_bytes
+from dermprompt.pipeline import Pipeline
+from dermprompt.stages.arrays import judges_masks
+from dermprompt.stages.curate import copied
+from dermprompt.synthesis.index import write_index
+from dermprompt.synthesis.samples import image_path, mask_path, sample_index
+
+Row = dict[str, Any]
+Place = Callable[[str], tuple[Path, Path]]
+
+
+def export_isic(pipeline: Pipeline, folder: Path) -> Path:
+    """Write ISIC's two folders with ``samples.csv`` and a card."""
+    root = folder / "isic"
+    rows = _copy(pipeline, root, lambda id: (image_path(root, id), mask_path(root, id)))
+    layout = "Images and masks lie in two folders under ISIC's own names; `samples.csv` says where each came from."
+    write_dataset_card(pipeline, root, rows, layout, {})
+    return root
+
+
+def export_imagefolder(pipeline: Pipeline, folder: Path) -> Path:
+    """Write ``train/images``, ``train/masks``, and ``train/metadata.csv``, which ``load_dataset`` reads.
+
+    A column that ends in ``file_name`` is a picture there: ``file_name`` becomes ``image``, ``mask_file_name``
+    becomes ``mask``; paths are relative to the table.
+    """
+    root = folder / "imagefolder"
+    train = root / "train"
+    rows = _copy(pipeline, root, lambda id: (train / "images" / f"{id}.jpg", train / "masks" / f"{id}.png"))
+    _write_metadata(train / "metadata.csv", rows)
+    layout = (
+        '`datasets.load_dataset("imagefolder", data_dir=…)` gives `image`, `mask` and the columns of `samples.csv`.'
+    )
+    write_dataset_card(pipeline, root, rows, layout, {})
+    return root
+
+
+def used_rows(pipeline: Pipeline) -> list[Row]:
+    """The rows of the index that an arm uses.
+
+    Raises:
+        ValueError: some copy an image of G, unless ``synthesis.export_copies`` allows that.
+    """
+    if not pipeline.config.synthesis.count:
+        return []
+    every = sample_rows(pipeline)
+    rows = [row for row in every if row["decision"] != "drop"]
+    _refuse_copies(pipeline, every, {row["id"] for row in rows})
+    return rows
+
+
+def _refuse_copies(pipeline: Pipeline, every: list[Row], used: set[str]) -> None:
+    config = pipeline.config
+    found = copied(read_json(pipeline.memorised.path / "nearest.json"), config.curation.quantile)
+    ones = {row["id"] for row, one in zip(every, found, strict=True) if one} & used
+    if ones and not config.synthesis.export_copies:
+        raise ValueError(
+            f"{len(ones)} of {len(used)} samples count as copies of real images: {listed(sorted(ones))}; "
+            "leave them out with curation=memorisation, or export them with synthesis.export_copies=true"
+        )
+
+
+def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
+    """Copy the samples byte for byte, and write their index; a judge's mask becomes a file of its own."""
+    rows, curated = used_rows(pipeline), pipeline.curated
+    shutil.rmtree(root, ignore_errors=True)
+    copies = []
+    for row in rows:
+        image, mask = place(row["id"])
+        for path in (image, mask):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(row["image"], image)
+        shutil.copyfile(row["mask"], mask)
+        if curated and row["decision"] == "relabel":
+            _write_mask(mask, judges_masks(curated.path)[sample_index(row["id"])], pipeline.config.image_size)
+        copies.append(placed(row, root, image, mask))
+    write_index(root / "samples.csv", copies)
+    return copies
+
+
+def _write_mask(path: Path, mask: np.ndarray, size: int) -> None:
+    resized = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+    write_bytes(path, cv2.imencode(".png", resized * 255)[1].tobytes())
+
+
+def _write_metadata(path: Path, rows: list[Row]) -> None:
+    """The index with the two names that make a column a picture."""
+    renamed = {"image": "file_name", "mask": "mask_file_name"}
+    table = [{renamed.get(key, key): value for key, value in row.items()} for row in rows]
+    for row in table:
+        for key in renamed.values():
+            row[key] = row[key].removeprefix("train/")
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)

@@ -1,0 +1,132 @@
+"""What W&B shows beyond the trainings: what a job drew and found out, and the table of a sweep.
+
+``python -m dermprompt.job.dashboard FOLDER`` (``make dashboard``) sends the table of a sweep again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dermprompt.config import compose
+from dermprompt.config.schema import Config
+from dermprompt.pipeline import Pipeline
+from dermprompt.results import Results, load_results
+from dermprompt.stages.arrays import load_samples
+from dermprompt.training import wandb_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dermprompt.training.wandb_run import Run
+
+# A page has megabytes, and nobody waits for it.
+PAGE_SECONDS = 20
+# Samples in the picture of a set, and their size in it (pixels).
+NUM_SHOWN, SHOWN_SIZE = 8, 256
+# Beside the run of what a job made: it has ended. One that was interrupted is logged again, by the same identity.
+LOGGED = Path("wandb", "logged")
+COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
+
+
+def log_made(pipeline: Pipeline) -> None:
+    """A run for the split and for the samples that this job needed, if they have none yet; trainings have theirs."""
+    # What it needed is what the pipeline remembers: to ask for more would make it.
+    needed = {"prepare": vars(pipeline).get("prepared"), "synthesize": vars(pipeline).get("samples")}
+    for stage, artifact in needed.items():
+        if artifact is None or (artifact.path / LOGGED).exists():
+            continue
+        with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
+            wandb_run.log_inputs(run, artifact.path)
+            wandb_run.log_output(run, artifact.path)
+            if stage == "synthesize":
+                wandb_run.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
+        (artifact.path / LOGGED).touch()
+
+
+def _grid(config: Config, samples: Path) -> np.ndarray:
+    """The first samples side by side, each above its mask, uint8 HW3."""
+    size = min(config.image_size, SHOWN_SIZE)
+    shown = load_samples(samples, min(config.synthesis.count, NUM_SHOWN), size)
+    masks = np.repeat(255 * shown.masks[..., None], 3, axis=-1)
+    return np.vstack([np.hstack(list(row)) for row in (shown.images, masks)])
+
+
+def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
+    """A run for what the job found out: its page, its table, and of what they tell."""
+    trained = [pipeline.segmenter(arm).path for arm in pipeline.arms if not arm.settings.predictions]
+    samples = [pipeline.samples.path] if results.count else []
+    with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:
+        wandb_run.log_table(run, "report/dsc", COLUMNS, rows_of([results]))
+        run.summary.update(_summary(results))
+        made_from = [pipeline.prepared.path, *samples, *trained]
+        wandb_run.log_page(run, f"report-{folder.name}", _pages(folder), made_from)
+
+
+def log_sweep(sweep: Path) -> None:
+    """The run of a sweep: generator × count → DSC with its interval, and the page. Written anew whenever a job ends."""
+    jobs = sorted(sweep.glob("*/results.json"))
+    config = compose.thaw(jobs[0].with_name("config.yaml"))
+    with _run(config, sweep, sweep.name, "sweep") as run:
+        wandb_run.log_table(run, "sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
+        wandb_run.log_page(run, f"sweep-{sweep.name}", _pages(sweep), [])
+
+
+def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
+    """A row a training of :data:`COLUMNS`; S only, which jobs share, once for each."""
+    rows = {
+        (cell.generator or "none", cell.count, cell.segmenter, cell.label, cell.seed): (
+            *(round(value, 4) for value in (cell.dice.mean, cell.dice.low, cell.dice.high)),
+            cell.dice.n,
+        )
+        for results in jobs
+        for cell in results.segmentation
+    }
+    return [[*place, *numbers] for place, numbers in sorted(rows.items())]
+
+
+def _summary(results: Results) -> dict[str, float]:
+    """The job's own arm, for W&B's table of runs."""
+    dice = results.segmentation[-1].dice
+    return {"dsc": dice.mean, "dsc_low": dice.low, "dsc_high": dice.high}
+
+
+def _pages(folder: Path) -> list[Path]:
+    return [path for name in ("index.html", "report.md", "results.json") if (path := folder / name).exists()]
+
+
+@contextmanager
+def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Run]:
+    run = wandb_run.open_run(
+        config.logger,
+        folder,
+        identity,
+        patience=PAGE_SECONDS,
+        name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{stage}",
+        group=config.logger["group"],
+        job_type=stage,
+        config=compose.plain(config),
+    )
+    try:
+        yield run
+    finally:
+        wandb_run.close_run()
+
+
+def main() -> None:
+    """Send the table of the sweep that the command line names."""
+    if len(sys.argv) != 2 or not list(Path(sys.argv[1]).glob("*/results.json")):
+        sys.exit(
+            "usage: python -m dermprompt.job.dashboard FOLDER   (make dashboard FOLDER=runs/…-sweep-…, of logger=wandb)"
+        )
+    compose.register()
+    log_sweep(Path(sys.argv[1]).resolve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""What the samples are: whether they follow masks, prompts and labels, their distribution, which were used or copied.
+
+And how the segmenters do on other data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dermprompt.report import tables
+from dermprompt.report.tables import Setting, Source, distinct, setting_of
+from dermprompt.results import (
+    Curation,
+    DistributionRow,
+    External,
+    Interval,
+    Job,
+    LabelObedience,
+    LabelScore,
+    MaskObedience,
+    Memorisation,
+    Results,
+    TextObedience,
+)
+
+# A generator, a setting and a seed.
+Key = tuple[Source, Setting, int]
+# Whether a label is found in the samples, in a word.
+OBEYED = {True: "yes", False: "not shown", None: "too few"}
+# The ids of a sample and of its nearest image, their distance, and both pictures.
+Pair = tuple[str, str, Path, Path]
+
+
+@dataclass(frozen=True)
+class ObedienceRow:
+    """Whether the images of one job follow their masks and their prompts; ``by_label``: a table of its own says."""
+
+    source: Source
+    job: str
+    seed: int
+    mask: MaskObedience | None
+    text: TextObedience | None
+    by_label: bool
+
+
+def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
+    """List what each generator's jobs measured, the same measurement once."""
+    rows: dict[str, ObedienceRow] = {}
+    for path, results in jobs:
+        if results.generator is None:
+            continue
+        source = tables.source_of(results, results.generator)
+        measured = results.mask_obedience, results.text_obedience, bool(results.label_obedience)
+        row = ObedienceRow(source, path.name, results.generator_seed, *measured)
+        key = repr((source, setting_of(results), row.seed, row.mask, row.text))
+        rows.setdefault(key, row)
+    return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))
+
+
+def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
+    """Say what the numbers of a row warn of."""
+    notes, who = [], f"{row.source.label}, job {row.job}"
+    if row.mask and row.mask.generated > row.mask.real:
+        notes.append(
+            f"{who}: the judge finds lesions better in generated images than in real ones. "
+            "This is a warning of cartoons: clean shapes without the difficulty of real photographs."
+        )
+    if row.mask and row.mask.generated <= row.mask.exchanged:
+        notes.append(f"{who}: not above the level of chance, so the images do not follow their masks.")
+    if row.text and row.text.accuracy <= row.text.exchanged:
+        notes.append(f"{who}: not above the level of chance, so the images do not follow their prompts.")
+    return tuple(notes)
+
+
+def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelObedience, ...]], ...]:
+    """For each generator, setting and seed the rows of its largest number of samples."""
+    found: dict[Key, tuple[int, tuple[LabelObedience, ...]]] = {}
+    for _, results in jobs:
+        if results.generator is None or not results.label_obedience:
+            continue
+        source = tables.source_of(results, results.generator)
+        key = (source, setting_of(results), results.generator_seed)
+        if key not in found or results.count > found[key][0]:
+            found[key] = (results.count, results.label_obedience)
+    ordered = sorted(found.items(), key=lambda item: tables.paper_order(item[0][0]))
+    return tuple((*key, rows) for key, (_, rows) in ordered)
+
+
+def score_text(interval: Interval | None) -> str:
+    """A mean and its range, or that there are too few images."""
+    return tables.interval_text(interval) if interval else "too few"
+
+
+def images_text(score: LabelScore) -> str:
+    """How many images have the label, of those of which it is known."""
+    return f"{score.n}" if score.positives is None else f"{score.positives} of {score.n}"
+
+
+def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[DistributionRow, ...]], ...]:
+    """The rows of one setting, features and number of images: the floor, then the generators."""
+    found: dict[tuple[Setting, str, int], list[DistributionRow]] = {}
+    for _, results in jobs:
+        for row in results.distribution:
+            found.setdefault((setting_of(results), row.features, row.values.n), []).append(row)
+    ordered = {key: sorted(distinct(rows), key=lambda row: row.kind != "floor") for key, rows in found.items()}
+    return tuple((setting, tuple(rows)) for (setting, _, _), rows in ordered.items())
+
+
+def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
+    """What became of the samples, by generator and count."""
+    return distinct((source_label(r), r.count, r.curation) for _, r in jobs if r.curation)
+
+
+def source_label(results: Results) -> str:
+    """The generator of a job, for captions."""
+    return tables.source_of(results, results.generator).label if results.generator else "no generator"
+
+
+def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]:
+    """The memorisation of each generator at its largest count: label, figures, pairs with their pictures."""
+    largest: dict[str, Job] = {}
+    for path, results in jobs:
+        label = source_label(results)
+        if results.memorisation and (label not in largest or largest[label][1].count < results.count):
+            largest[label] = (path, results)
+    return [
+        (label, found, [(one.id, one.prompt, path / one.image, path / str(one.real)) for one in found.pairs])
+        for label, (path, results) in largest.items()
+        for found in [results.memorisation]
+        if found
+    ]
+
+
+def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:
+    """Each training on data sets that it has not seen, with its segmenter."""
+    return distinct(
+        (tables.SEGMENTERS.get(results.segmenter, results.segmenter), row)
+        for _, results in jobs
+        for row in results.external
+    )

@@ -1,0 +1,141 @@
+"""Parts of the data and synthetic samples as arrays: what the stages train on and measure against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from dermprompt.config.schema import Config
+from dermprompt.data.cache import load_cache
+from dermprompt.files import read_json
+from dermprompt.generator.batches import TrainingImages
+from dermprompt.lesion import Lesion
+from dermprompt.prompts.template import TEMPLATES, Template
+from dermprompt.stages.prepare import load_known, load_lesions, real_ids
+from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
+
+
+@dataclass(frozen=True)
+class Part:
+    """Lesions of one part of the split, images uint8 NSS3 and masks uint8 NSS in {0, 1}, in one order."""
+
+    lesions: tuple[Lesion, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Images and masks as tensors."""
+        return torch.from_numpy(self.images), torch.from_numpy(self.masks)
+
+    def only(self, rows: np.ndarray) -> Part:
+        """These rows."""
+        return Part(tuple(self.lesions[row] for row in rows), self.images[rows], self.masks[rows])
+
+    def without(self, rows: np.ndarray) -> Part:
+        """All but these rows."""
+        return self.only(np.setdiff1d(np.arange(len(self.lesions)), rows))
+
+    def prompts(self, template: Template) -> tuple[str, ...]:
+        """The prompt that describes each lesion."""
+        return tuple(template.compose(one.diagnosis, one.attributes) for one in self.lesions)
+
+
+def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = None) -> Part:
+    """Load ``generator``, ``train``, ``val`` or ``test``; of S.train and S.val what an arm has of them."""
+    lesions, split = load_lesions(prepared)
+    return load_lesions_of([lesions[id] for id in real_ids(split, name, num_real)], cache)
+
+
+def load_known_part(known: Path, cache: Path) -> Part:
+    """Load what generators, masks and prompts may see."""
+    return load_lesions_of(load_known(known), cache)
+
+
+def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
+    """Load the pictures of lesions, in their order."""
+    pictures = load_cache(cache, [one.id for one in lesions])
+    return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
+
+
+def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
+    """What a generator may see, with its prompts, but for a few images that its training is watched on."""
+    part = load_known_part(known, cache)
+    part = part.without(watched_rows(config, len(part.lesions)))
+    images, masks = part.tensors()
+    ids = tuple(one.id for one in part.lesions)
+    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]), ids)
+
+
+def watched_rows(config: Config, number: int) -> np.ndarray:
+    """The rows of ``number`` known images that are kept out of training."""
+    order = np.random.default_rng([config.data.split.seed, 2]).permutation(number)
+    return np.sort(order[: held_out(config, number)])
+
+
+def held_out(config: Config, number: int) -> int:
+    """How many of ``number`` known images are kept out of training: at most a tenth."""
+    return max(1, min(config.generator.watch.num_images, number // 10))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Synthetic samples in memory: rows of the index, images uint8 NSS3, masks uint8 NSS in {0, 1}."""
+
+    rows: tuple[Sample, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
+    """The first ``count`` samples at ``size`` pixels, as a curation left them."""
+    drawn = _decoded(folder, read_records(folder, count), size)
+    if decisions is None:
+        return drawn
+    rows, images, masks = drawn.rows, drawn.images, drawn.masks
+    decided = read_json(decisions / "decisions.json")
+    verdicts = [row["decision"] for row in decided["rows"]]
+    if "relabel" in verdicts:
+        relabelled = judges_masks(decisions)
+        masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
+    kept = np.array([verdict != "drop" for verdict in verdicts])
+    return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
+
+
+def judges_masks(decisions: Path) -> np.ndarray:
+    """What the judges of a curation found in each sample, uint8 NSS in {0, 1} at the segmenter's size."""
+    return np.load(decisions.parent / read_json(decisions / "decisions.json")["predictions"], mmap_mode="r")
+
+
+def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:
+    """Some of the samples, by their numbers, at ``size`` pixels."""
+    every = read_records(folder, max(indices) + 1)
+    return _decoded(folder, [every[i] for i in indices], size)
+
+
+def _decoded(folder: Path, rows: list[Sample], size: int) -> Samples:
+    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
+    return Samples(tuple(rows), images, np.stack([_mask(mask_path(folder, row.id), size) for row in rows]))
+
+
+def _image(path: Path, size: int) -> np.ndarray:
+    image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
+    return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
+    if pixels is None:
+        raise ValueError(f"{path}: not an image; delete the record of its batch in batches/ to draw it again")
+    return pixels
+
+
+def _mask(path: Path, size: int) -> np.ndarray:
+    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
+    if len(mask) != size:
+        mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(mask > 127, np.uint8)

@@ -1,0 +1,69 @@
+"""Synthetic images as a set, beside real images that no generator has seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import choose_device
+from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
+from dermprompt.evaluation.features import FeatureExtractor
+from dermprompt.files import write_json
+from dermprompt.results import DistributionRow
+from dermprompt.stages.arrays import Part, load_known_part, load_part, load_samples
+
+JPEG_QUALITY = 95
+
+
+def evaluate_distribution(
+    config: Config, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path
+) -> None:
+    """Distances of samples to unseen real images, and of seen to unseen ones as the floor: ``distribution.json``.
+
+    All sets have one size, the smallest's; all images go through one JPEG encoding, whose traces a feature sees.
+    """
+    seen = load_known_part(known, cache)
+    held_out = held_out_images(prepared, cache, seen)
+    number = min(config.synthesis.count, len(held_out), len(seen.lesions))
+    rows = []
+    if number > NEIGHBOURS:
+        extract = feature_extractor(config)
+        drawn = load_samples(samples, number, config.image_size).images
+        sets = {"real images seen": choose(seen.images, number), config.generator.name: drawn}
+        real = extract(encoded(choose(held_out, number)))
+        for name, images in sets.items():
+            kind = "floor" if name == "real images seen" else "generator"
+            found = compare_sets(real, extract(encoded(images)))
+            rows.append(DistributionRow(name, kind, config.evaluation.features.model, found))
+    write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
+
+
+def held_out_images(
+    prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")
+) -> np.ndarray:
+    """The images of parts of the data, uint8 NSS3, that are not among those that the generator may see."""
+    ids = {one.id for one in seen.lesions}
+    parts = [load_part(prepared, cache, name) for name in names]
+    return np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in parts])
+
+
+def feature_extractor(config: Config) -> FeatureExtractor:
+    """The network that the configuration names, on the device of the trainer."""
+    settings = config.evaluation.features
+    return FeatureExtractor(settings.model, settings.weights, choose_device(config.trainer))
+
+
+def encoded(images: np.ndarray) -> np.ndarray:
+    """The same images uint8 NHW3 after one JPEG encoding."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    files = [cv2.imencode(".jpg", image, flags)[1] for image in images]
+    return np.stack([np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)) for file in files])
+
+
+def choose(images: np.ndarray, number: int) -> np.ndarray:
+    """A seeded choice, the same for all generators."""
+    return images[sorted(np.random.default_rng([0, len(images)]).permutation(len(images))[:number])]

@@ -1,0 +1,54 @@
+"""The latent space of a scratch base: fitted, trained, or taken from pretrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import choose_device, is_first_rank
+from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
+from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.generator.codec.tiny import read_tiny
+from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
+from dermprompt.lesion import images_to_float
+from dermprompt.stages.arrays import load_known_part, training_images
+from dermprompt.training.trainer import fit_on_images
+
+# Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
+PCA_PIXELS = 2**25
+
+
+def fit_pca(config: Config, known: Path, cache: Path, folder: Path) -> None:
+    """Principal components of patches of G's images, of every k-th image where there are many large ones."""
+    settings, images = config.generator.base.codec, load_known_part(known, cache).tensors()[0]
+    step = -(-len(images) * images.shape[1] ** 2 // PCA_PIXELS)
+    PCACodec.fit(images_to_float(images[::step]), settings.downscale, settings.channels).save(folder)
+
+
+def import_tiny(config: Config, known: Path, cache: Path, folder: Path) -> None:
+    """A pretrained tiny autoencoder, its latents standardised on G's images."""
+    codec = read_tiny(config.generator.base.codec.path).to(choose_device(config.trainer))
+    codec.fit(_batches(load_known_part(known, cache).tensors()[0]))
+    codec.save(folder)
+
+
+def train_vae(config: Config, known: Path, cache: Path, folder: Path) -> None:
+    """Train an AutoencoderKL and save it in diffusers' format."""
+    settings, data = config.generator.base.codec, training_images(config, known, cache)
+    torch.manual_seed(config.seed)
+    vae = build_vae(settings.downscale, settings.channels, settings.width, settings.layers_per_block)
+    module = VAEModule(vae, settings.kl_weight, settings.learning_rate, settings.max_steps, config.seed)
+    batches = ImageBatches(data, settings.augmentation)
+    fit_on_images(config, module, batches, data.ids, settings, "codec", "generator.base.codec", folder)
+    if is_first_rank():
+        scaled_codec(vae.to(choose_device(config.trainer)), _batches(data.images)).save(folder)
+
+
+def _batches(images: Tensor) -> Iterator[Tensor]:
+    """Images N3SS in [-1, 1], a few at a time."""
+    for some in images.split(max(1, PIXELS_AT_ONCE // images.shape[1] ** 2)):
+        yield images_to_float(some)

@@ -1,0 +1,283 @@
+"""Finished work by content: an artifact is a folder that is complete or absent.
+
+An artifact's name holds a hash of its stage's settings and version and of what it was made from. While it is
+made it is called ``*.partial``: what a training saved in there is where the same command goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dermprompt.files import flush_folder, write_json
+from dermprompt.store.locks import hold, print_now
+
+RECORD = "artifact.json"
+RECIPE = "recipe.json"
+RATE = "rate.json"
+DESCRIBED = "described.json"
+
+
+class Unfinished(SystemExit):
+    """A training that was stopped before its last step, whose checkpoint is where the same command goes on.
+
+    No error, so no ``Exception``: it completes no artifact, and ends a whole sweep, since the time that is up is
+    that of all its jobs. The process ends with sysexits' EX_TEMPFAIL: try again.
+    """
+
+    def __init__(self, step: int, num_steps: int) -> None:
+        super().__init__(os.EX_TEMPFAIL)
+        self.step, self.num_steps = step, num_steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines an artifact.
+
+    Args:
+        stage: which stage makes it.
+        name: a word for people.
+        version: of the stage's code; raised when its results change.
+        settings: the stage's own configuration, plain values.
+        inputs: digests of the artifacts that it is made from.
+    """
+
+    stage: str
+    name: str
+    version: int
+    settings: dict[str, Any]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Hash of all but the name."""
+        parts = {
+            "stage": self.stage,
+            "version": self.version,
+            "settings": self.settings,
+            "inputs": self.inputs,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """Where in a store it is."""
+        return f"{self.stage}/{self.name}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder, and the digest that stands for its content in the recipes made from it."""
+
+    path: Path
+    digest: str
+
+
+class Store:
+    """Artifacts under one folder; several processes may share it.
+
+    ``made`` counts what this process built, by stage, ``seconds`` how long that took.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None] = print_now) -> None:
+        self.root, self.say = root, say
+        self.made: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
+        """Return the artifact, building it first when it is absent.
+
+        ``build`` fills the folder that it is given, and may return a digest of the content that stands for
+        the artifact from then on (otherwise its key does). Of two processes one builds, the other waits.
+
+        Args:
+            recipe: what determines the artifact.
+            build: makes it; called again with the same folder when an earlier call did not finish.
+            cost: roughly how many seconds that takes, for a plan.
+
+        Raises:
+            OSError: the disk is full; names the folder. What was finished before is untouched.
+            TimeoutError: another process builds it, and shows no sign of life.
+            Unfinished: ``build`` stopped in time; the artifact stays partial.
+        """
+        target = self.root / recipe.folder
+        if (target / RECORD).exists():
+            return read_artifact(target)
+        with _full_disk_said(target), self.lock(recipe.folder):
+            if not (target / RECORD).exists():
+                self._build(recipe, build, target, cost)
+        return read_artifact(target)
+
+    def grow(
+        self,
+        recipe: Recipe,
+        num_batches: int,
+        build: Callable[[Path, list[int]], None],
+        cost: float = 0.0,
+        finish: Callable[[Path], None] | None = None,
+    ) -> Artifact:
+        """Return a set of at least ``num_batches`` aligned batches, building those that are missing.
+
+        The set has no number in its name, so sets of different counts share their batches. ``build`` commits
+        batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
+        Processes that want the same set at the same time share its batches out: ``build`` goes through
+        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them.
+
+        Args:
+            recipe: what determines a batch.
+            num_batches: how many are needed.
+            build: makes the batches of the given numbers.
+            cost: roughly how many seconds a batch takes.
+            finish: writes what describes the set as it is now; one process at a time.
+        """
+        folder = self.root / recipe.folder
+        with _full_disk_said(folder):
+            missing = missing_batches(folder, num_batches)
+            if missing:
+                self._grow(recipe, missing, build, folder, cost)
+            if finish is not None and _num_described(folder) < num_batches:
+                self._describe(recipe, folder, finish)
+        return Artifact(folder, recipe.key)
+
+    def _grow(
+        self,
+        recipe: Recipe,
+        missing: list[int],
+        build: Callable[[Path, list[int]], None],
+        folder: Path,
+        cost: float,
+    ) -> None:
+        self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
+        start = time.monotonic()
+        (folder / "batches").mkdir(parents=True, exist_ok=True)
+        with self.lock(recipe.folder):
+            write_json(folder / RECIPE, asdict(recipe))
+        build(folder, missing)
+        seconds = time.monotonic() - start
+        with self.lock(recipe.folder):
+            write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
+        self.count(recipe.stage, len(missing), seconds)
+
+    def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
+        with self.lock(recipe.folder):
+            batches = len(list((folder / "batches").glob("*.json")))
+            finish(folder)
+            write_json(folder / DESCRIBED, {"batches": batches})
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """The lock between processes of one artifact; see :func:`~dermprompt.store.locks.hold`."""
+        return hold(self.root / ".locks" / (name.replace("/", "-") + ".lock"), name, self.say)
+
+    def _build(self, recipe: Recipe, build: Callable[[Path], str | None], target: Path, cost: float) -> None:
+        partial = target.with_name(target.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        self.say(f"── {recipe.stage}: {recipe.name}  →  {target}")
+        start = time.monotonic()
+        write_json(partial / RECIPE, asdict(recipe))
+        digest = build(partial)
+        # On the disk before the record that says so: a node may lose its power.
+        flush_folder(partial)
+        seconds = time.monotonic() - start
+        record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
+        write_json(partial / RECORD, record)
+        os.replace(partial, target)
+        self.count(recipe.stage, 1, seconds)
+
+    def count(self, stage: str, number: int, seconds: float) -> None:
+        """Note work that was done."""
+        self.made[stage] = self.made.get(stage, 0) + number
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A line of a plan: what is there, what would run, how long at the rate of earlier runs."""
+
+    stage: str
+    name: str
+    exists: bool
+    seconds: float
+
+
+class PlanningStore(Store):
+    """A store that builds nothing and notes what it was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.plan: list[Planned] = []
+
+    def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
+        """Note the artifact; see :meth:`Store.make`."""
+        target = self.root / recipe.folder
+        exists = (target / RECORD).exists()
+        self.plan.append(Planned(recipe.stage, recipe.name, exists, self.estimate(recipe.stage, cost)))
+        return read_artifact(target) if exists else Artifact(target, recipe.key)
+
+    def grow(
+        self,
+        recipe: Recipe,
+        num_batches: int,
+        build: Callable[[Path, list[int]], None],
+        cost: float = 0.0,
+        finish: Callable[[Path], None] | None = None,
+    ) -> Artifact:
+        """Note the batches that are missing; see :meth:`Store.grow`."""
+        folder = self.root / recipe.folder
+        missing = len(missing_batches(folder, num_batches))
+        name = f"{recipe.name}, {missing or num_batches} batches"
+        seconds = self.estimate(recipe.stage, cost * missing)
+        self.plan.append(Planned(recipe.stage, name, not missing, seconds))
+        return Artifact(folder, recipe.key)
+
+    def estimate(self, stage: str, cost: float) -> float:
+        """``cost`` seconds, corrected by how such estimates fared so far in this store (the median)."""
+        paths = [path for file in (RECORD, RATE) for path in self.root.glob(f"{stage}/*/{file}")]
+        records = [json.loads(path.read_text()) for path in paths]
+        rates = sorted(r["seconds"] / r["cost"] for r in records if r.get("cost"))
+        return cost * rates[len(rates) // 2] if rates else cost
+
+
+def batch_record(folder: Path, number: int) -> Path:
+    """The file whose presence says that a batch of a growing set is complete."""
+    return folder / "batches" / f"{number:05d}.json"
+
+
+def missing_batches(folder: Path, num_batches: int) -> list[int]:
+    """Numbers below ``num_batches`` of the batches that a growing set lacks."""
+    return [number for number in range(num_batches) if not batch_record(folder, number).exists()]
+
+
+def _num_described(folder: Path) -> int:
+    """How many batches of a growing set what describes it knows of."""
+    path = folder / DESCRIBED
+    return int(json.loads(path.read_text())["batches"]) if path.exists() else 0
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Open a finished artifact."""
+    return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
+
+
+@contextmanager
+def _full_disk_said(folder: Path) -> Iterator[None]:
+    """Say which folder filled the disk, and what is left on it; other errors stay as they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        free = shutil.disk_usage(there).free / 2**20
+        raise OSError(
+            f"the disk is full: {free:.0f} MiB are free under {folder}; make room or set paths.store to another "
+            "disk, then give the same command again: what is finished is kept"
+        ) from error

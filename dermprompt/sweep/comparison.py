@@ -1,0 +1,184 @@
+"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from dermprompt.evaluation.scores import Scores, load_scores
+from dermprompt.evaluation.statistics import compare, crossed_interval, holm
+from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, tell_apart
+
+SEED = 0
+ALPHA = 0.05
+DIGITS = 6
+# In a world without a control of the name that was given: what an arm is judged against there, and what follows.
+FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
+NO_REAL_PAIRS = "No arm with G's real pairs was run: what the generator has seen may explain a difference by itself."
+
+# Dice by seed, then by (fold, id).
+Scored = dict[int, dict[tuple[int | None, str], float]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What two arms must share to be compared, beside their world."""
+
+    dataset: str
+    image_size: int
+    segmenter: str
+    num_real: int | None
+
+
+@dataclass(frozen=True)
+class ArmId:
+    """An arm of a setting. ``world`` is empty for S only, which belongs to both."""
+
+    world: str
+    name: str
+    count: int
+    steps_of: int | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """The scores of one image of S.test by one training."""
+
+    setting: Setting
+    arm: ArmId
+    seed: int
+    fold: int | None
+    id: str
+    scores: Scores
+
+
+def records_of(jobs: Sequence[Job]) -> list[Record]:
+    """The scores of all jobs, what several jobs share once; jobs of one arm that differ are told apart by name."""
+    found: dict[tuple[Any, ...], Record] = {}
+    for folder, results in tell_apart(jobs):
+        for cell in results.segmentation:
+            setting = Setting(results.dataset, results.image_size, cell.segmenter, cell.num_real)
+            arm = ArmId(cell.world or "", cell.label, cell.count, cell.steps_of)
+            for id, one in load_scores(folder / cell.scores).items():
+                found[setting, arm, cell.seed, cell.fold, id] = Record(
+                    setting, arm, cell.seed, cell.fold, id, _rounded(one)
+                )
+    return list(found.values())
+
+
+def _rounded(scores: Scores) -> Scores:
+    """As published, so that what is computed from the published scores is the same."""
+    values = {name: round(value, DIGITS) for name, value in vars(scores).items() if isinstance(value, float)}
+    return replace(scores, **values)  # type: ignore[arg-type]
+
+
+def primary_of(jobs: Sequence[Job]) -> dict[str, Any]:
+    """The comparison that all jobs named before S.test was read; nothing is primary where they differ."""
+    named = [results.primary for _, results in jobs]
+    agreed = len({one.get("hash") for one in named}) == 1 and all(one.get("declared", True) for one in named)
+    return dict(named[0]) if agreed else {**named[0], "ours": None}
+
+
+def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[ArmTable, ...]:
+    """Compare every arm with its control, and every pair of arms, in each setting and world of at least two arms.
+
+    S only stands in both worlds, and where there is no other arm, in the closed one: it has seen S alone.
+    """
+    found: dict[Setting, list[Record]] = {}
+    for one in records:
+        found.setdefault(one.setting, []).append(one)
+    tables = []
+    for setting, rows in found.items():
+        for world in sorted({one.arm.world for one in rows} - {""}) or ["closed"]:
+            arms = _scored([one for one in rows if one.arm.world in ("", world)])
+            tables += [_table(setting, world, arms, primary)] if len(arms) > 1 else []
+    return tuple(tables)
+
+
+def _scored(records: Sequence[Record]) -> dict[ArmId, Scored]:
+    """Dice of each arm; where S was rotated, of the folds alone, which have each image once."""
+    rotated = any(one.fold is not None for one in records)
+    arms: dict[ArmId, Scored] = {}
+    for one in records:
+        if not rotated or one.fold is not None:
+            arms.setdefault(one.arm, {}).setdefault(one.seed, {})[one.fold, one.id] = one.scores.dice
+    return arms
+
+
+def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: Mapping[str, Any]) -> ArmTable:
+    decides = (primary.get("world"), primary.get("segmenter"), primary.get("num_real"))
+    ours = primary.get("ours") if decides == (world, setting.segmenter, setting.num_real) else None
+    main = next((arm.count for arm in arms if arm.name == ours), max(arm.count for arm in arms))
+    prefix = primary.get("controls", {}).get(world, "")
+    rows = []
+    for arm in arms:
+        control = control_of(arm, list(arms), prefix, world, main)
+        exact = control.name.startswith(f"{prefix}_")
+        rows.append(_row(arm, control, arms, primary=arm.name == ours and exact))
+    controls = {row.control for row in rows if row.control}
+    note = NO_REAL_PAIRS if world == "open" and not any("s_plus_g" in name for name in controls) else ""
+    return ArmTable(**vars(setting), world=world, rows=_adjusted(rows, arms), pairs=_pairs(rows, arms), note=note)
+
+
+def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main: int) -> ArmId:
+    """What an arm has to beat: of the arms whose names begin with ``prefix`` the one that takes as many steps.
+
+    ``main``: the number of samples whose control arms without samples are compared with.
+    """
+    steps = arm.count or arm.steps_of or main
+    strong = [one for one in arms if one.name.startswith(f"{prefix}_") and one.steps_of == steps]
+    weaker = [one for name in FALLBACKS[world] for one in arms if one.name == name]
+    return (*strong, *weaker, *sorted(arms, key=lambda one: one.name))[0]
+
+
+def _row(arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], primary: bool) -> ArmRow:
+    own = shared(arms[arm])
+    dice = crossed_interval(own[0], SEED) if own else None
+    if arm == control:
+        return ArmRow(arm.name, arm.count, dice)
+    against = _against(arms[arm], arms[control])
+    return ArmRow(arm.name, arm.count, dice, control.name, against, primary=primary and against is not None)
+
+
+def _against(ours: Scored, theirs: Scored, level: float = 1 - ALPHA) -> Comparison | None:
+    """None where they share no seed, or fewer than two images."""
+    tables = shared(ours, theirs)
+    return compare(tables[0], tables[1], SEED, level) if tables else None
+
+
+def _adjusted(rows: list[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmRow, ...]:
+    """Exploratory rows: intervals that all hold together (Bonferroni), p by Holm (1979)."""
+    among = [i for i, row in enumerate(rows) if row.against and not row.primary]
+    scored = {(arm.name, arm.count): one for arm, one in arms.items()}
+    named = {arm.name: one for arm, one in arms.items()}
+    adjusted = holm([row.against.p for row in rows if row.against and not row.primary])
+    for i, p in zip(among, adjusted, strict=True):
+        ours, theirs = scored[rows[i].arm, rows[i].count], named[str(rows[i].control)]
+        rows[i] = replace(rows[i], against=_against(ours, theirs, 1 - ALPHA / len(among)), adjusted=p)
+    return tuple(sorted(rows, key=lambda row: (row.control is not None, not row.primary, row.count, row.arm)))
+
+
+def _pairs(rows: Sequence[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmPair, ...]:
+    """All pairs that are not an arm and its control, a family of their own."""
+    controls = {(row.arm, row.control) for row in rows}
+    pairs = [
+        (a, b) for a, b in combinations(sorted(arms, key=str), 2) if not {(a.name, b.name), (b.name, a.name)} & controls
+    ]
+    compared = [(a, b, found) for a, b in pairs if (found := _against(arms[a], arms[b]))]
+    adjusted = holm([found.p for _, _, found in compared])
+    level = 1 - ALPHA / max(1, len(compared))
+    widened = [(a, b, _against(arms[a], arms[b], level)) for a, b, _ in compared]
+    return tuple(ArmPair(a.name, b.name, found, p) for (a, b, found), p in zip(widened, adjusted, strict=True) if found)
+
+
+def shared(*arms: Scored) -> list[np.ndarray]:
+    """Each arm's Dice, seeds × images, on the seeds and images that all of them have; empty below two images."""
+    seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
+    images = sorted(set.intersection(*(set(arm[seed]) for arm in arms for seed in seeds)), key=str) if seeds else []
+    if len(images) < 2:
+        return []
+    return [np.array([[arm[seed][image] for image in images] for seed in seeds]) for arm in arms]

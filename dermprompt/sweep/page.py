@@ -1,0 +1,100 @@
+"""A sweep's page: kept up to date by Hydra's callback; ``python -m dermprompt.sweep.page FOLDER`` writes it again."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from dermprompt.files import write_bytes
+from dermprompt.store.locks import hold
+from dermprompt.training.wandb_run import is_asked
+
+ERROR = "error.txt"
+
+
+class SweepReport(Callback):
+    """Rewrites the sweep's page from the jobs' ``results.json`` whenever a job ends, also in failure.
+
+    Hydra's ``on_multirun_end`` would not run when a job fails.
+    """
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Write the page of the sweep that the job belongs to."""
+        hydra = config.hydra
+        if hydra.mode is None or hydra.mode.name != "MULTIRUN":
+            return
+        job = Path(hydra.runtime.output_dir)
+        _note_failure(job, job_return)
+        # Jobs of an array end on other machines at the same time: the last one to write has to know of all.
+        with hold(job.parent / ".page.lock", "the sweep's page"):
+            _write(config, job.parent)
+
+
+def _write(config: DictConfig, sweep: Path) -> None:
+    page = write_sweep_page(sweep)
+    if page is not None:
+        print(f"report of the sweep: {page}", flush=True)
+        if is_asked(config.logger):
+            from dermprompt.job.dashboard import log_sweep
+
+            log_sweep(sweep)
+
+
+def _note_failure(job: Path, job_return: JobReturn) -> None:
+    """Keep a failed job's error beside where its results would be."""
+    path = job / ERROR
+    path.unlink(missing_ok=True)
+    if job_return.status == JobStatus.FAILED:
+        error = job_return._return_value
+        path.write_text(f"{type(error).__name__}: {error}\n")
+        # Hydra itself raises the first failure when the whole sweep is over.
+        print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
+
+
+def write_sweep_page(sweep: Path) -> Path | None:
+    """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
+    from dermprompt.report.page import write_page
+    from dermprompt.results import load_results
+    from dermprompt.sweep.comparison import primary_of, records_of
+    from dermprompt.sweep.published import publish
+
+    jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
+    failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
+    if not jobs:
+        return None
+    made: dict[str, int] = {}
+    for _, results in jobs:
+        made = {key: made.get(key, 0) + number for key, number in results.work.items()}
+    print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
+    arms = publish(records_of(jobs), primary_of(jobs), sweep)
+    for split in {(path / "split.json").read_bytes() for path, _ in jobs if (path / "split.json").exists()}:
+        write_bytes(sweep / f"split-{hashlib.sha256(split).hexdigest()[:8]}.json", split)
+    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
+
+
+def main() -> None:
+    """Write the page of the folder that the command line names, of a sweep or of one job."""
+    from dermprompt.report.page import write_page
+    from dermprompt.results import load_results
+
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m dermprompt.sweep.page FOLDER   (make report FOLDER=runs/...)")
+    folder = Path(sys.argv[1])
+    if (folder / "results.json").exists():
+        results = load_results(folder / "results.json")
+        print(write_page([(folder, results)], folder, f"dermprompt · {results.experiment}"))
+        return
+    page = write_sweep_page(folder)
+    if page is None:
+        sys.exit(f"error: {folder}: no results.json in it, nor in its folders")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

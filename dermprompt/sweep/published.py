@@ -1,0 +1,134 @@
+"""A study's scores of every image, and the tables that they come to, as files that anyone can compute again.
+
+``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) does so and compares.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dermprompt.evaluation.scores import Scores
+from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.files import write_bytes, write_json
+from dermprompt.results import ArmTable
+from dermprompt.sweep.comparison import SEED, ArmId, Record, Setting, arm_tables
+
+SCORES, TABLES = "scores.csv", "tables.json"
+_PLACE = ("seed", "fold", "id")
+
+
+def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
+    """Write ``scores.csv``, a row an image and training, and ``tables.json``, what they come to."""
+    tables = arm_tables(records, primary)
+    text = io.StringIO()
+    kinds = (Setting, ArmId, Scores)
+    setting, arm, scores = ([field.name for field in dataclasses.fields(kind)] for kind in kinds)
+    writer = csv.DictWriter(text, [*setting, *arm, *_PLACE, *scores], lineterminator="\n")
+    writer.writeheader()
+    for one in records:
+        place = {name: getattr(one, name) for name in _PLACE}
+        writer.writerow({**vars(one.setting), **vars(one.arm), **place, **vars(one.scores)})
+    write_bytes(folder / SCORES, text.getvalue().encode())
+    write_json(folder / TABLES, {"primary": dict(primary), **_numbers(tables, records)})
+    return tables
+
+
+def _numbers(tables: Sequence[ArmTable], records: Sequence[Record]) -> dict[str, Any]:
+    """All numbers of ``tables.json``: the comparisons of arms, and every training's own Dice and gain."""
+    numbers = {"tables": [dataclasses.asdict(one) for one in tables], "trainings": trainings(records)}
+    return json.loads(json.dumps(numbers))
+
+
+def trainings(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Each training's mean Dice over its test images, and its gain over S only of the same seed and fold."""
+    found: dict[tuple[Setting, ArmId, int, int | None], dict[str, float]] = {}
+    for one in records:
+        found.setdefault((one.setting, one.arm, one.seed, one.fold), {})[one.id] = one.scores.dice
+    only = {(s, seed, fold): dice for (s, arm, seed, fold), dice in found.items() if arm.name == "s_only"}
+    rows = []
+    for (setting, arm, seed, fold), dice in found.items():
+        base, gain = only.get((setting, seed, fold)), None
+        if arm.name != "s_only" and base is not None and base.keys() == dice.keys():
+            gain = paired_gain(np.array([*dice.values()]), np.array([base[id] for id in dice]), SEED)
+        interval = bootstrap_mean(np.array([*dice.values()]), SEED)
+        where = {**vars(setting), **vars(arm), "seed": seed, "fold": fold}
+        rows.append({**where, "dice": vars(interval), "gain": vars(gain) if gain else None})
+    return rows
+
+
+def load_records(path: Path) -> list[Record]:
+    """Read what :func:`publish` wrote.
+
+    Raises:
+        ValueError: a column is missing or a cell is no number; names the file and the line.
+    """
+    records = []
+    with path.open(newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            try:
+                records.append(_record(row))
+            except (KeyError, ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error!r}") from None
+    return records
+
+
+def _record(row: Mapping[str, str]) -> Record:
+    real, fold, steps = (int(row[name]) if row[name] else None for name in ("num_real", "fold", "steps_of"))
+    setting = Setting(row["dataset"], int(row["image_size"]), row["segmenter"], real)
+    kinds = {field.name: {"float": float, "int": int}[str(field.type)] for field in dataclasses.fields(Scores)}
+    scores = Scores(**{name: kind(row[name]) for name, kind in kinds.items()})
+    arm = ArmId(row["world"], row["name"], int(row["count"]), steps)
+    return Record(setting, arm, int(row["seed"]), fold, row["id"], scores)
+
+
+def verify(folder: Path) -> list[str]:
+    """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
+    published = json.loads((folder / TABLES).read_text())
+    records = load_records(folder / SCORES)
+    again = _numbers(arm_tables(records, published["primary"]), records)
+    want, got = (dict(_leaves({key: node[key] for key in again})) for node in (published, again))
+    missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
+    both = want.keys() & got.keys()
+    return missing + [
+        f"{key}: {want[key]} there, {got[key]} here" for key in sorted(both) if not _same(want[key], got[key])
+    ]
+
+
+def _leaves(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        for name, value in items:
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
+    return one == other
+
+
+def main() -> None:
+    """Verify the folders that the command line names."""
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m dermprompt.sweep.published FOLDER …   (make verify-tables)")
+    differences = {folder: verify(Path(folder)) for folder in sys.argv[1:]}
+    for folder, found in differences.items():
+        print("\n  ".join([f"{folder}: {'differs' if found else 'every number comes out again'}", *found]))
+    if any(differences.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Lightning's Trainer and logger from the configuration, and the training that all that draws images has in common."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.strategies import Strategy
+from torch.utils.data import Dataset
+
+from dermprompt.config import compose
+from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import group_timeout, is_first_rank, max_seconds, rank_and_size
+from dermprompt.generator.batches import make_loader
+from dermprompt.store.artifacts import RECIPE
+from dermprompt.training import wandb_run
+from dermprompt.training.callbacks import StopInTime
+from dermprompt.training.fit import MakeTrainer, fit
+
+
+def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
+    """What builds the Trainer of one training; ``training`` names its run in the logger."""
+
+    def make(**settings: Any) -> lightning.Trainer:
+        node = {
+            **config.trainer,
+            "logger": _logger(config, folder, training),
+            "default_root_dir": str(folder),
+        }
+        # Lightning's own limit counts what earlier calls took, and a training that it stops looks finished.
+        seconds = max_seconds({"max_time": node.pop("max_time", None)})
+        if seconds is not None:
+            settings["callbacks"].append(StopInTime(folder, seconds))
+        if wandb_run.is_asked(config.logger) and artifact_folder(folder) == folder:
+            settings["callbacks"].append(NoteOutput(folder))
+        timeout = group_timeout(node)
+        del node["timeout"]
+        if rank_and_size()[1] > 1:
+            settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
+        bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
+        return compose.instantiate(node, **settings, enable_progress_bar=bar)
+
+    return make
+
+
+def fit_on_images(
+    config: Config,
+    module: lightning.LightningModule,
+    data: Dataset[Any],
+    ids: tuple[str, ...],
+    settings: Any,
+    training: str,
+    key: str,
+    folder: Path,
+    **more: Any,
+) -> None:
+    """Train on G's images, as often varied as ``data`` has variants of each.
+
+    ``settings`` stand under ``key`` in the configuration; ``more`` are arguments of :func:`fit`.
+    """
+    loader = make_loader(data, len(ids), settings.batch_size, config.seed, *rank_and_size())
+    trainer = trainer_factory(config, folder, training)
+    named = {"ids": ids, "batch_key": f"{key}.batch_size"}
+    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps, **named, **more)  # type: ignore[arg-type]
+
+
+def _strategy(name: str, timeout: timedelta) -> Strategy:
+    """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    entry = StrategyRegistry["ddp" if name == "auto" else name]
+    return entry["strategy"](**entry["init_params"], timeout=timeout)
+
+
+def _progress_bar_class() -> type:
+    from lightning.pytorch.callbacks import ProgressBar
+
+    return ProgressBar
+
+
+def _logger(config: Config, folder: Path, training: str) -> Any:
+    """A csv file in the training's folder, or a W&B run of the first rank."""
+    node = config.logger
+    if not wandb_run.is_asked(node):
+        return compose.instantiate(node, save_dir=str(folder), name="", version="log")
+    run = _open_run(config, folder, training) if is_first_rank() else None
+    return compose.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
+
+
+def _open_run(config: Config, folder: Path, training: str) -> Any:
+    artifact = artifact_folder(folder)
+    recipe = wandb_run.recipe_of(artifact)
+    # The run's id comes from its folder, so a training that goes on continues its W&B run.
+    place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
+    name = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}-{recipe.name}"
+    run = wandb_run.open_run(
+        config.logger,
+        folder,
+        place,
+        name=name,
+        group=config.logger["group"],
+        job_type=recipe.stage,
+        config=compose.plain(config),
+    )
+    wandb_run.log_inputs(run, artifact)
+    return run
+
+
+def artifact_folder(folder: Path) -> Path:
+    """The artifact that a training in ``folder`` is a part of; an arm may have one in a folder below."""
+    return next(place for place in (folder, *folder.parents) if (place / RECIPE).exists())
+
+
+class NoteOutput(Callback):
+    """Notes in W&B what the training has made, when it is over."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Unless it was stopped before its last step."""
+        if trainer.is_global_zero and not trainer.should_stop:
+            (logger,) = trainer.loggers
+            assert isinstance(logger, WandbLogger)
+            wandb_run.log_output(logger.experiment, self.folder)

@@ -1,0 +1,131 @@
+"""Every experiment composes, fits the schema and runs; composing imports nothing heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import hydra
+import pytest
+from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, miniature, run
+
+from dermprompt.config import compose as configuration
+
+REPOSITORY = Path(__file__).parents[2]
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def jobs(experiment: str) -> list[list[str]]:
+    """The first job of an experiment's sweep for each generator; one without choices where it has no sweep."""
+    configuration.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", [f"+experiment={experiment}"], return_hydra_config=True)
+    params = dict(composed.hydra.sweeper.params or {})
+    if "arm" in params:  # the first arm needs no generator; the others are in test_comparison.py
+        params["generator"] = "none"
+    generators = str(params.pop("generator", composed.hydra.runtime.choices.generator)).split(",")
+    params |= {"arm.num_real": 5} if "arm.num_real" in params else {}  # there are few phantoms
+    first = [f"{key}={str(values).split(',')[0]}" for key, values in params.items() if "count" not in key]
+    return [[f"generator={name}", *first] for name in generators]
+
+
+ALL_JOBS = [(name, job) for name in EXPERIMENTS for job in jobs(name)]
+
+
+def test_the_papers_experiments_are_there():
+    wanted = {"demo", "small", "s_only", "s_plus_1k", "s_plus_3k", "s_plus_5k", "table1", "table2"}
+    assert wanted <= set(EXPERIMENTS)
+
+
+def test_table2_is_the_whole_table():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", ["+experiment=table2"], return_hydra_config=True)
+    assert composed.hydra.mode.name == "MULTIRUN"
+    assert dict(composed.hydra.sweeper.params) == {
+        "generator": "controlnet,pix2pixhd",
+        "segmenter": "unet,dcsaunet",
+        "synthesis.count": "1000,3000,5000",
+    }
+
+
+def test_the_papers_settings():
+    config = compose("+experiment=s_plus_3k", "data.root=/data")
+    assert config.synthesis.count == 3000
+    assert config.image_size == 512
+    assert config.generator.base.name == "sd15"
+    assert config.data.split.sizes == [1594, 700, 100, 200]
+    assert (config.segmenter.batch_size, config.segmenter.max_epochs) == (256, 350)
+    assert config.segmenter.learning_rate == 1e-3
+    assert config.segmenter.network["features"] == [64, 128, 256, 512, 1024, 64]
+
+
+@pytest.mark.parametrize(("experiment", "job"), ALL_JOBS, ids=[f"{e}-{j[0][10:]}" for e, j in ALL_JOBS])
+def test_every_experiment_runs(experiment, job, tiny_stable_diffusion, tmp_path):
+    name = job[0].removeprefix("generator=")
+    root = [] if experiment == "demo" else ["data.root=/data"]
+    composed = compose(f"+experiment={experiment}", *job, *root)
+    if name == "none" or name == "pix2pixhd":
+        base = []
+    elif composed.generator.base.name == "scratch":
+        base = SCRATCH
+    else:
+        base = [f"generator.base.path={tiny_stable_diffusion}", "generator.base.text_layers=2"]
+    count = ["synthesis.count=4"] if composed.synthesis.count else []
+    network = [f"segmenter.{UNET}"] if composed.segmenter.name == "unet" else []
+    tiny = [*DATA, *SEGMENTER, *SYNTHESIS, *network, *base, *GENERATOR[name], *count]
+    results = run(tmp_path, f"+experiment={experiment}", *job, *tiny)
+    assert results["experiment"] == composed.name
+    assert results["count"] == (4 if count else 0)
+    assert len(results["segmentation"]) == (2 if count else 1)
+
+
+def shown(*arguments: str) -> str:
+    """What a command line prints, which must import nothing heavy."""
+    code = (
+        f"import sys; sys.argv = ['dermprompt', *{arguments!r}];"
+        "from dermprompt.__main__ import main; main();"
+        "print(sorted({'torch', 'lightning', 'diffusers', 'monai', 'kornia', 'wandb'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "[]"
+    return ended.stdout
+
+
+def test_composing_imports_nothing_heavy():
+    assert "count: 3000" in shown("--cfg", "job", "+experiment=s_plus_3k")
+
+
+def test_a_plan_imports_nothing_heavy(tmp_path):
+    places = [f"paths.store={tmp_path}/store", f"hydra.run.dir={tmp_path}/run"]
+    printed = shown("+experiment=s_plus_3k", "data=phantom", "stage=plan", *places)
+    assert "synthesize: controlnet, 188 batches" in printed
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("generator.perceptual=vgg16", "did you mean vgg19"),
+        ("generator.perceptual=vgg19", "perceptual_weights=None: vgg19 needs"),
+        ("generator.perceptual_weights=vgg19.pth", "the others take none"),
+        ("generator.pool_size=-1", "at least 0"),
+        ("trainer.precision=16-mixed", "32-true or bf16-mixed"),
+    ],
+)
+def test_what_pix2pixhd_refuses(override, words):
+    with pytest.raises(ValueError, match=words):
+        compose(*miniature("pix2pixhd", override))
+
+
+def test_each_of_several_devices_would_have_a_pool(tmp_path):
+    with pytest.raises(ValueError, match="pool_size=2: 0 on several devices"):
+        run(tmp_path, *miniature("pix2pixhd", "generator.pool_size=2", "trainer.devices=2"))
+
+
+def test_pix2pixhd_trains_with_a_pool_and_packaged_features(tmp_path):
+    extra = ("generator.pool_size=2", "generator.perceptual=efficientnet_lite0", "stage=train_generator")
+    run(tmp_path, *miniature("pix2pixhd", *extra))
+    (trained,) = (tmp_path / "store" / "train_generator").iterdir()
+    assert "perceptual" in (trained / "curves.csv").read_text()

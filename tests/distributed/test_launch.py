@@ -1,0 +1,214 @@
+"""A training on two processes: one job, one folder, every rank its share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from miniature import TWO_RANKS, compose, miniature, on, run
+from processes import processes_of
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+from dermprompt.config import compose as configuration
+from dermprompt.distributed.processes import group_timeout, num_processes
+from dermprompt.distributed.ranks import describe
+from dermprompt.pipeline import Pipeline
+from dermprompt.store.artifacts import Store, Unfinished
+
+REPOSITORY = Path(__file__).parents[2]
+# For machines that do much else; the promised times are those without it.
+SLACK = 5
+
+
+def two_processes(name: str, *overrides: str) -> list[str]:
+    return on(TWO_RANKS, miniature(name, *overrides))
+
+
+@pytest.mark.parametrize(("devices", "processes"), [(1, 1), (2, 2), ([0, 3], 2), ("2", 2)])
+def test_devices(devices, processes):
+    assert num_processes({"devices": devices}) == processes
+
+
+def test_a_configuration_survives_its_file(tmp_path):
+    for name in ("none", "controlnet", "pix2pixhd"):
+        config = compose(*miniature(name, "synthesis.count=0"))
+        configuration.dump(config, tmp_path / "config.yaml")
+        assert configuration.thaw(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("name", ["controlnet", "pix2pixhd"])
+def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(tmp_path, *two_processes(name, "stage=train_generator"))
+    (trained,) = (tmp_path / "store" / "train_generator").iterdir()
+    assert (trained / "artifact.json").exists()
+    assert (trained / "last.ckpt").exists()
+
+
+def test_two_ranks_stop_together_and_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = two_processes("pix2pixhd", "generator.max_steps=9", "stage=train_generator")
+    with pytest.raises(Unfinished) as stopped:
+        run(tmp_path, *overrides, "trainer.max_time=00:00:00:00")
+    assert 0 < stopped.value.step < stopped.value.num_steps == 9
+    run(tmp_path, *overrides)
+    (trained,) = (tmp_path / "store" / "train_generator").iterdir()
+    assert (trained / "artifact.json").exists()
+
+
+def test_a_failing_rank_fails_the_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = two_processes("none", "synthesis.count=0", "stage=train_segmenter", "trainer.precision=nonsense")
+    with pytest.raises(ChildProcessError, match=r"a training on 2 devices ended: rank \d failed with \w+: .*nonsense"):
+        run(tmp_path, *overrides)
+    assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
+
+
+@contextmanager
+def training_ranks(folder: Path, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], dict[int, int]]]:
+    """A job as it trains a segmenter on two ranks, and their process ids by rank, once an epoch is over."""
+    paths = [f"paths.store={folder / 'store'}", f"paths.runs={folder / 'runs'}"]
+    long = ["synthesis.count=0", "stage=train_segmenter", "segmenter.max_epochs=100000"]
+    command = [sys.executable, "-m", "dermprompt", *two_processes("none", *long, *overrides), *paths]
+    job = subprocess.Popen(
+        command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while not list(folder.glob("store/train_segmenter/*/curves.csv")):
+            assert job.poll() is None, job.communicate()[1]
+            time.sleep(0.05)
+        yield job, ranks_of(folder)
+    finally:
+        for pid in [job.pid, *processes_of(folder)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        job.communicate()
+
+
+def ranks_of(folder: Path) -> dict[int, int]:
+    """Process ids by rank."""
+    found = {}
+    for pid in processes_of(folder):
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        rank = next((one for one in variables if one.startswith(b"RANK=")), None)
+        if rank is not None:
+            found[int(rank.removeprefix(b"RANK="))] = pid
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_killed_rank_ends_the_job(tmp_path):
+    with training_ranks(tmp_path) as (job, ranks):
+        assert sorted(ranks) == [0, 1]
+        os.kill(ranks[1], signal.SIGKILL)
+        start = time.monotonic()
+        said = job.communicate(timeout=20)[1]
+        seconds = time.monotonic() - start
+        print(f"the job ended {seconds:.1f} s after a rank was killed")
+        assert seconds < 5 + SLACK
+        assert "error: a training on 2 devices ended: rank 1 was ended by SIGKILL" in said
+        assert "the same command continues" in said
+        assert job.returncode == 1
+        assert not processes_of(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_stopped_rank_ends_the_job(tmp_path):
+    with training_ranks(tmp_path, "trainer.timeout=8") as (job, ranks):
+        os.kill(ranks[1], signal.SIGSTOP)
+        start = time.monotonic()
+        said = job.communicate(timeout=8 + 15 + SLACK)[1]
+        seconds = time.monotonic() - start
+        print(f"the job ended {seconds:.1f} s after a rank was stopped, with trainer.timeout=8")
+        assert seconds >= 6
+        assert "rank 0 waited in vain for another one, which stands still or takes longer than trainer.timeout" in said
+        assert "the same command continues" in said
+        assert not processes_of(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_ranks_do_not_outlive_their_job(tmp_path):
+    with training_ranks(tmp_path) as (job, _):
+        job.kill()
+        job.communicate(timeout=20)
+        end = time.monotonic() + 5 + SLACK
+        while processes_of(tmp_path) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not processes_of(tmp_path)
+
+
+def failure(exitcode: int, message: str | dict[str, str] = "", timestamp: int = 0) -> ProcessFailure:
+    found = ProcessFailure(local_rank=0, pid=1, exitcode=exitcode, error_file="")
+    found.message, found.timestamp = message, timestamp
+    return found
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
+        ({0: failure(-15), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
+        ({0: failure(-15), 1: failure(1, "RuntimeError: Connection reset")}, "rank 0 was ended by SIGTERM"),
+        ({0: failure(-15), 1: failure(1, "ValueError: step 3")}, "rank 1 failed with V"),
+        (
+            {0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")},
+            "rank 1 failed with V",
+        ),
+        (
+            {0: failure(1, "RuntimeError: Connection reset"), 1: failure(-9, {"message": "ValueError: step 3"})},
+            "rank 1 failed with V",
+        ),
+        ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),
+        (
+            {0: failure(-9, timestamp=5), 1: failure(1, "RuntimeError: Timed out waiting 8000ms")},
+            "rank 1 waited in vain",
+        ),
+    ],
+)
+def test_what_happened_comes_before_what_followed(failures, said):
+    assert describe(failures)[1].startswith(said)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "soon", None])
+def test_a_timeout_is_seconds(seconds):
+    with pytest.raises(ValueError, match=r"trainer\.timeout=.*more than 0"):
+        group_timeout({"timeout": seconds})
+
+
+def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
+    """Nothing that tells them apart reaches a sample's bytes, and one set grows from both."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    overrides = ["pix2pixhd", "synthesis.count=24", "stage=train_generator", "synthesis.batch_size=2"]
+    run(tmp_path, *miniature(*overrides))
+    sets = []
+    for name, made_by in (("one", miniature(*overrides)), ("two", two_processes(*overrides))):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+        sets.append(Pipeline(compose(*made_by), Store(tmp_path / name)).samples.path)
+    one, two = ({path.name: path.read_bytes() for path in folder.rglob("SYN_*")} for folder in sets)
+    assert len(one) == 48
+    assert one == two
+    assert len(list(sets[1].glob("batches/*.json"))) == 12
+    assert json.loads((sets[1] / "card.json").read_text())["samples"] == 24
+
+
+def test_two_processes_score_what_one_does(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    data = ["data.num_images=64", "data.split.sizes=[10,8,4,42]", "synthesis.count=0"]
+    run(tmp_path, *miniature("none", *data, "stage=train_segmenter"))
+    scored = []
+    for name, made_by in (("one", miniature("none", *data)), ("two", two_processes("none", *data))):
+        shutil.copytree(tmp_path / "store", tmp_path / name)
+        pipeline = Pipeline(compose(*made_by), Store(tmp_path / name))
+        scored.append((pipeline.scores(pipeline.arms[0]).path / "scores.csv").read_bytes())
+    assert scored[0] == scored[1]
+    assert scored[0].count(b"\n") == 1 + 42
+    assert capfd.readouterr().out.count("scores: 2/2 batches") >= 2

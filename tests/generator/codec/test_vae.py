@@ -1,0 +1,56 @@
+"""An autoencoder that is trained here: it learns, its latents have unit variance, diffusers opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+
+from dermprompt.generator.batches import ImageBatches, TrainingImages, make_loader
+from dermprompt.generator.codec.load import load_codec
+from dermprompt.generator.codec.vae import VAECodec, VAEModule, build_vae, scaled_codec
+from dermprompt.training.fit import fit
+
+
+def smooth_images(seed: int, count: int) -> Tensor:
+    """Images N3SS in [-1, 1] that a few numbers describe."""
+    coarse = torch.rand(count, 3, 2, 2, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return F.interpolate(coarse, size=(8, 8), mode="bilinear", align_corners=True)
+
+
+@pytest.fixture
+def trained(make_trainer: Callable[..., object], tmp_path: Path) -> VAECodec:
+    images = smooth_images(0, 64)
+    torch.manual_seed(0)
+    vae = build_vae(2, 4, 32, 1)
+    pixels = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
+    masks = torch.zeros(64, 8, 8, dtype=torch.uint8)
+    batches = ImageBatches(TrainingImages(pixels, masks, ("",) * 64, tuple(map(str, range(64)))), "none")
+    module = VAEModule(vae, 1e-4, 2e-3, max_steps=400, seed=0)
+    fit(module, make_loader(batches, 64, 16, 0), make_trainer, tmp_path, 0, max_steps=400)
+    return scaled_codec(vae, images.split(16))
+
+
+@torch.no_grad()
+def test_it_reconstructs_unseen_images_better_than_the_mean_image(trained: VAECodec, tmp_path: Path) -> None:
+    unseen, mean = smooth_images(1, 16), smooth_images(0, 64).mean(0, keepdim=True)
+    latents, deviation = trained.encode(unseen)
+    error, of_mean = (F.mse_loss(one, unseen).item() for one in (trained.decode(latents), mean.expand_as(unseen)))
+    assert error < of_mean / 4
+    assert latents.shape == (16, 4, 4, 4)
+
+    # The latents of a draw have unit variance over those images that it was measured on.
+    latents, deviation = trained.encode(smooth_images(0, 64))
+    assert (latents.var(correction=0) + deviation.square().mean()).item() == pytest.approx(1, rel=1e-3)
+
+    trained.save(tmp_path / "vae")
+    loaded = load_codec(tmp_path / "vae")
+    assert isinstance(loaded, VAECodec)
+    assert (loaded.downscale, loaded.channels) == (2, 4)
+    torch.testing.assert_close(loaded.encode(unseen)[0], trained.encode(unseen)[0])
+    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.scaling_factor == trained.factor

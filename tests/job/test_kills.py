@@ -1,0 +1,211 @@
+"""A job that is killed again and again ends as if nobody had touched it, and does nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from miniature import miniature
+
+from dermprompt.training.callbacks import read_curves
+
+REPOSITORY = Path(__file__).parents[2]
+KILLS = 50
+# What a job's processes import, once for all of them: a kill then meets work, and no imports.
+HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
+STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "watch_generator")
+HEAVY += [f"dermprompt.stages.{stage}" for stage in STAGES]
+MINIATURE = miniature(
+    "controlnet",
+    "synthesis.count=16",
+    "curation=memorisation",
+    "generator.max_steps=100",
+    "generator.watch.every=50",
+    "generator.base.max_steps=200",
+    "segmenter.max_epochs=20",
+    "evaluation.judge.max_epochs=4",
+)
+# Files that say when, how long or where; of a checkpoint what counts is in the weights that come of it.
+VOLATILE = {"artifact.json", "recipe.json", "rate.json", "checkpoints.json", "last.ckpt", "previous.ckpt", "call.json"}
+
+
+def command_line(folder: Path, overrides: Sequence[str]) -> list[str]:
+    return [*overrides, f"paths.store={folder}/store", f"paths.runs={folder}/runs"]
+
+
+def main_of(arguments: list[str], log: str) -> None:
+    """What ``python -m dermprompt`` does, in a process that has imported it."""
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    sys.argv = ["dermprompt", *arguments]
+    from dermprompt.__main__ import main
+
+    main()
+
+
+@dataclass
+class Kills:
+    """Starts the same command, kills it at random, and remembers what was finished when."""
+
+    folder: Path
+    start: Callable[[str], Any]
+    finished: dict[Path, int] = field(default_factory=dict)
+    redone: list[str] = field(default_factory=list)
+    continued: int = 0
+    attempts: int = 0
+
+    def run(self, seconds: Callable[[], float]) -> None:
+        """Start the command and kill it after so long, :data:`KILLS` times; then let it end."""
+        while self.attempts < KILLS:
+            assert self.attempt(seconds()) in (None, -signal.SIGKILL), "it ended before its last kill"
+        assert self.attempt(None) == 0, self.log.read_text()[-3000:]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"attempt-{self.attempts}.log"
+
+    def attempt(self, seconds: float | None) -> int | None:
+        self.attempts += 1
+        process = self.start(str(self.log))
+        ended = wait_for(process, seconds)
+        if ended is None:
+            process.kill()
+            wait_for(process, None)
+        self.look_back()
+        return ended
+
+    def look_back(self) -> None:
+        """Whatever had been finished before this attempt is as it was, and nobody has begun it again."""
+        for path, inode in self.finished.items():
+            if not path.exists() or path.stat().st_ino != inode:
+                self.redone.append(str(path))
+        said = self.log.read_text() if self.log.exists() else ""
+        begun = set(re.findall(r"^── .*→  (.*)$", said, re.MULTILINE))
+        self.redone += [str(path) for path in self.finished if str(path.parent) in begun]
+        self.continued += said.count("goes on from step")
+        for pattern in ("store/*/*/artifact.json", "store/*/*/batches/*.json"):
+            for path in self.folder.glob(pattern):
+                if path.parent.suffix != ".partial":
+                    self.finished.setdefault(path, path.stat().st_ino)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.attempts - 1} kills: {len(self.finished)} artifacts and batches finished, {len(self.redone)} of "
+            f"them made again; trainings went on from a checkpoint {self.continued} times"
+        )
+
+
+def wait_for(process: Any, seconds: float | None) -> int | None:
+    """The exit code of a Popen or a Process; None where it has not ended within so long."""
+    if isinstance(process, subprocess.Popen):
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+    process.join(seconds)
+    return process.exitcode
+
+
+def duration(start: Callable[[str], Any], log: Path) -> float:
+    """How long the command takes in success (s)."""
+    begin = time.monotonic()
+    assert wait_for(start(str(log)), None) == 0, log.read_text()[-3000:]
+    return time.monotonic() - begin
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hashes of all that a store holds, by place; an index tells of its own folder."""
+    found = {}
+    for path in sorted((folder / "store").rglob("*")):
+        place = path.relative_to(folder / "store")
+        volatile = path.name in VOLATILE or place.parts[0].startswith(".") or {"log", "wandb"} & {*place.parts}
+        if path.is_file() and not volatile and not place.parts[1:2][0].startswith("index-"):
+            found[str(place)] = hashlib.sha256(content(path, folder)).hexdigest()
+    return found
+
+
+def content(path: Path, folder: Path) -> bytes:
+    """What a file says: not where it lies, and of curves not which steps an interrupted training made twice."""
+    if path.name == "curves.csv":
+        return repr(read_curves(path)).encode()
+    return path.read_bytes().replace(str(folder).encode(), b"")
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    """What the jobs found out, without times and places."""
+    found = [json.loads(path.read_text()) for path in folder.glob("runs/**/results.json")]
+    for known in found:
+        for name in ("command", "work", "trainings", "seconds", "store", "environment"):
+            known.pop(name, None)
+    return sorted(found, key=lambda known: (known["generator"], known["count"]))
+
+
+def check(killed: Kills, folder: Path, seconds: float) -> None:
+    """Against the undisturbed run in ``folder``, which took so long."""
+    print(f"undisturbed {seconds:.0f} s; {killed}")
+    assert contents(killed.folder) == contents(folder)
+    assert results(killed.folder) == results(folder)
+    assert not killed.redone
+    assert killed.continued
+
+
+def test_fifty_kills_change_nothing(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(HEAVY)
+
+    def starter(folder: Path, *overrides: str) -> Callable[[str], Any]:
+        def start(log: str) -> Any:
+            process = context.Process(target=main_of, args=(command_line(folder, overrides), log))
+            process.start()
+            return process
+
+        return start
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    seconds = duration(starter(tmp_path / "whole", *MINIATURE), tmp_path / "whole.log")
+    to_begin = duration(starter(tmp_path / "whole", *MINIATURE, "stage=prepare"), tmp_path / "again.log")
+    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *MINIATURE))
+    draw = random.Random(0)
+    # So that the last kill comes well before the end.
+    killed.run(lambda: draw.uniform(0, to_begin + (seconds - to_begin) / 24))
+    check(killed, tmp_path / "whole", seconds)
+
+
+@pytest.mark.slow
+def test_fifty_kills_of_the_demo(tmp_path):
+    """The same of the demo, in processes of their own; about three times as long as the demo."""
+
+    def starter(folder: Path) -> Callable[[str], Any]:
+        def start(log: str) -> Any:
+            command = [sys.executable, "-m", "dermprompt", *command_line(folder, ["+experiment=demo"])]
+            with open(log, "ab") as out:
+                return subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=out)
+
+        return start
+
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    seconds = duration(starter(tmp_path / "whole"), tmp_path / "whole.log")
+    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed"))
+    draw = random.Random(0)
+    # A process needs some seconds to begin.
+    killed.run(lambda: draw.uniform(0, 10 + seconds / 50))
+    # A job tells how often the store has been scored: once more, so that each tells it of a whole sweep.
+    for name in ("whole", "killed"):
+        duration(starter(tmp_path / name), tmp_path / "again.log")
+    check(killed, tmp_path / "whole", seconds)

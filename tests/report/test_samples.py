@@ -1,0 +1,80 @@
+"""The table of labels: what it shows, what it leaves out, and that its rows come back from their file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dermprompt.report.page import write_page
+from dermprompt.report.samples import label_tables
+from dermprompt.results import Interval, Job, LabelObedience, LabelScore, Results, load_results, save_results
+
+
+def interval(mean: float) -> Interval:
+    return Interval(mean, mean - 0.05, mean + 0.05, 100)
+
+
+def score(label: str, accuracy: float | None, positives: int | None = 31) -> LabelScore:
+    numbers = (None, None, None) if accuracy is None else (interval(accuracy), interval(0.5), interval(0.777))
+    return LabelScore(label, "balanced accuracy", 200, positives, *numbers)
+
+
+ROWS = (
+    LabelObedience(score("diagnosis", 0.712, None), score("diagnosis", 0.567, None)),
+    LabelObedience(score("streaks", 0.654), score("streaks", 0.549)),
+    LabelObedience(score("globules", None, 8), score("globules", None, 3)),
+)
+
+
+def job(name: str, count: int, rows: tuple[LabelObedience, ...] = ROWS, seed: int = 0) -> Job:
+    results = Results("small", "", "controlnet", "scratch", count, "unet", seed, 64, "isic", None, {})
+    return Path(name), replace(results, label_obedience=rows, generator_seed=seed)
+
+
+def test_what_lies_above_the_range_of_exchanged_prompts_is_obeyed() -> None:
+    assert [row.shown for row in ROWS] == [True, False, None]
+
+
+def test_of_each_generator_and_seed_the_largest_number_of_samples_is_shown() -> None:
+    fewer = (ROWS[0],)
+    none = job("d", 900, ())
+    found = label_tables([job("a", 250, fewer), job("b", 500), job("c", 250, fewer, seed=1), none])
+    assert [(source.generator, seed, rows) for source, _, seed, rows in found] == [
+        ("controlnet", 0, ROWS),
+        ("controlnet", 1, fewer),
+    ]
+
+
+def test_results_come_back_from_their_file(tmp_path: Path) -> None:
+    results = job("a", 250)[1]
+    save_results(results, tmp_path / "results.json")
+    assert load_results(tmp_path / "results.json") == results
+
+
+def test_both_pages_show_every_row(tmp_path: Path) -> None:
+    html = write_page([job("a", 250)], tmp_path, "x").read_text()
+    for page in (html, (tmp_path / "report.md").read_text()):
+        for part in (
+            "Is the text obeyed?",
+            "0.712 [0.662, 0.762]",
+            "0.567 [0.517, 0.617]",
+            "0.549 [0.499, 0.599]",
+            "0.777 [0.727, 0.827]",
+            "31 of 200",
+            "3 of 200",
+            "too few",
+            "not shown",
+            "by label, below",
+        ):
+            assert part in page
+    assert "Is the text obeyed" not in write_page([job("a", 250, ())], tmp_path, "x").read_text()
+
+
+@pytest.mark.parametrize("accuracy", [None, 0.6])
+def test_a_row_of_all_classes_has_no_area(tmp_path: Path, accuracy: float | None) -> None:
+    every = replace(score("diagnosis", accuracy, None), auc=None)
+    write_page([job("a", 9, (LabelObedience(every, every),))], tmp_path, "x")
+    (line,) = [one for one in (tmp_path / "report.md").read_text().splitlines() if one.startswith("| diagnosis")]
+    assert [cell.strip() for cell in line.split("|")][5] == ""

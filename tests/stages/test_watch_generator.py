@@ -1,0 +1,38 @@
+"""A generator's training is watched on images that neither it nor its judge trains on, and nothing of S decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from miniature import compose, miniature, run
+
+from dermprompt.stages.arrays import training_images, watched_rows
+
+
+def one(folder: Path, pattern: str) -> Path:
+    (found,) = folder.glob(pattern)
+    return found
+
+
+@pytest.mark.parametrize("generator", ["controlnet", "pix2pixhd"])
+def test_the_watched_images_are_kept_out_of_training(tmp_path: Path, generator: str) -> None:
+    overrides = miniature(generator, "generator.watch.every=2", "stage=train_generator")
+    run(tmp_path, *overrides)
+    trained = one(tmp_path, f"store/train_generator/{generator}-*")
+    assert sorted(path.name for path in (trained / "samples").iterdir()) == ["0000002.png", "0000003.png"]
+    curves = (trained / "curves.csv").read_text()
+    assert "generator/val/agreement" in curves
+    known, cache = one(tmp_path, "store/prepare/known-open-*"), one(tmp_path, "store/prepare/pictures-64-*")
+    config = compose(*overrides)
+    ids = [row["id"] for row in json.loads((known / "known.json").read_text())]
+    watched = {ids[row] for row in watched_rows(config, len(ids))}
+    assert len(watched) == len(ids) // 10
+    assert set(training_images(config, known, cache).ids) == set(ids) - watched
+
+
+def test_a_watched_image_stays_watched_whatever_the_sampler(tmp_path: Path) -> None:
+    one_way, other = (compose(*miniature("controlnet", f"generator.num_steps={n}")) for n in (4, 5))
+    assert list(watched_rows(one_way, 100)) == list(watched_rows(other, 100))
+    assert len(watched_rows(one_way, 10_000)) == one_way.generator.watch.num_images

@@ -1,0 +1,65 @@
+"""A sweep from the command line: one page for all jobs, a failing job stops no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from miniature import miniature, on
+from processes import processes_of
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
+    paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
+    choices = ["data.num_images=4,40", "seed=0,1"]
+    overrides = [one for one in miniature("none", "synthesis.count=0") if not one.startswith("data.num_images")]
+    command = [sys.executable, "-m", "dermprompt", "-m", *overrides, *choices, *paths]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "at least 8" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    (sweep,) = (tmp_path / "runs").glob("swept-sweep-*")
+    assert len(list(sweep.glob("*/results.json"))) == 2
+    assert len(list(sweep.glob("*/error.txt"))) == 2
+    page = (sweep / "index.html").read_text()
+    assert "at least 8" in page
+    assert f"report of the sweep: {sweep}/index.html" in ended.stdout
+    assert "made by the sweep so far: 0 bases trained, 0 generators trained" in ended.stdout
+
+    again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert list((tmp_path / "runs").glob("swept-sweep-*")) == [sweep]
+    assert "train_segmenter" not in again.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_jobs_of_several_devices_are_one_sweep(tmp_path):
+    """Two ranks, then one; of both kinds a job whose loss is no number."""
+    paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
+    job = on(["trainer=ddp", "trainer.accelerator=cpu"], miniature("none", "synthesis.count=0"))
+    choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]
+    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert not processes_of(tmp_path)
+
+    (sweep,) = (tmp_path / "runs").iterdir()
+    # A job's folder is named by what is asked, and not by what it runs on.
+    assert len(list(sweep.glob("*/results.json"))) == len(list(sweep.glob("*/error.txt"))) == 1
+    assert "a training on 2 devices ended: rank" in ended.stderr
+    assert "lower its learning rate" in next(sweep.glob("*/error.txt")).read_text()
+    assert ended.stdout.count("── train_segmenter") == 3
+    assert ended.stderr.count("GLOBAL_RANK: 1, MEMBER: 2/2") == 2
+
+    # Alone it makes the same: each rank had its seed and its settings.
+    alone = [*job, "trainer.devices=2", "segmenter.learning_rate=0.001", f"paths.store={tmp_path}/alone", paths[1]]
+    run = [sys.executable, "-m", "dermprompt", *alone, "stage=train_segmenter"]
+    subprocess.run(run, cwd=REPOSITORY, env=environment, check=True)
+    (expected,) = (tmp_path / "alone" / "train_segmenter").glob("*/network.safetensors")
+    swept = tmp_path / "store" / "train_segmenter" / expected.parent.name / expected.name
+    assert swept.read_bytes() == expected.read_bytes()

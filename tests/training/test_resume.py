@@ -1,0 +1,65 @@
+"""Every trainer goes on exactly: trained in pieces, with loader workers, it ends with the weights of one piece."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+from miniature import NO_TIME, TWO_RANKS, miniature, on, run
+from torch.utils.data import DataLoader
+
+from dermprompt.store.artifacts import Unfinished
+from dermprompt.training.callbacks import first_training
+
+JOBS = {
+    "base and controlnet": ("controlnet", ["generator.max_steps=8", "generator.base.max_steps=8"]),
+    "pix2pixhd": ("pix2pixhd", ["generator.max_steps=8", "generator.pool_size=0"]),
+    "segmenter": ("none", ["segmenter.max_epochs=3", "segmenter.augmentation=strong", "synthesis.count=0"]),
+}
+# Imported by every Python that starts: the loaders of all ranks get workers. Not forked from the ranks: CPython 3.11
+# can deadlock in a child forked while another thread, as gloo's after a collective, creates or ends its Python state.
+WORKERS = """
+import functools, multiprocessing, torch.utils.data
+multiprocessing.set_forkserver_preload(["dermprompt.stages.train_generator", "dermprompt.stages.train_segmenter"])
+loader = torch.utils.data.DataLoader
+loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2, multiprocessing_context="forkserver")
+"""
+
+
+def job(name: str, ranks: int) -> list[str]:
+    generator, settings = JOBS[name]
+    stage = "stage=train_segmenter" if generator == "none" else "stage=train_generator"
+    overrides = miniature(generator, *settings, "evaluation.judge.max_epochs=2", stage)
+    return overrides if ranks == 1 else on(TWO_RANKS, overrides)
+
+
+def weights(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", JOBS)
+def test_pieces_with_workers_make_one_whole(
+    name: str, ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run(tmp_path, *job(name, ranks), store="whole")
+    assert "goes on" not in capfd.readouterr().out
+    monkeypatch.setattr(DataLoader, "__init__", partialmethod(DataLoader.__init__, num_workers=2))
+    (tmp_path / "sitecustomize.py").write_text(WORKERS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    stops = 0
+    if (tmp_path / "whole" / "train_judge").exists():
+        shutil.copytree(tmp_path / "whole" / "train_judge", tmp_path / "pieces" / "train_judge")
+    while True:
+        first_training.cache_clear()
+        try:
+            run(tmp_path, *job(name, ranks), NO_TIME, store="pieces")
+            break
+        except Unfinished:
+            stops += 1
+    assert stops >= (2 if name == "segmenter" else 1)
+    assert "goes on from step" in capfd.readouterr().out
+    assert weights(tmp_path / "whole") == weights(tmp_path / "pieces") != {}
