@@ -232,8 +232,8 @@ class Pipeline:
         """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
         sampling = (*SAMPLER, "base")
         settings = {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
-        perceptual = settings.get("perceptual_weights")
-        return settings | ({"perceptual_stamps": stamps(perceptual)} if perceptual else {})
+        files = {key: stamps(settings[key]) for key in ("init", "perceptual_weights") if settings.get(key)}
+        return settings | ({"stamps": files} if files else {})
 
     def _conditioning(self) -> dict[str, Any]:
         config = self.config

@@ -33,6 +33,7 @@ SYNTHESIS = ["synthesis.batch_size=4"]
 SCRATCH = [
     "generator/base=scratch",
     "generator.base.channels=[32,32]",
+    "generator.base.attention_levels=1",
     "generator.base.text_width=32",
     "generator.base.text_layers=1",
     "generator.base.max_steps=3",

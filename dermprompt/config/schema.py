@@ -204,6 +204,7 @@ class ControlNet:
     name: str = MISSING
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
+    init: str | None = MISSING
     part: str = MISSING
     hint_width: int = MISSING
     snr_gamma: float | None = MISSING
@@ -231,6 +232,7 @@ class Pix2PixHD:
     name: str = MISSING
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
+    init: str | None = MISSING
     base_channels: int = MISSING
     num_downsamplings: int = MISSING
     num_blocks: int = MISSING

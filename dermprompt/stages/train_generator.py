@@ -13,7 +13,7 @@ from dermprompt.generator.batches import ImageBatches, encode_latents
 from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
-from dermprompt.generator.export import save_controlnet, save_pix2pixhd
+from dermprompt.generator.export import load_controlnet, load_pix2pixhd, save_controlnet, save_pix2pixhd
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
@@ -63,9 +63,13 @@ def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base
     torch.manual_seed(config.seed)
     frozen = open_base(config, base)
     latents = encode_latents(frozen.codec, data, settings.augmentation)
+    if settings.init is None:
+        controlnet = build_controlnet(frozen, settings.hint_width)
+    else:
+        controlnet = load_controlnet(Path(settings.init), frozen).controlnet
     module = ControlNetModule(
         frozen,
-        build_controlnet(frozen, settings.hint_width),
+        controlnet,
         latents.prompts,
         **_denoising(config, settings),
         decay=settings.decay,
@@ -91,7 +95,7 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         "num_blocks": settings.num_blocks,
         "upsampling": settings.upsampling,
     }
-    generator = GlobalGenerator(**shape)
+    generator = GlobalGenerator(**shape) if settings.init is None else load_pix2pixhd(Path(settings.init)).generator
     module = Pix2PixHD(
         generator,
         MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales),
