@@ -45,7 +45,8 @@ def check_base(folder: Path) -> None:
     unet, vae, text = (_config(folder / part) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
         raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
-    latent = vae.get("latent_channels", 4)
+    # A codec of our own says "channels".
+    latent = vae.get("latent_channels", vae.get("channels", 4))
     file = folder / "unet" / "config.json"
     for key in ("in_channels", "out_channels"):
         if unet.get(key, 4) != latent:
