@@ -12,7 +12,6 @@ of a planning store, the same methods say what would run. Nothing heavy is impor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +27,7 @@ from dermprompt.data.datasets.folder import layout_of
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import fingerprint
 from dermprompt.distributed import launch
-from dermprompt.generator.source import stamps
+from dermprompt.files import sha256, stamps
 from dermprompt.store.artifacts import Artifact, Recipe, Store
 
 # At which size images are compared, whatever the experiment's.
@@ -176,7 +175,7 @@ class Pipeline:
         """Stable Diffusion is used where it is; its settings stand for its content."""
         settings = self.config.generator.base
         stands_for = repr((sorted(plain(settings).items()), stamps(settings.path)))
-        return Artifact(Path(settings.path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
+        return Artifact(Path(settings.path), sha256(stands_for)[:16])
 
     @cached_property
     def generator(self) -> Artifact:
@@ -619,4 +618,4 @@ def _content(key: str, path: str | None) -> str | None:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"{key}={path}: no such file")
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return sha256(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from dermprompt.config import schema
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config
+from dermprompt.files import sha256
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -48,7 +48,7 @@ def register() -> None:
 
 
 def _short_hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    return sha256(json.dumps(value, sort_keys=True))[:8]
 
 
 def _job_hash(*, _root_: DictConfig) -> str:

@@ -7,19 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Masks = NDArray[np.bool_] | NDArray[np.uint8]
 Decision = Literal["keep", "relabel", "drop"]
-
-
-def agreement(predictions: Masks, masks: Masks) -> NDArray[np.float64]:
-    """Dice (1945) of the judge's masks with the conditioning masks, both NHW in {0, 1}, per sample.
-
-    Both empty: 1; one empty: 0.
-    """
-    assert predictions.shape == masks.shape, (predictions.shape, masks.shape)
-    both = np.count_nonzero(predictions.astype(bool) & masks.astype(bool), axis=(1, 2))
-    total = np.count_nonzero(predictions, axis=(1, 2)) + np.count_nonzero(masks, axis=(1, 2))
-    return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))
 
 
 def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Decision]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ import numpy as np
 from dermprompt.data.findings import Finding, listed
 from dermprompt.data.index import Index
 from dermprompt.data.library import Pair, grow_library, library_name, open_records, read_entries, record_sha256
-from dermprompt.files import write_json
+from dermprompt.files import sha256, write_json
 
 PICTURES = "pictures.json"
 
@@ -54,7 +53,7 @@ def build_cache(
     place = os.path.relpath(library, folder.parent)
     write_json(folder / PICTURES, {"library": place, "size": size, "records": good, "findings": findings})
     content = [[id, one["sha256"]] for id, one in good.items()]
-    return hashlib.sha256(json.dumps([size, content]).encode()).hexdigest()[:16]
+    return sha256(json.dumps([size, content]))[:16]
 
 
 def read_findings(folder: Path) -> list[Finding]:

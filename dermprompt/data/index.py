@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,8 @@ from dermprompt.data.datasets.isic_labels import read_isic_labels
 from dermprompt.data.datasets.ph2 import find_ph2, read_ph2_labels
 from dermprompt.data.findings import Finding
 from dermprompt.data.labels import Coverage, Source, join
-from dermprompt.data.pairs import Files, pair, stamps
-from dermprompt.files import write_json
+from dermprompt.data.pairs import Files, pair
+from dermprompt.files import sha256, stamp, write_json
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -47,7 +46,7 @@ class Index:
         """Hash (16 hex digits) of contents, labels and findings; where the files lie does not alter it."""
         known = [{**asdict(one), "image": "", "mask": ""} for one in self.lesions]
         found = [asdict(one) for one in self.findings]
-        return hashlib.sha256(json.dumps([known, self.contents, found]).encode()).hexdigest()[:16]
+        return sha256(json.dumps([known, self.contents, found]))[:16]
 
     def save(self, path: Path) -> None:
         """Write as JSON; :func:`load_index` reads it back."""
@@ -97,8 +96,9 @@ def fingerprint(kind: str, root: Path, labels: Path) -> str:
     """
     files = LOADERS[kind][0](root, labels)
     pictures = [one.path for one in (*files.images, *files.masks)]
-    entries = sorted([*stamps(root, pictures), *stamps(labels, files.labels)])
-    return hashlib.sha256("\n".join(entries).encode()).hexdigest()
+    found = [*(stamp(one, root) for one in pictures), *(stamp(one, labels) for one in files.labels)]
+    entries = sorted(" ".join(map(str, one)) for one in found)
+    return sha256("\n".join(entries))
 
 
 def lesion_of(row: dict[str, Any]) -> Lesion:
@@ -112,14 +112,9 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 def _contents(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:
     with ThreadPoolExecutor() as pool:
-        images = pool.map(_sha256, [one.image for one in lesions])
-        masks = pool.map(_sha256, [one.mask for one in lesions])
+        images = pool.map(sha256, [one.image for one in lesions])
+        masks = pool.map(sha256, [one.mask for one in lesions])
         return {one.id: pair for one, pair in zip(lesions, zip(images, masks, strict=True), strict=True)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _repeated(contents: dict[str, tuple[str, str]]) -> list[Finding]:

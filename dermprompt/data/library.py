@@ -29,6 +29,7 @@ from dermprompt.data.decode import (
     upright,
 )
 from dermprompt.data.findings import DECODER
+from dermprompt.files import sha256
 from dermprompt.store.locks import hold
 
 IMAGES, MASKS, ENTRIES = "images.bin", "masks.bin", "entries.jsonl"
@@ -116,9 +117,9 @@ def open_records(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def record_sha256(image: np.ndarray, mask: np.ndarray) -> str:
     """The hash of a record's pixels."""
-    sha256 = hashlib.sha256(np.ascontiguousarray(image).data)
-    sha256.update(np.ascontiguousarray(mask).data)
-    return sha256.hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(image).data)
+    digest.update(np.ascontiguousarray(mask).data)
+    return digest.hexdigest()
 
 
 def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
@@ -171,10 +172,10 @@ def _load_pair(pair: Pair, size: int, threshold: int | None) -> tuple[Loaded, Ve
 
 
 def _decode(
-    path: Path, sha256: str, kind: str, verdicts: list[tuple[str, str, str]], decode: Callable[[bytes], Decoded]
+    path: Path, expected: str, kind: str, verdicts: list[tuple[str, str, str]], decode: Callable[[bytes], Decoded]
 ) -> Decoded | None:
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256(data) != expected:
         raise ValueError(f"{path} changed while this job ran; give the same command again")
     try:
         decoded = decode(data)

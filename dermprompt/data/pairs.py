@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,11 +85,3 @@ def _problem(images: list[Picture], masks: list[Picture]) -> Finding | None:
     if not images:
         return Finding("no_image", masks[0].path.name)
     return None
-
-
-def stamps(root: Path, files: Iterable[Path]) -> Iterator[str]:
-    """Name, size and time of change of each file, relative to ``root`` where it lies below it."""
-    for path in files:
-        stat = os.stat(path)
-        name = path.relative_to(root) if path.is_relative_to(root) else path
-        yield f"{name} {stat.st_size} {stat.st_mtime_ns}"

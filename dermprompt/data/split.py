@@ -11,16 +11,16 @@ In every protocol files of one content count as one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from dermprompt.data.findings import listed
-from dermprompt.files import write_json
+from dermprompt.files import sha256, write_json
 
 PARTS = ("generator", "train", "val", "test")
 NUM_FOLDS = 5
@@ -45,7 +45,7 @@ class Split:
     @property
     def hash(self) -> str:
         """The sha256 (hex) of the ids and contents of the four parts."""
-        return hashlib.sha256(json.dumps(self._parts()).encode()).hexdigest()
+        return sha256(json.dumps(self._parts()))
 
     def save(self, path: Path) -> None:
         """Write parts, contents, protocol, seed and hash as JSON; :func:`load_split` reads it back."""
@@ -143,7 +143,7 @@ def load_split(path: Path) -> Split:
     try:
         raw = json.loads(path.read_text())
         parts = [list(raw["parts"][part]) for part in PARTS]
-        contents = {id: str(sha256) for part in PARTS for id, sha256 in raw["parts"][part].items()}
+        contents = {id: str(content) for part in PARTS for id, content in raw["parts"][part].items()}
         split, stored = _split_of(parts, str(raw["protocol"]), int(raw["seed"]), contents), raw["hash"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a split file: {error!r}") from None
@@ -159,28 +159,19 @@ def _split_of(parts: Sequence[list[str]], protocol: str, seed: int, contents: Ma
 
 def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
     """Unite groups that share an id; groups and their ids sorted."""
-    leader: dict[str, str] = {}
-
-    def find(id: str) -> str:
-        while leader.setdefault(id, id) != id:
-            leader[id] = id = leader[leader[id]]
-        return id
-
-    for group in groups:
-        first, *others = group
-        for id in (first, *others):
-            leader[find(id)] = find(first)
-    united: dict[str, list[str]] = {}
-    for id in sorted(leader):
-        united.setdefault(find(id), []).append(id)
-    return sorted(tuple(ids) for ids in united.values())
+    groups = [list(group) for group in groups]
+    united = DisjointSet(id for group in groups for id in group)
+    for first, *others in groups:
+        for id in others:
+            united.merge(first, id)
+    return sorted(tuple(sorted(ids)) for ids in united.subsets())
 
 
 def _units(contents: Mapping[str, str], groups: Groups) -> list[tuple[str, ...]]:
     """What stays together: images of one content, and groups."""
     same: dict[str, list[str]] = {}
-    for id, sha256 in contents.items():
-        same.setdefault(sha256, []).append(id)
+    for id, content in contents.items():
+        same.setdefault(content, []).append(id)
     present = [tuple(id for id in group if id in contents) for group in groups]
     return merge([*same.values(), *(group for group in present if group)])
 
@@ -217,9 +208,9 @@ def _official(
     if empty:
         raise ValueError(f"data.split.protocol=official needs the folders of {' and '.join(empty)}; there are none")
     folder_of: dict[str, str] = {}
-    for id, sha256 in sorted(contents.items()):
-        if folder_of.setdefault(sha256, place[id]) != place[id]:
-            raise ValueError(f"{id} of the {place[id]} folder is the same file as one in {folder_of[sha256]}")
+    for id, content in sorted(contents.items()):
+        if folder_of.setdefault(content, place[id]) != place[id]:
+            raise ValueError(f"{id} of the {place[id]} folder is the same file as one in {folder_of[content]}")
     shared = _fill(_units({id: contents[id] for id in own["training"]}, ()), seed, tuple(sizes[:2]))
     return [*shared, list(own["validation"]), list(own["test"])]
 

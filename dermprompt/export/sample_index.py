@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from dermprompt.config.schema import SAMPLER
-from dermprompt.files import read_json
+from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Pipeline
 from dermprompt.synthesis.index import index_row, write_index
 from dermprompt.synthesis.samples import image_path, mask_path, read_records
@@ -45,5 +44,5 @@ def placed(row: dict[str, Any], root: Path, image: Path, mask: Path) -> dict[str
     """A row with its files as they lie below the root of an export."""
     files = {"image": image, "mask": mask}
     names = {key: path.relative_to(root).as_posix() for key, path in files.items()}
-    sums = {f"{key}_sha256": hashlib.sha256(path.read_bytes()).hexdigest() for key, path in files.items()}
+    sums = {f"{key}_sha256": sha256(path) for key, path in files.items()}
     return {**row, **names, **sums}

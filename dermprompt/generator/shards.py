@@ -6,7 +6,6 @@ what lies beside them; ``unpack OUT FOLDER`` writes them again, in float32. Trai
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from dermprompt.files import read_json, write_bytes, write_json
+from dermprompt.files import read_json, sha256, write_bytes, write_json
 
 LIMIT = 16 * 2**20
 INDEX = "shards.json"
@@ -38,7 +37,7 @@ def save_shards(state: Mapping[str, Tensor], folder: Path, limit: int = LIMIT) -
         name, content = f"{number:05d}.safetensors", save(shard, {"format": "pt"})
         assert len(content) <= limit, (name, len(content))
         write_bytes(folder / name, content)
-        sums[name] = hashlib.sha256(content).hexdigest()
+        sums[name] = sha256(content)
         for piece in shard:
             index["tensors"][piece.rpartition("/")[0]]["pieces"].append([name, piece])
     write_json(folder / INDEX, index | {"sha256": sums})
@@ -64,7 +63,7 @@ def load_shards(folder: Path) -> dict[str, Tensor]:
 def _read(path: Path, expected: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"{path}: missing; carry it again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+    if sha256(path) != expected:
         raise ValueError(f"{path}: its sha256 is not that of {INDEX}; carry it again")
     return load_file(path)
 

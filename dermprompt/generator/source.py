@@ -68,14 +68,6 @@ def _config(part: Path) -> dict[str, Any]:
         raise ValueError(f"generator.base.path: {part / 'config.json'} cannot be read ({error})") from None
 
 
-def stamps(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a local file or of the files in a folder; empty for a hub id."""
-    assert path, "an empty path is the working directory"
-    root = Path(path).expanduser()
-    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
-    return [(str(one.relative_to(root)), one.stat().st_size, one.stat().st_mtime_ns) for one in files]
-
-
 def _download(path: str) -> Path:
     from huggingface_hub import snapshot_download
 

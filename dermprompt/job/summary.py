@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -17,7 +16,7 @@ from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import size_of, subgroups
-from dermprompt.files import read_json
+from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
 from dermprompt.results import (
@@ -110,7 +109,7 @@ def _primary(pipeline: Pipeline) -> dict[str, Any]:
     """The comparison of this job, a hash of it and of its rule, and whether it was named before S.test was scored."""
     rule = primary_rule(pipeline.config)
     declared = read_json(pipeline.declared.path / "primary.json") == rule
-    digest = hashlib.sha256(json.dumps(rule, sort_keys=True).encode()).hexdigest()[:16]
+    digest = sha256(json.dumps(rule, sort_keys=True))[:16]
     return {**plain(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
 
 

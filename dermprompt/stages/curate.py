@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from dermprompt.config.schema import Config
-from dermprompt.curation.agreement import Decision, agreement, decide
+from dermprompt.curation.agreement import Decision, decide
 from dermprompt.curation.controls import keep_at_random, keep_by_quotas
 from dermprompt.curation.memorisation import Embed, copies, nearer_share, nearest, thumbnails
+from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
 from dermprompt.stages.arrays import load_known_part, load_part, load_samples
@@ -43,10 +44,10 @@ def score_agreement(
         rows = np.delete(np.arange(len(real)), kept(len(real), fold, len(networks)))
         if len(rows):
             found = _probabilities(network, train.images[rows]) > 0.5
-            real[rows] = agreement(found, train.masks[rows])
+            real[rows] = dice(found, train.masks[rows])
     size = (config.segmenter.image_size,) * 2
     np.save(folder / PREDICTIONS, np.stack([cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in predictions]))
-    scores = agreement(predictions, drawn.masks)
+    scores = dice(predictions, drawn.masks)
     write_json(folder / "scores.json", {"samples": scores.tolist(), "real": real.tolist()})
 
 

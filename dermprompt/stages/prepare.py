@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
-from dermprompt.files import write_bytes, write_json
+from dermprompt.files import sha256, write_bytes, write_json
 from dermprompt.lesion import Lesion
 
 
@@ -79,7 +78,7 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
     write_json(folder / "coverage.json", report)
     write_bytes(folder / "coverage.txt", (format_coverage(report) + "\n").encode())
     known = [[one.id, one.diagnosis, one.attributes] for one in lesions]
-    return sha256(json.dumps([known, split.hash]).encode()).hexdigest()[:16]
+    return sha256(json.dumps([known, split.hash]))[:16]
 
 
 def _good(data: Data, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
@@ -132,7 +131,7 @@ def list_known(config: Config, prepared: Path, world: str, num_real: int | None,
     rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in known]
     write_json(folder / "known.json", rows)
     content = [[one.id, one.diagnosis, one.attributes, split.contents[one.id]] for one in known]
-    return sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return sha256(json.dumps(content))[:16]
 
 
 def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:

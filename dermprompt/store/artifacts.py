@@ -7,7 +7,6 @@ made it is called ``*.partial``: what a training saved in there is where the sam
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import flush_folder, write_json
+from dermprompt.files import flush_folder, sha256, write_json
 from dermprompt.store.locks import hold, print_now
 
 RECORD = "artifact.json"
@@ -66,7 +65,7 @@ class Recipe:
             "settings": self.settings,
             "inputs": self.inputs,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps(parts, sort_keys=True))[:16]
 
     @property
     def folder(self) -> str:

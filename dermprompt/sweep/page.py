@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dermprompt.files import write_bytes
+from dermprompt.files import sha256, write_bytes
 from dermprompt.store.locks import hold
 from dermprompt.training.wandb_run import is_asked
 
@@ -74,7 +73,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
     arms = publish(records_of(jobs), primary_of(jobs), sweep)
     for split in {(path / "split.json").read_bytes() for path, _ in jobs if (path / "split.json").exists()}:
-        write_bytes(sweep / f"split-{hashlib.sha256(split).hexdigest()[:8]}.json", split)
+        write_bytes(sweep / f"split-{sha256(split)[:8]}.json", split)
     return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
 
 

@@ -6,7 +6,6 @@ and say in their comment that they are synthetic.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dermprompt.files import write_bytes
+from dermprompt.files import sha256, write_bytes
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"
@@ -122,7 +121,7 @@ def _write_sample(
     write_bytes(image_path(folder, id), jpeg)
     write_bytes(mask_path(folder, id), png)
     attributes = None if condition.attributes is None else list(condition.attributes)
-    hashes = [hashlib.sha256(data).hexdigest() for data in (jpeg, png)]
+    hashes = [sha256(data) for data in (jpeg, png)]
     origin = condition.mask_id, condition.source_mask_id, generator
     return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, *origin, *hashes)
 

@@ -6,7 +6,6 @@ can end half written in the place of a good one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from dermprompt.files import write_json
+from dermprompt.files import sha256, write_json
 
 LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
@@ -52,7 +51,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
         _stage(checkpoint, staged)
-        good, new = self.good, _sha256(staged)
+        good, new = self.good, sha256(staged)
         # Written before the files move: whatever is interrupted, the hash of each that counts is there.
         write_json(target.parent / HASHES, [new, good[1]] if good else [new])
         if good and good[0] == target:
@@ -139,7 +138,7 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue
-        found = _sha256(path)
+        found = sha256(path)
         if found in known:
             return path, found
         print(f"warning: {path} is not as it was written, and is not used")
@@ -149,8 +148,3 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
 def _hashes(folder: Path) -> list[str]:
     """The sha256 (hex) of the last checkpoint that was written, and of the one before."""
     return json.loads((folder / HASHES).read_text()) if (folder / HASHES).exists() else []
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import write_bytes, write_json
+from dermprompt.files import sha256, write_bytes, write_json
 from dermprompt.verify import checks
 from dermprompt.verify.checks import Check, Family
 
@@ -82,11 +81,7 @@ def _run(name: str, check: Callable[[], list[Check]]) -> list[dict[str, Any]]:
 def hashes(folder: Path) -> dict[str, str]:
     """The sha256 (hex) of each file of weights that is opened."""
     files = [file for part in PARTS if (folder / part).is_dir() for file in checks.weight_files(folder / part)]
-    found = {}
-    for path in files:
-        with path.open("rb") as file:
-            found[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
 
 
 def _word(row: dict[str, Any]) -> str:
