@@ -22,8 +22,10 @@ from dermprompt.report.quiz import Question, write_quiz
 from dermprompt.results import (
     Curation,
     Curve,
+    DistributionRow,
     External,
     ImageQuality,
+    LabelObedience,
     MaskObedience,
     Memorisation,
     Picture,
@@ -31,8 +33,7 @@ from dermprompt.results import (
     Segmentation,
     Subgroup,
     TextObedience,
-    distribution_row,
-    label_obedience,
+    record,
 )
 from dermprompt.stages.arrays import load_lesions_of, load_part, load_samples, pick_samples
 from dermprompt.stages.curate import copied
@@ -88,7 +89,7 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     sets = [] if pipeline.distribution is None else read_json(pipeline.distribution.path / "distribution.json")
     return {
         "image_quality": (*own, *quality),
-        "distribution": tuple(map(distribution_row, sets)),
+        "distribution": record(tuple[DistributionRow, ...], sets),
         "mask_obedience": MaskObedience(**found["masks"]),
         **_text(pipeline),
     }
@@ -100,7 +101,7 @@ def _text(pipeline: Pipeline) -> dict[str, Any]:
         return {}
     folder = pipeline.text_quality.path
     if pipeline.config.data.name != "phantom":
-        return {"label_obedience": tuple(map(label_obedience, read_json(folder / "labels.json")))}
+        return {"label_obedience": record(tuple[LabelObedience, ...], read_json(folder / "labels.json"))}
     found = read_json(folder / "text.json")
     return {"text_obedience": TextObedience(**found) if found else None}
 

@@ -13,7 +13,7 @@ from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
-from dermprompt.results import LabelObedience, LabelScore, label_score
+from dermprompt.results import LabelObedience, LabelScore, record
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
 
@@ -59,7 +59,8 @@ def evaluate_labels(config: Config, classifier: Path, samples: Path, count: int,
         question = Question(row["name"], tuple(row["classes"]))
         probe = Probe(stored[f"probe/{question.name}"], row["penalty"])
         found += score_question(question, probe(seen), question.answers(drawn.rows), config.seed)
-    rows = [LabelObedience(label_score(real), one) for real, one in zip(learnt["real"], found, strict=True)]
+    real = record(list[LabelScore], learnt["real"])
+    rows = [LabelObedience(*pair) for pair in zip(real, found, strict=True)]
     write_json(folder / "labels.json", [dataclasses.asdict(row) for row in rows])
 
 
