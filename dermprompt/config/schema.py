@@ -1,4 +1,4 @@
-"""Every key that a user may set, with its type; the values stand in ``conf/``.
+"""Every key that a user may set, with its type and what it may be; the values stand in ``conf/``.
 
 A group with several kinds (``generator``, ``generator.base``, ``data``) has a class for each, found by name.
 """
@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
+
+from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.prompts.template import TEMPLATES
 
 STAGES = (
     "plan",
@@ -48,26 +51,26 @@ class Split:
     sizes' sum the same proportions. ``fold``, 0 to 4: S rotated, so that another fifth of it is S.test.
     """
 
-    protocol: str = MISSING
-    sizes: list[int] = MISSING
-    seed: int = MISSING
+    protocol: str = one_of("paper", "official", "grouped")
+    sizes: list[int] = whole(at_least=1, length=4)
+    seed: int = whole()
     file: str | None = MISSING
-    fold: int | None = MISSING
+    fold: int | None = whole(at_most=4)
 
 
 @dataclass
 class Data:
     """A data set on disk, or a phantom that is painted into the store."""
 
-    name: str = MISSING
+    name: str = one_of(*DATA)
     root: str | None = MISSING
     labels: str | None = MISSING
-    num_images: int | None = MISSING
+    num_images: int | None = whole(at_least=1)
     clusters: str | None = MISSING
-    on_conflict: str = MISSING
-    on_bad: str = MISSING
-    max_bad_fraction: float = MISSING
-    mask_threshold: int | None = MISSING
+    on_conflict: str = one_of("error", "first", "last", "unknown")
+    on_bad: str = one_of("error", "skip")
+    max_bad_fraction: float = number(at_least=0, at_most=1)
+    mask_threshold: int | None = whole(at_least=1, at_most=255)
     split: Split = field(default_factory=Split)
 
 
@@ -76,12 +79,12 @@ class AutomaticMasks:
     """Masks from circles (paper, section 2.3); lengths are pixels of a canvas of 512 x 512."""
 
     name: str = MISSING
-    centre: list[int] = MISSING
-    min_radius: int = MISSING
-    blur_sigma: float = MISSING
-    elastic_sigma: float = MISSING
-    elastic_points: int = MISSING
-    kernel: float = MISSING
+    centre: list[int] = whole(at_least=1, at_most=511, length=2)
+    min_radius: int = whole(at_least=2)
+    blur_sigma: float = number(at_least=0)
+    elastic_sigma: float = number(at_least=0)
+    elastic_points: int = whole(at_least=2)
+    kernel: float = number(above=0, at_most=0.8)
 
 
 @dataclass
@@ -89,7 +92,7 @@ class RealisticMasks:
     """New masks with the shapes of G's."""
 
     name: str = MISSING
-    jitter: float = MISSING
+    jitter: float = number(at_least=0, at_most=0.5)
 
 
 @dataclass
@@ -97,23 +100,23 @@ class TransformedMasks:
     """Masks from G's masks (paper, section 2.3)."""
 
     name: str = MISSING
-    max_rotation: float = MISSING
-    scale_range: list[float] = MISSING
-    elastic_sigma: list[float] = MISSING
-    elastic_points: list[int] = MISSING
+    max_rotation: float = number(at_least=0, at_most=360)
+    scale_range: list[float] = number(length=2, above=0)
+    elastic_sigma: list[float] = number(at_least=0)
+    elastic_points: list[int] = whole(at_least=2)
 
 
 @dataclass
 class Prompts:
     """Text of the synthetic images (``sampler``), its words, and the share of prompts dropped in training."""
 
-    sampler: str = MISSING
-    template: str = MISSING
-    unseen: str = MISSING
+    sampler: str = one_of("empirical", "balanced", "target", "fixed", "empty")
+    template: str = one_of(*TEMPLATES)
+    unseen: str = one_of("warn", "error")
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
     mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
-    dropout: float = MISSING
+    dropout: float = number(at_least=0, at_most=1)
 
 
 @dataclass
@@ -122,8 +125,8 @@ class PretrainedBase:
 
     name: str = MISSING
     path: str = MISSING
-    pad: int = MISSING
-    text_layers: int = MISSING
+    pad: int = whole()
+    text_layers: int = whole(at_least=1)
 
 
 @dataclass
@@ -131,8 +134,8 @@ class PCACodec:
     """Latents that are principal components of patches of ``downscale`` pixels."""
 
     name: str = MISSING
-    downscale: int = MISSING
-    channels: int = MISSING
+    downscale: int = one_of(2, 4, 8, 16)
+    channels: int = whole(at_least=1)
 
 
 @dataclass
@@ -140,15 +143,15 @@ class VAECodec:
     """Latents of an AutoencoderKL that is trained on G."""
 
     name: str = MISSING
-    downscale: int = MISSING
-    channels: int = MISSING
-    width: int = MISSING
-    layers_per_block: int = MISSING
-    kl_weight: float = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    augmentation: str = MISSING
+    downscale: int = one_of(2, 4, 8, 16)
+    channels: int = whole(at_least=1)
+    width: int = whole(at_least=32, multiple_of=32)
+    layers_per_block: int = whole(at_least=1)
+    kl_weight: float = number(at_least=0)
+    learning_rate: float = number(above=0)
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole(at_least=1)
+    augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
@@ -170,21 +173,21 @@ class ScratchBase:
 
     name: str = MISSING
     codec: Any = MISSING
-    channels: list[int] = MISSING
-    attention_levels: int = MISSING
-    layers_per_block: int = MISSING
-    text_width: int = MISSING
-    text_layers: int = MISSING
-    context_length: int = MISSING
-    prediction: str = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
-    snr_gamma: float | None = MISSING
-    timesteps: str = MISSING
-    augmentation: str = MISSING
+    channels: list[int] = whole(at_least=32, multiple_of=32)
+    attention_levels: int = whole(at_least=1)
+    layers_per_block: int = whole(at_least=1)
+    text_width: int = whole(at_least=32, multiple_of=32)
+    text_layers: int = whole(at_least=1)
+    context_length: int = whole(at_least=2)
+    prediction: str = one_of("v_prediction", "epsilon")
+    learning_rate: float = number(above=0)
+    warmup_steps: int = whole()
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole(at_least=1)
+    ema: float = number(at_least=0, below=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
@@ -193,8 +196,8 @@ class Watch:
     masks are drawn.
     """
 
-    num_images: int = MISSING
-    every: int = MISSING
+    num_images: int = whole(at_least=1)
+    every: int = whole(at_least=1)
 
 
 @dataclass
@@ -205,24 +208,24 @@ class ControlNet:
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
     init: str | None = MISSING
-    part: str = MISSING
-    hint_width: int = MISSING
-    snr_gamma: float | None = MISSING
-    timesteps: str = MISSING
-    accumulate: int = MISSING
+    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
+    hint_width: int = whole(at_least=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    accumulate: int = whole(at_least=1)
     compile: bool = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
+    learning_rate: float = number(above=0)
+    warmup_steps: int = whole()
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole()
+    ema: float = number(at_least=0, below=1)
     decay: bool = MISSING
-    augmentation: str = MISSING
-    sampler: str = MISSING
-    num_steps: int = MISSING
-    guidance: float = MISSING
-    control_scale: float = MISSING
-    eta: float = MISSING
+    augmentation: str = one_of("none", "flip", "dihedral")
+    sampler: str = one_of("ddim", "dpm", "unipc")
+    num_steps: int = whole(at_least=1)
+    guidance: float = number(at_least=0)
+    control_scale: float = number(at_least=0)
+    eta: float = number(at_least=0, at_most=1)
 
 
 @dataclass
@@ -233,22 +236,22 @@ class Pix2PixHD:
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
     init: str | None = MISSING
-    base_channels: int = MISSING
-    num_downsamplings: int = MISSING
-    num_blocks: int = MISSING
-    upsampling: str = MISSING
-    discriminator_channels: int = MISSING
-    num_scales: int = MISSING
-    feature_weight: float = MISSING
-    perceptual: str = MISSING
+    base_channels: int = whole(at_least=1)
+    num_downsamplings: int = whole(at_least=1)
+    num_blocks: int = whole(at_least=1)
+    upsampling: str = one_of("transposed", "resize")
+    discriminator_channels: int = whole(at_least=1)
+    num_scales: int = whole(at_least=1)
+    feature_weight: float = number(at_least=0)
+    perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
     perceptual_weights: str | None = MISSING
-    pool_size: int = MISSING
-    ema: float = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    decay_from_step: int = MISSING
-    augmentation: str = MISSING
+    pool_size: int = whole()
+    ema: float = number(at_least=0, below=1)
+    learning_rate: float = number(above=0)
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole()
+    decay_from_step: int = whole()
+    augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
@@ -283,9 +286,9 @@ class Synthesis:
     ``precision``: of the networks' weights and activations; ``compile``: with torch.compile.
     """
 
-    count: int = MISSING
-    batch_size: int = MISSING
-    precision: str = MISSING
+    count: int = whole()
+    batch_size: int = whole(at_least=1)
+    precision: str = one_of("32-true", "bf16-true")
     compile: bool = MISSING
     export_copies: bool = MISSING
 
@@ -298,12 +301,12 @@ class Curation:
     A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
     """
 
-    name: str = MISSING
-    keep: float = MISSING
-    relabel: float = MISSING
-    folds: int = MISSING
-    quantile: float = MISSING
-    features: str = MISSING
+    name: str = one_of("none", "agreement", "random", "quotas", "memorisation")
+    keep: float = number(at_least=0, at_most=1)
+    relabel: float = number(at_least=0, at_most=1)
+    folds: int = whole(at_least=2)
+    quantile: float = number(above=0, below=1)
+    features: str = one_of("thumbnails", "network")
 
 
 @dataclass
@@ -313,16 +316,16 @@ class Segmenter:
     name: str = MISSING
     predictions: str | None = MISSING
     network: dict[str, Any] = MISSING
-    image_size: int = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_epochs: int | None = MISSING
-    max_steps: int | None = MISSING
-    validate_every: int = MISSING
-    loss: str = MISSING
-    schedule: str = MISSING
-    augmentation: str = MISSING
-    seed: int = MISSING
+    image_size: int = whole(at_least=32, multiple_of=16)
+    learning_rate: float = number(above=0)
+    batch_size: int = whole(at_least=1)
+    max_epochs: int | None = whole(at_least=1)
+    max_steps: int | None = whole(at_least=1)
+    validate_every: int = whole(at_least=1)
+    loss: str = one_of("dice_batch", "dice_sample", "dice_ce")
+    schedule: str = one_of("constant", "cosine")
+    augmentation: str = one_of("none", "flips", "affine", "strong")
+    seed: int = whole()
 
 
 @dataclass
@@ -338,12 +341,12 @@ class Arm:
     """
 
     name: str = MISSING
-    real: str = MISSING
-    num_real: int | None = MISSING
-    batches: str = MISSING
+    real: str = one_of("s", "s_and_g", "s_decoded", "none")
+    num_real: int | None = whole(at_least=1)
+    batches: str = one_of("concatenated", "half_real")
     finetune: bool = MISSING
-    steps_of: int | None = MISSING
-    world: str = MISSING
+    steps_of: int | None = whole(at_least=1)
+    world: str = one_of("open", "closed")
 
 
 @dataclass
@@ -355,9 +358,9 @@ class Primary:
     """
 
     ours: str = MISSING
-    world: str = MISSING
+    world: str = one_of("open", "closed")
     segmenter: str = MISSING
-    num_real: int | None = MISSING
+    num_real: int | None = whole(at_least=1)
     controls: dict[str, str] = MISSING
 
 
@@ -376,9 +379,9 @@ class Evaluation:
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
     judge: Segmenter = field(default_factory=Segmenter)
-    bootstraps: int = MISSING
-    gallery: int = MISSING
-    quiz: int = MISSING
+    bootstraps: int = whole(at_least=1)
+    gallery: int = whole(at_least=1)
+    quiz: int = whole()
 
 
 @dataclass
@@ -386,10 +389,10 @@ class Config:
     """The whole configuration."""
 
     name: str = MISSING
-    stage: str = MISSING
-    export: str = MISSING
-    seed: int = MISSING
-    image_size: int = MISSING
+    stage: str = one_of(*STAGES)
+    export: str = one_of(*EXPORTS)
+    seed: int = whole()
+    image_size: int = whole(at_least=32, multiple_of=16)
     caution: str | None = MISSING
     paths: Paths = field(default_factory=Paths)
     data: Data = field(default_factory=Data)

@@ -15,10 +15,8 @@ def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Dec
 
     A score of at least ``keep`` keeps image and mask; of at least ``relabel`` keeps the image, with the
     judge's mask as its label; any other drops the sample. DiffuseExpand has the equivalent of 0.8 and 0.6.
-    Raises ValueError unless 0 <= relabel <= keep <= 1.
     """
-    if not 0 <= relabel <= keep <= 1:
-        raise ValueError(f"keep={keep}, relabel={relabel}: allowed is 0 <= relabel <= keep <= 1")
+    assert 0 <= relabel <= keep <= 1, (relabel, keep)
     return [_decision(score, keep, relabel) for score in scores]
 
 

@@ -24,7 +24,6 @@ from dermprompt.files import sha256, write_json
 
 PARTS = ("generator", "train", "val", "test")
 NUM_FOLDS = 5
-PROTOCOLS = ("paper", "official", "grouped")
 MIN_IMAGES = 8
 
 Groups = Sequence[tuple[str, ...]]
@@ -84,7 +83,7 @@ def draw_split(
 
     Args:
         contents: sha256 (hex) of the image by id.
-        protocol: one of ``PROTOCOLS``.
+        protocol: ``paper``, ``official`` or ``grouped``.
         seed: of the draw.
         sizes: of G, S.train, S.val and S.test; ``official`` takes the proportion of the first two.
         groups: ids that ``grouped`` keeps together; groups that share an id are one, ids without image are ignored.
@@ -95,7 +94,6 @@ def draw_split(
         ValueError: a size under 1, fewer than ``MIN_IMAGES`` training images, too few groups to fill four parts;
             with ``official`` no images of validation or test, or one content in two folders.
     """
-    assert protocol in PROTOCOLS, protocol
     if min(sizes) < 1:
         raise ValueError(f"split sizes are {tuple(sizes)}; each must be at least 1")
     place = {id: (folders or {}).get(id, "training") for id in contents}

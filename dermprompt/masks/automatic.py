@@ -47,8 +47,6 @@ class AutomaticMasks:
     distance from the centre to the top or left edge. ``blur_sigma``: of the Gaussian blur. ``elastic_sigma`` and
     ``elastic_points``: standard deviation of the displacements, and points along a side of their grid.
     ``kernel``: the diameter of the ellipse of opening and closing, in *radii*.
-
-    Raises ValueError for settings out of range.
     """
 
     size: int
@@ -60,24 +58,6 @@ class AutomaticMasks:
     elastic_points: int = 100
     kernel: float = 0.5
     device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        low, high = self.centre
-        if not 0 < low <= high < CANVAS:
-            raise ValueError(f"centre is {[low, high]}; allowed is 0 < lowest <= highest < {CANVAS}")
-        if not 2 <= self.min_radius < low:
-            raise ValueError(
-                f"min_radius is {self.min_radius}; allowed is from 2 to less than {low}, the nearest centre"
-            )
-        if self.blur_sigma < 0 or self.blur_sigma > self.min_radius / 2:
-            raise ValueError(f"blur_sigma is {self.blur_sigma}; allowed is from 0 to half of min_radius")
-        if self.elastic_sigma < 0 or self.elastic_points < 2:
-            raise ValueError(
-                f"elastic_sigma is {self.elastic_sigma}, elastic_points {self.elastic_points}; allowed: from 0, from 2"
-            )
-        if not 0 < self.kernel <= 0.8:
-            raise ValueError(f"kernel is {self.kernel}; allowed is more than 0, at most 0.8 of the radius")
 
     def draw(self, indices: Sequence[int]) -> np.ndarray:
         """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends on the settings, seed and its index.

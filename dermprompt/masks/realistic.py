@@ -45,7 +45,7 @@ class RealisticMasks:
     ``masks``: real ones, uint8 (N, S, S) in {0, 1}; those without foreground do not count. ``jitter``: how far
     position, size and elongation depart from the real mask's, as a standard deviation in ellipse radii.
 
-    Raises ValueError for settings out of range, or without any real mask.
+    Raises ValueError without any real mask.
     """
 
     masks: np.ndarray
@@ -55,9 +55,7 @@ class RealisticMasks:
     model: ShapeModel = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check the settings and fit the model."""
-        if not 0 <= self.jitter <= 0.5:
-            raise ValueError(f"jitter is {self.jitter}; allowed is from 0 to 0.5 ellipse radii")
+        """Fit the model."""
         real = self.masks[self.masks.any((1, 2))]
         if not len(real):
             raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; no shape to learn from")

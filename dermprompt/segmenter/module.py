@@ -23,10 +23,6 @@ from torch import Tensor, nn
 
 from dermprompt.lesion import images_to_float, masks_to_float
 
-LOSSES = ("dice_batch", "dice_sample", "dice_ce")
-SCHEDULES = ("constant", "cosine")
-AUGMENTATIONS = ("none", "flips", "affine", "strong")
-
 
 class SegmenterModule(LightningModule):
     """Trains a network that turns images into logits of the lesion.
@@ -61,8 +57,6 @@ class SegmenterModule(LightningModule):
         max_steps: int = 1,
     ) -> None:
         super().__init__()
-        if schedule not in SCHEDULES:
-            raise ValueError(f"segmenter schedule: {schedule!r} is not one of {', '.join(SCHEDULES)}")
         self.network, self.learning_rate, self.seed = network, learning_rate, seed
         self.schedule, self.max_steps = schedule, max_steps
         self.loss = build_loss(loss)
@@ -116,13 +110,7 @@ def dice_of_logits(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def build_loss(name: str) -> nn.Module:
-    """Build the loss of logits N1HW and masks N1HW.
-
-    Raises:
-        ValueError: the name is not one of ``dice_batch``, ``dice_sample`` and ``dice_ce``.
-    """
-    if name not in LOSSES:
-        raise ValueError(f"segmenter loss: {name!r} is not one of {', '.join(LOSSES)}")
+    """Build the loss of logits N1HW and masks N1HW: ``dice_batch``, ``dice_sample`` or ``dice_ce``."""
     # With ``batch`` the sums run over the whole batch, as in the DCSAU-Net release.
     loss = DiceCELoss if name == "dice_ce" else DiceLoss
     return loss(sigmoid=True, batch=name == "dice_batch", smooth_nr=1, smooth_dr=1)
@@ -131,11 +119,8 @@ def build_loss(name: str) -> nn.Module:
 def build_augmentation(name: str) -> AugmentationSequential:
     """Build what turns (images NCHW, masks N1HW) into augmented ones; masks are resampled to the nearest.
 
-    Raises:
-        ValueError: the name is not one of ``none``, ``flips``, ``affine`` and ``strong``.
+    ``none``, ``flips``, ``affine``, ``strong``: each does what the one before it does, and more.
     """
-    if name not in AUGMENTATIONS:
-        raise ValueError(f"segmenter augmentation: {name!r} is not one of {', '.join(AUGMENTATIONS)}")
     steps: list[AugmentationBase2D] = []
     if name != "none":
         steps += [RandomHorizontalFlip(p=0.5), RandomVerticalFlip(p=0.5)]

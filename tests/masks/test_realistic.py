@@ -50,9 +50,7 @@ def test_without_jitter_ellipses_come_back_as_they_were() -> None:
     assert min(overlaps) > 0.93
 
 
-def test_settings_out_of_range() -> None:
-    with pytest.raises(ValueError, match="jitter is -1"):
-        RealisticMasks(REAL, 64, 0, jitter=-1.0)
+def test_no_real_mask_with_any_foreground() -> None:
     with pytest.raises(ValueError, match="none of the 2 real masks has any foreground"):
         RealisticMasks(np.zeros((2, 64, 64), np.uint8), 64, 0)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dermprompt.lesion import images_to_uint8
-from dermprompt.segmenter.module import SegmenterModule, build_augmentation, dice_of_logits
+from dermprompt.segmenter.module import SegmenterModule, dice_of_logits
 
 
 def module(**settings: object) -> SegmenterModule:
@@ -107,13 +107,6 @@ def test_lower_precision_does_not_round_the_coordinates() -> None:
         rounded = ready.augment(images, masks, step=1)
     assert torch.equal(exact[0], rounded[0])
     assert torch.equal(exact[1], rounded[1])
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'focal'.*dice_batch, dice_sample"):
-        module(loss="focal")
-    with pytest.raises(ValueError, match=r"'elastic'.*none, flips, affine"):
-        build_augmentation("elastic")
 
 
 def test_training_lowers_the_loss_and_resumes(tmp_path: Path) -> None:
