@@ -30,10 +30,10 @@ def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
-    """Say what the comparisons named beforehand came to."""
+    """The result of each comparison that was named beforehand, in a sentence."""
     return tuple(
-        f"{row.arm} against {row.control}, {arm_setting(table)}: {interval_text(row.against.gain, '+')} Dice, "
-        f"{row.against.verdict}{_over(row.against.gain)}"
+        f"{row.against.verdict.capitalize()}: {row.arm} against {row.control}, "
+        f"{interval_text(row.against.gain, '+')} Dice ({arm_setting(table)}){_over(row.against.gain)}"
         for table in arms
         for row in table.rows
         if row.primary and row.against
@@ -48,4 +48,4 @@ def arm_setting(table: ArmTable) -> str:
 
 
 def _over(interval: Interval) -> str:
-    return "" if interval.over != "images" else " (over test images alone: other trainings may differ)"
+    return "" if interval.over != "images" else "; the interval covers test images only, another training may differ"

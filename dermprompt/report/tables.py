@@ -1,10 +1,11 @@
-"""The rows of the report, built from the results of one job or of a sweep's jobs. No files, no drawing."""
+"""The rows of Tables 1 and 2, built from the results of one job or of a sweep. No files, no drawing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Generic, TypeVar
 
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
@@ -176,6 +177,19 @@ def gain_sign(gain: Interval | None) -> str:
 def distinct(values: Iterable[T]) -> tuple[T, ...]:
     """Drop repetitions, in order. By repr: NaN equals itself, and dictionaries count too."""
     return tuple({repr(value): value for value in values}.values())
+
+
+def jobs_that_tell(jobs: Sequence[str], keys: Sequence[Hashable]) -> list[str]:
+    """A job's name where another row has the same key, empty where the key alone tells the row apart."""
+    return [job if keys.count(key) > 1 else "" for job, key in zip(jobs, keys, strict=True)]
+
+
+def names_that_tell(parts: Sequence[Sequence[str]], jobs: Sequence[str]) -> list[str]:
+    """Names made of the first part and the others that differ; the job's name is added where two are still alike."""
+    telling = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    names = [" · ".join([one[0], *compress(one[1:], telling[1:])]) for one in parts]
+    told = jobs_that_tell(jobs, names)
+    return [f"{name} · {job}" if job else name for name, job in zip(names, told, strict=True)]
 
 
 def setting_of(results: Results) -> Setting:

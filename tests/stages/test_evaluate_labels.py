@@ -79,7 +79,7 @@ def test_a_job_ends_in_the_table(overrides, tmp_path: Path) -> None:
     assert first["generated"]["n"] == 12
     assert len(rest) > 3
     page = (tmp_path / "runs/job/index.html").read_text()
-    assert "Is the text obeyed?" in page
+    assert "Is the text followed?" in page
 
 
 @pytest.mark.parametrize(
