@@ -206,11 +206,21 @@ def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
             rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
     found = [*rows.values()]
     keys = [
-        (row.setting, row.seed, row.source, row.cell.segmenter, row.cell.label, row.cell.count, row.cell.num_real, row.cell.fold)
+        (
+            row.setting,
+            row.seed,
+            row.source,
+            row.cell.segmenter,
+            row.cell.label,
+            row.cell.count,
+            row.cell.num_real,
+            row.cell.fold,
+        )
         for row in found
     ]
     return tuple(
-        replace(row, job=job) for row, job in zip(found, tables.jobs_that_tell([r.job for r in found], keys), strict=True)
+        replace(row, job=job)
+        for row, job in zip(found, tables.jobs_that_tell([r.job for r in found], keys), strict=True)
     )
 
 

@@ -204,7 +204,13 @@ def test_a_sweep_shows_what_its_jobs_share_once(html):
 
 
 def test_caution_then_verdicts_then_pictures_then_tables_then_setup(html):
-    order = ["Small networks", "S + 1K (pix2pixhd): DSC 0.767", "ValueError", "Mask of TEST_0", "Synthetic sample TEST_0"]
+    order = [
+        "Small networks",
+        "S + 1K (pix2pixhd): DSC 0.767",
+        "ValueError",
+        "Mask of TEST_0",
+        "Synthetic sample TEST_0",
+    ]
     order += ['class="dice"', "paper’s convention", "<h2>Setup"]
     places = [html.index(part) for part in order]
     assert places == sorted(places)
