@@ -1,4 +1,4 @@
-"""The comparison of arms in words and as a chart."""
+"""The comparison of arms, in sentences and as a chart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def arm_chart(table: ArmTable) -> str:
 
 
 def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The hash of the primary comparison, and whether all jobs had named it in time."""
+    """The hash of the primary comparison, and whether all jobs declared it in time."""
     hashes = {results.primary.get("hash", "") for _, results in jobs}
     declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
     return {"declared": declared, "hash": ", ".join(sorted(hashes))}

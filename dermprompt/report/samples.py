@@ -1,4 +1,4 @@
-"""Rows on the samples (fidelity to masks, prompts and labels, distribution, curation, copies) and on other data sets."""
+"""Rows on the samples (fidelity, distribution, curation, copies) and on external test sets."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ DIGITS = {"mse": 4, "psnr": 2, "ssim": 3}
 
 @dataclass(frozen=True)
 class Source:
-    """What drew an image: a generator, for ControlNet its base, and what it has seen where that is not G."""
+    """Where an image comes from: a generator, for ControlNet its base, and what it was trained on if that is not G."""
 
     generator: str
     base: str | None = None
@@ -65,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run(Generic[T]):
-    """One job's value of something."""
+    """A value with the job and seed that it comes from."""
 
     job: str
     seed: int
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of Table 2: what was measured, one entry per setting, and the paper's number if it has one."""
+    """A cell of Table 2: the runs, grouped by setting, and the paper's number if there is one."""
 
     groups: tuple[tuple[Run[Segmentation], ...], ...]
     paper: float | None
@@ -168,7 +168,7 @@ def interval_text(interval: Interval, sign: str = "") -> str:
 
 
 def gain_sign(gain: Interval | None) -> str:
-    """Say ``up`` or ``down`` where the interval leaves out 0, else ``open``."""
+    """``up`` or ``down`` if the interval excludes 0, else ``open``."""
     if gain is None or not (gain.low > 0 or gain.high < 0):
         return "open"
     return "up" if gain.low > 0 else "down"
