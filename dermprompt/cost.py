@@ -22,6 +22,7 @@ _PIX2PIXHD = (2.19, 512)
 _UNET = (0.289, 256)
 _DCSAUNET = (0.1, 256)
 # TFLOP of one denoising step for one image; Stable Diffusion's decoder adds a few more.
+_DENOISE_BOX = (0.0045, 128)
 _DENOISE_SD = (1.087, 512)
 _DENOISE_SCRATCH = (0.0004, 64)
 
@@ -87,8 +88,10 @@ def batch(config: Config) -> float:
     if settings.name != "controlnet":
         return number / 100
     passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
-    scratch = settings.base.name == "scratch"
-    one = _scratch(_DENOISE_SCRATCH, config) if scratch else _at(_DENOISE_SD, size)
+    if settings.base.name == "scratch":
+        one = _scratch(_DENOISE_SCRATCH, config)
+    else:
+        one = _at(_DENOISE_BOX if settings.base.name == "box" else _DENOISE_SD, size)
     return _seconds(number * passes * one, config)
 
 

@@ -30,6 +30,7 @@ from dermprompt.data.index import fingerprint
 from dermprompt.distributed import launch
 from dermprompt.generator.source import stamps
 from dermprompt.store.artifacts import Artifact, Recipe, Store
+from dermprompt.weights.box import SAMPLE, digest, in_box
 
 # At which size images are compared, whatever the experiment's.
 DUPLICATES_SIZE = 256
@@ -75,11 +76,14 @@ class Pipeline:
         if data.name == "phantom":
             painted = self._phantom()
             root, labels, files = painted.path, painted.path, painted.digest
+        elif data.name == "sample":
+            root, labels, files = SAMPLE, SAMPLE, digest(SAMPLE)
         else:
             root = Path(str(data.root)).expanduser().resolve()
             labels = Path(str(data.labels)).expanduser().resolve()
             files = fingerprint(data.name, root, labels)
-        settings = {"root": str(root), "labels": str(labels), "on_conflict": data.on_conflict}
+        place = {"root": "sample"} if data.name == "sample" else {"root": str(root), "labels": str(labels)}
+        settings = {**place, "on_conflict": data.on_conflict}
         recipe = Recipe("prepare", f"index-{data.name}", 2, settings, (files,))
         return self._make(recipe, "dermprompt.stages.prepare:index_data", 1.0, root=root, labels=labels)
 
@@ -175,7 +179,8 @@ class Pipeline:
     def _pretrained_base(self) -> Artifact:
         """Stable Diffusion is used where it is; its settings stand for its content."""
         settings = self.config.generator.base
-        stands_for = repr((sorted(plain(settings).items()), stamps(settings.path)))
+        files = digest(in_box("box", "base")) if settings.path == "box" else stamps(settings.path)
+        stands_for = repr((sorted(plain(settings).items()), files))
         return Artifact(Path(settings.path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
 
     @cached_property
@@ -184,6 +189,8 @@ class Pipeline:
         config, base = self.config, self.base
         if config.generator.name == "warp":
             return self._warped_pairs()
+        if config.generator.max_steps == 0:
+            return self._ready_generator()
         content = {
             "generator": self._training_settings(),
             "image_size": config.image_size,
@@ -205,6 +212,12 @@ class Pipeline:
             **paths,
             base=base.path,
         )
+
+    def _ready_generator(self) -> Artifact:
+        """A generator that is drawn from as it is."""
+        settings = self.config.generator
+        folder = in_box(settings.init, settings.name)
+        return Artifact(folder, digest(folder)[:16])
 
     @cached_property
     def watch_judge(self) -> Artifact:
@@ -232,8 +245,10 @@ class Pipeline:
         """What decides the weights: the sampler's settings and the base (its digest) stand elsewhere."""
         sampling = (*SAMPLER, "base")
         settings = {key: value for key, value in plain(self.config.generator).items() if key not in sampling}
-        files = {key: stamps(settings[key]) for key in ("init", "perceptual_weights") if settings.get(key)}
-        return settings | ({"stamps": files} if files else {})
+        if settings["init"]:
+            settings["init"] = digest(in_box(settings["init"], settings["name"]))
+        perceptual = settings.get("perceptual_weights")
+        return settings | ({"perceptual_stamps": stamps(perceptual)} if perceptual else {})
 
     def _conditioning(self) -> dict[str, Any]:
         config = self.config

@@ -8,6 +8,7 @@ from typing import Any
 from dermprompt.config import schema
 from dermprompt.config.schema import Config, PCACodec, TinyCodec, VAECodec
 from dermprompt.prompts.template import TEMPLATES
+from dermprompt.weights.box import in_box
 
 DOWNSCALES = (2, 4, 8, 16)
 TIMESTEPS = ("uniform", "lognormal")
@@ -44,6 +45,8 @@ def _check_data(data: schema.Data) -> None:
         raise ValueError(f"data.split.fold={data.split.fold}: 0 to 4, and not with protocol=official")
     if data.name == "phantom" and data.root is not None:
         raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
+    if data.name == "sample" and data.root is not None:
+        raise ValueError(f"data.root={data.root} with data=sample, which comes with the package; set data=isic")
     if len(data.split.sizes) != 4 or min(data.split.sizes) < 1:
         raise ValueError(f"data.split.sizes={data.split.sizes}: four sizes from 1, of G, S.train, S.val, S.test")
     if not 0 <= data.max_bad_fraction <= 1:
@@ -165,8 +168,8 @@ def _check_generator(config: Config) -> None:
             at_least("synthesis.count", config.synthesis.count, 2)
         return
     one_of("generator.augmentation", config.generator.augmentation, ("none", "flip", "dihedral"))
-    for name in ("batch_size", "max_steps"):
-        at_least(f"generator.{name}", getattr(config.generator, name), 1)
+    at_least("generator.batch_size", config.generator.batch_size, 1)
+    _check_init(config.generator)
     for name in ("num_images", "every"):
         at_least(f"generator.watch.{name}", getattr(config.generator.watch, name), 1)
     if config.generator.name == "controlnet":
@@ -174,6 +177,15 @@ def _check_generator(config: Config) -> None:
         _check_codec(config)
     else:
         _check_pix2pixhd(config.generator, config.trainer)
+
+
+def _check_init(generator: schema.ControlNet | schema.Pix2PixHD) -> None:
+    """Where a generator begins; without steps it is drawn from as it is."""
+    at_least("generator.max_steps", generator.max_steps, 0)
+    if generator.init is None and generator.max_steps == 0:
+        raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
+    if generator.init is not None and not in_box(generator.init, generator.name).is_dir():
+        raise ValueError(f"generator.init={generator.init}: box, or the folder of a trained {generator.name}")
 
 
 def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ STAGES = (
 # What stage=export writes: an arm for nnU-Net, its samples for Hugging Face or in ISIC's layout, its generator.
 EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 
-DATA = ("isic", "ham10000", "ph2", "folder", "phantom")
+DATA = ("isic", "ham10000", "ph2", "folder", "sample", "phantom")
 
 # Settings of a ControlNet that decide its samples, not its weights.
 SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
@@ -421,6 +421,6 @@ KINDS: dict[str, dict[str, type]] = {
         "folder": FolderSamples,
         "none": NoGenerator,
     },
-    "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "scratch": ScratchBase},
+    "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "box": PretrainedBase, "scratch": ScratchBase},
     "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
 }

@@ -27,6 +27,7 @@ LOADERS: dict[str, tuple[Callable[[Path, Path], Files], Callable[[Path], list[So
     "ham10000": (find_ham10000, read_ham10000_labels),
     "ph2": (find_ph2, read_ph2_labels),
     "folder": (find_folder, read_folder_labels),
+    "sample": (find_isic, read_isic_labels),
     "phantom": (find_isic, read_isic_labels),
 }
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dermprompt.weights.box import in_box
+
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
 # Not the half-precision and other variants that lie beside them.
 FILES = ("*.json", "diffusion_pytorch_model.safetensors", "model.safetensors")
@@ -17,7 +19,7 @@ def resolve_base(path: str) -> Path:
     Raises:
         ValueError: it is neither, or a part is missing.
     """
-    folder = Path(path).expanduser()
+    folder = in_box(path, "base")
     if not folder.is_dir():
         folder = _download(path)
     missing = [part for part in PARTS if not (folder / part).is_dir()]

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 END_OF_TEXT = 49407
+NUM_TOKENS = 49408
 
 # open_clip's name of each weight of a block, and transformers' name of it.
 _BLOCK_NAMES = {
@@ -109,7 +110,7 @@ class TextEncoder(nn.Module):
             "num_hidden_layers": self.settings["layers"],
             "max_position_embeddings": self.context_length,
             "projection_dim": width,
-            "vocab_size": 49408,
+            "vocab_size": NUM_TOKENS,
             "hidden_act": "quick_gelu" if self.settings["quick_gelu"] else "gelu",
             "bos_token_id": 49406,
             "eos_token_id": END_OF_TEXT,
@@ -163,9 +164,26 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def keep_tokens(state: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
+    """transformers' weights with the embeddings of some tokens alone (int64, sorted); all others become zero."""
+    kept = dict(state)
+    embeddings = kept.pop("text_model.embeddings.token_embedding.weight")
+    kept["text_model.embeddings.token_embedding.tokens"] = tokens
+    kept["text_model.embeddings.token_embedding.rows"] = embeddings[tokens].contiguous()
+    return kept
+
+
+def _all_tokens(state: dict[str, Tensor]) -> Tensor:
+    rows = state["embeddings.token_embedding.rows"]
+    return rows.new_zeros(NUM_TOKENS, rows.shape[1]).index_copy(0, state["embeddings.token_embedding.tokens"], rows)
+
+
 def _from_transformers(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     """Rename transformers' CLIPTextModel weights (with or without the ``text_model.`` prefix)."""
-    state = {key.removeprefix("text_model."): value.float() for key, value in state.items()}
+    state = {key.removeprefix("text_model."): value for key, value in state.items()}
+    if "embeddings.token_embedding.tokens" in state:
+        state["embeddings.token_embedding.weight"] = _all_tokens(state)
+    state = {key: value.float() for key, value in state.items()}
     renamed = {
         "token_embedding.weight": state["embeddings.token_embedding.weight"],
         "positional_embedding": state["embeddings.position_embedding.weight"],

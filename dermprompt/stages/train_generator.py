@@ -22,6 +22,7 @@ from dermprompt.stages.arrays import training_images
 from dermprompt.stages.networks import open_base
 from dermprompt.stages.watch_generator import make_watch
 from dermprompt.training.trainer import fit_on_images
+from dermprompt.weights.box import in_box
 
 
 def _denoising(config: Config, settings: Any) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base
     if settings.init is None:
         controlnet = build_controlnet(frozen, settings.hint_width)
     else:
-        controlnet = load_controlnet(Path(settings.init), frozen).controlnet
+        controlnet = load_controlnet(in_box(settings.init, settings.name), frozen).controlnet
     module = ControlNetModule(
         frozen,
         controlnet,
@@ -95,7 +96,7 @@ def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folde
         "num_blocks": settings.num_blocks,
         "upsampling": settings.upsampling,
     }
-    generator = GlobalGenerator(**shape) if settings.init is None else load_pix2pixhd(Path(settings.init)).generator
+    generator = GlobalGenerator(**shape) if settings.init is None else load_pix2pixhd(in_box(settings.init, settings.name)).generator
     module = Pix2PixHD(
         generator,
         MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales),

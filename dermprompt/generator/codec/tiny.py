@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dermprompt.weights.box import TAEF2
+
 WIDTH = 64
 POOL_WIDTH, POOL_GROUPS = 256, 4
 # The format halves three times, whatever its weights.
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
 FILE = "codec.safetensors"
-# The tiny autoencoder that comes with the package, by its folder's name.
-BOX = Path(__file__).parents[2] / "weights" / "taef2"
 SUFFIXES = (".safetensors", ".pth")
 
 Weights = dict[str, Tensor]
@@ -157,8 +157,12 @@ def _fill(part: str, network: nn.Sequential, weights: Weights) -> None:
 
 
 def load_tiny(folder: Path) -> TinyCodec:
-    """Open what :meth:`TinyCodec.save` wrote."""
+    """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the autoencoder in the box."""
     weights = load_file(folder / FILE)
+    if weights.keys() == {"mean", "deviation"}:
+        codec = read_tiny(TAEF2.name)
+        codec.load_state_dict(weights, strict=False)
+        return codec
     parts = [{key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS]
     codec = TinyCodec.from_weights(*parts)
     codec.load_state_dict(weights)
@@ -178,7 +182,7 @@ def read_tiny(path: str) -> TinyCodec:
         "expected is a folder with one *_encoder.pth and one *_decoder.pth (or .safetensors) in the format of taef2 "
         "(github.com/madebyollin/taesd): tensors named by the layer's place, such as 1.conv.0.weight, 64 wide"
     )
-    folder = BOX if path == BOX.name else Path(path).expanduser()
+    folder = TAEF2 if path == TAEF2.name else Path(path).expanduser()
     found = {part: [f for kind in SUFFIXES for f in sorted(folder.glob(f"*_{part}{kind}"))] for part in PARTS}
     for part, files in found.items():
         if len(files) != 1:

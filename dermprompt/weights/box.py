@@ -1,0 +1,25 @@
+"""Weights and images that come with the package, by the names that a configuration may give them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+_WEIGHTS = Path(__file__).parent
+# An autoencoder, and networks of 128 pixels that were trained on G of ISIC 2018.
+TAEF2 = _WEIGHTS / "taef2"
+BOX = _WEIGHTS / "isic_128"
+SAMPLE = _WEIGHTS.parent / "data" / "sample"
+
+
+def in_box(path: str, part: str) -> Path:
+    """A folder of weights: of ``box`` the part of that name that comes with the package, else the folder itself."""
+    return BOX / part if path == "box" else Path(path).expanduser()
+
+
+def digest(folder: Path) -> str:
+    """The sha256 (hex) of names and contents of all files below a folder."""
+    whole = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(f"{file.relative_to(folder)}\n{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()
