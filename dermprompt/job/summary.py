@@ -300,8 +300,9 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
 
 
 def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
-    """The pictures of the generator's training, copied into the run folder."""
-    if pipeline.config.generator.name not in ("controlnet", "pix2pixhd"):
+    """The pictures of the generator's training, copied into the run folder; none where it came trained."""
+    generator = pipeline.config.generator
+    if generator.name not in ("controlnet", "pix2pixhd") or generator.max_steps == 0:
         return ()
     shutil.copytree(pipeline.generator.path / "samples", folder / "training", dirs_exist_ok=True)
     return tuple(f"training/{path.name}" for path in sorted((folder / "training").iterdir()))
