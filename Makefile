@@ -39,7 +39,7 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: setup ## run the whole pipeline on generated images, in minutes; print the path of the report
+demo: setup ## run the whole pipeline on images from the package, in minutes; print the path of the report
 	$(RUN) +experiment=demo $(ARGS)
 
 test: setup ## run the tests

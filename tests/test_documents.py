@@ -28,6 +28,8 @@ def commands(path: Path) -> list[str]:
     ]
 
 
+# What brings its own images.
+BUNDLED = ("data=phantom", "data=sample", "+experiment=demo", "+experiment=phantom")
 COMMANDS = sorted({line.strip() for path in DOCUMENTS for line in commands(path)})
 
 
@@ -40,8 +42,8 @@ def overrides(line: str) -> list[str]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_composes(line: str) -> None:
     words = overrides(line)
-    painted = any(word in ("data=phantom", "+experiment=demo") for word in words)
-    root = [] if painted or any(word.startswith("data.root=") for word in words) else ["data.root=/data"]
+    bundled = any(word in BUNDLED for word in words)
+    root = [] if bundled or any(word.startswith("data.root=") for word in words) else ["data.root=/data"]
     configuration.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         configuration.freeze(hydra.compose("config", [*words, *root]))
