@@ -18,7 +18,9 @@ from dermprompt.config import schema
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config
 
-CONF = Path(__file__).parents[2] / "conf"
+# In a wheel the configuration lies inside the package, in a checkout beside it.
+PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 # What a configuration may build. A new network is a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
