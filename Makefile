@@ -18,7 +18,7 @@ ARGS ?=
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup dependencies demo test test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -42,11 +42,22 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 demo: setup ## run the whole pipeline on images from the package, in minutes; print the path of the report
 	$(RUN) +experiment=demo $(ARGS)
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+# Each worker has one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist worksteal
+
+test: setup ## run the tests, in minutes on two cores
+	$(PYTEST) $(PARALLEL) $(ARGS)
+
+test-slow: setup ## run the slow tests: the paper's counts, every experiment, two ranks for every trainer
+	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py
+
+test-gpu: setup ## run the tests that compare a GPU with a CPU
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-kill: setup ## kill the demo fifty times and let it continue: most of an hour
-	$(BIN)/python -m pytest -m slow -s tests/job/test_kills.py $(ARGS)
+	$(BIN)/python -m pytest -m 'kill or slow' -s tests/job/test_kills.py $(ARGS)
 
 test-slurm: setup ## run sweeps on a local SLURM of two virtual nodes: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)
