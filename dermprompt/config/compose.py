@@ -166,6 +166,11 @@ def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trainer.items() if key not in _PLACE_TRAINER_KEYS}
 
 
+def place_settings(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The others, which say where it trains and how long."""
+    return {key: value for key, value in trainer.items() if key in _PLACE_TRAINER_KEYS}
+
+
 def instantiate(node: dict[str, Any], **values: Any) -> Any:
     """Build ``_target_`` of a node with its settings and ``values``; the values win.
 

@@ -5,10 +5,23 @@ A group with several kinds (``generator``, ``generator.base``, ``data``) has a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from omegaconf import MISSING
+
+from dermprompt.config.generators import (
+    ControlNet,
+    FolderSamples,
+    NoGenerator,
+    PCACodec,
+    Pix2PixHD,
+    PretrainedBase,
+    ScratchBase,
+    TinyCodec,
+    VAECodec,
+    Warp,
+)
 
 STAGES = (
     "plan",
@@ -30,8 +43,12 @@ EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 
 DATA = ("isic", "ham10000", "ph2", "folder", "sample", "phantom")
 
-# Settings of a ControlNet that decide its samples, not its weights.
-SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
+Part = TypeVar("Part")
+
+
+def take(part: type[Part], whole: Any) -> Part:
+    """Of a section of the configuration those keys that ``part``, a dataclass, has."""
+    return part(**{one.name: getattr(whole, one.name) for one in fields(part)})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -104,176 +121,22 @@ class TransformedMasks:
 
 
 @dataclass
-class Prompts:
-    """Text of the synthetic images (``sampler``), its words, and the share of prompts dropped in training."""
+class DrawnPrompts:
+    """Text of the synthetic images (``sampler``) and its words."""
 
     sampler: str = MISSING
     template: str = MISSING
-    unseen: str = MISSING
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
     mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
+
+
+@dataclass
+class Prompts(DrawnPrompts):
+    """The same, what is said of words that no training image shows, and the share of prompts dropped in training."""
+
+    unseen: str = MISSING
     dropout: float = MISSING
-
-
-@dataclass
-class PretrainedBase:
-    """Stable Diffusion in diffusers' format, by hub id or folder."""
-
-    name: str = MISSING
-    path: str = MISSING
-    pad: int = MISSING
-    text_layers: int = MISSING
-
-
-@dataclass
-class PCACodec:
-    """Latents that are principal components of patches of ``downscale`` pixels."""
-
-    name: str = MISSING
-    downscale: int = MISSING
-    channels: int = MISSING
-
-
-@dataclass
-class VAECodec:
-    """Latents of an AutoencoderKL that is trained on G."""
-
-    name: str = MISSING
-    downscale: int = MISSING
-    channels: int = MISSING
-    width: int = MISSING
-    layers_per_block: int = MISSING
-    kl_weight: float = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    augmentation: str = MISSING
-
-
-@dataclass
-class TinyCodec:
-    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
-
-    name: str = MISSING
-    path: str = MISSING
-
-    @property
-    def downscale(self) -> int:
-        """The format's own: no setting."""
-        return 8
-
-
-@dataclass
-class ScratchBase:
-    """A small latent diffusion model trained on G."""
-
-    name: str = MISSING
-    codec: Any = MISSING
-    channels: list[int] = MISSING
-    attention_levels: int = MISSING
-    layers_per_block: int = MISSING
-    text_width: int = MISSING
-    text_layers: int = MISSING
-    context_length: int = MISSING
-    prediction: str = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
-    snr_gamma: float | None = MISSING
-    timesteps: str = MISSING
-    augmentation: str = MISSING
-
-
-@dataclass
-class Watch:
-    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
-    masks are drawn.
-    """
-
-    num_images: int = MISSING
-    every: int = MISSING
-
-
-@dataclass
-class ControlNet:
-    """Diffusion with a control copy; training, then sampling."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
-    part: str = MISSING
-    hint_width: int = MISSING
-    snr_gamma: float | None = MISSING
-    timesteps: str = MISSING
-    accumulate: int = MISSING
-    compile: bool = MISSING
-    learning_rate: float = MISSING
-    warmup_steps: int = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    ema: float = MISSING
-    decay: bool = MISSING
-    augmentation: str = MISSING
-    sampler: str = MISSING
-    num_steps: int = MISSING
-    guidance: float = MISSING
-    control_scale: float = MISSING
-    eta: float = MISSING
-
-
-@dataclass
-class Pix2PixHD:
-    """The rival: one pass from mask to image; a base stands idle under it."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
-    base_channels: int = MISSING
-    num_downsamplings: int = MISSING
-    num_blocks: int = MISSING
-    upsampling: str = MISSING
-    discriminator_channels: int = MISSING
-    num_scales: int = MISSING
-    feature_weight: float = MISSING
-    perceptual: str = MISSING
-    perceptual_weights: str | None = MISSING
-    pool_size: int = MISSING
-    ema: float = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    max_steps: int = MISSING
-    decay_from_step: int = MISSING
-    augmentation: str = MISSING
-
-
-@dataclass
-class Warp:
-    """No network: S.train's images, warped to the masks; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
-
-
-@dataclass
-class FolderSamples:
-    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    path: str = MISSING
-
-
-@dataclass
-class NoGenerator:
-    """S only; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
 
 
 @dataclass
@@ -307,11 +170,10 @@ class Curation:
 
 
 @dataclass
-class Segmenter:
-    """A network (``_target_``) and its training; or ``predictions``, a folder of masks of S.test from elsewhere."""
+class SegmenterTraining:
+    """A network (``_target_``) and its training."""
 
     name: str = MISSING
-    predictions: str | None = MISSING
     network: dict[str, Any] = MISSING
     image_size: int = MISSING
     learning_rate: float = MISSING
@@ -326,23 +188,39 @@ class Segmenter:
 
 
 @dataclass
-class Arm:
-    """What a segmenter trains on beside its samples, and for how long: one arm of a comparison.
+class Segmenter(SegmenterTraining):
+    """The same; or ``predictions``, a folder of masks of S.test from elsewhere."""
+
+    predictions: str | None = MISSING
+
+
+@dataclass
+class TrainingSet:
+    """What a segmenter trains on beside its samples, and for how long.
 
     ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
     generator's base) or ``none``. ``num_real``: only so many of S.train, and
     of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
     (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
-    as S with this many samples would take. ``world``: what the generator, its base, masks and prompts may see, G
-    (``open``) or the arm's own part of S.train (``closed``).
+    as S with this many samples would take.
     """
 
-    name: str = MISSING
     real: str = MISSING
     num_real: int | None = MISSING
     batches: str = MISSING
     finetune: bool = MISSING
     steps_of: int | None = MISSING
+
+
+@dataclass
+class Arm(TrainingSet):
+    """One arm of a comparison.
+
+    ``world``: what the generator, its base, masks and prompts may see, G (``open``) or the arm's own part of S.train
+    (``closed``).
+    """
+
+    name: str = MISSING
     world: str = MISSING
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from dermprompt.weights.box import in_box
+from dermprompt.store.artifacts import Artifact
+from dermprompt.weights.box import digest, in_box
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
 # Not the half-precision and other variants that lie beside them.
@@ -76,6 +78,31 @@ def stamps(path: str) -> list[tuple[str, int, int]]:
     root = Path(path).expanduser()
     files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
     return [(str(one.relative_to(root)), one.stat().st_size, one.stat().st_mtime_ns) for one in files]
+
+
+def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:
+    """Those of a file or folder, where one is named."""
+    return stamps(path) if path else None
+
+
+def pretrained_artifact(path: str, settings: dict[str, Any]) -> Artifact:
+    """Stable Diffusion is used where it is; its settings stand for its content."""
+    files = digest(in_box("box", "base")) if path == "box" else stamps(path)
+    stands_for = repr((sorted(settings.items()), files))
+    return Artifact(Path(path), hashlib.sha256(stands_for.encode()).hexdigest()[:16])
+
+
+def stamped_artifact(path: str) -> Artifact:
+    """A folder from elsewhere, by the names, sizes and times of its files."""
+    return Artifact(Path(path).expanduser(), hashlib.sha256(json.dumps(stamps(path)).encode()).hexdigest())
+
+
+def file_artifact(key: str, path: str) -> Artifact:
+    """A small file that a setting names, with the sha256 (hex) of its content."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{key}={path}: no such file")
+    return Artifact(file, hashlib.sha256(file.read_bytes()).hexdigest())
 
 
 def _download(path: str) -> Path:
