@@ -13,7 +13,6 @@ planning store, the same methods say what would run. Nothing heavy is imported h
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +20,17 @@ from typing import Any
 
 from dermprompt import cost
 from dermprompt.config import schema
-from dermprompt.config.compose import plain, training_settings
-from dermprompt.config.generators import ControlNetTraining, PretrainedBase, Sampler, VAECodec
+from dermprompt.config.compose import plain
+from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Segmenter, SegmenterTraining, TrainingSet, take
 from dermprompt.data.datasets.folder import layout_of
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import write_json
-from dermprompt.generator.source import pretrained_artifact, stamped_artifact, stamps, stamps_of
+from dermprompt.generator.source import stamped_artifact, stamps_of
 from dermprompt.prepared import Prepared
 from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
-from dermprompt.weights.box import digest, in_box
+from dermprompt.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def s_only(num_real: int | None = None) -> schema.Arm:
     return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
 
 
-class Pipeline(Prepared):
+class Pipeline(Trained):
     """The artifacts of one configuration."""
 
     def prepare(self) -> None:
@@ -57,126 +56,6 @@ class Pipeline(Prepared):
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
         _ = self.prepared, self.known
-
-    # Generators.
-
-    @property
-    def _g(self) -> Inputs:
-        """What generators, masks and prompts learn from."""
-        return {"known": self.known, "cache": self.images}
-
-    @property
-    def _seen(self) -> Inputs:
-        """What the samples are made from: of warped images the arm's own S.train."""
-        world = self.config.generator.world
-        return {"known": self.known_in(world) if world else self.known, "cache": self.images}
-
-    @property
-    def held_out(self) -> stage.HeldOut:
-        """Which images of G no generator trains on."""
-        return stage.HeldOut(self.config.generator.watch.num_images, self.config.data.split.seed)
-
-    @property
-    def _text(self) -> dict[str, Any]:
-        prompts = self.config.prompts
-        return {"template": prompts.template, "prompt_dropout": prompts.dropout}
-
-    @property
-    def _trainer(self) -> dict[str, Any]:
-        """What of the trainer's settings changes the weights: precision and the like."""
-        return training_settings(self.config.trainer)
-
-    @property
-    def _training(self) -> dict[str, Any]:
-        return {"seed": self.config.seed, "trainer": self._trainer}
-
-    @cached_property
-    def base(self) -> Artifact | None:
-        """The frozen latent diffusion model; None where there is none under the generator."""
-        config = self.config
-        if not config.generator.has_base:
-            return None
-        base = config.generator.base
-        if isinstance(base, PretrainedBase):
-            return pretrained_artifact(base.path, plain(base))
-        own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec}
-        settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
-        return self.train(
-            "dermprompt.stages.train_generator.train_base",
-            base.name,
-            3,
-            settings,
-            inputs,
-            cost.base(config),
-            "train_base",
-        )
-
-    @cached_property
-    def codec(self) -> Artifact:
-        """The latent space of a scratch base."""
-        codec, work = self.config.generator.base.codec, cost.codec(self.config)
-        if isinstance(codec, VAECodec):
-            trained = stage.TrainVAE(codec, self.held_out, **self._training)
-            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, work)
-        files = None
-        if codec.name == "tiny":
-            files = [] if codec.path == "taef2" else stamps(codec.path)
-        fits = {"pca": "dermprompt.stages.train_codec.fit_pca", "tiny": "dermprompt.stages.train_codec.import_tiny"}
-        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=work)
-
-    @cached_property
-    def generator(self) -> Artifact:
-        """What samples are drawn from: a trained generator, one that is used as it is, or what a kind without networks
-        needs.
-        """
-        own = self.config.generator
-        if own.is_trained and own.max_steps == 0:
-            folder = in_box(own.init, own.name)
-            return Artifact(folder, digest(folder)[:16])
-        return GENERATORS[own.name](self)
-
-    def controlnet(self) -> Artifact:
-        """A ControlNet on its base."""
-        own = replace(take(ControlNetTraining, self.config.generator), init=None)
-        settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
-        return self._train_generator(
-            "dermprompt.stages.train_generator.train_controlnet", 3, settings, {"base": self.base}
-        )
-
-    def pix2pixhd(self) -> Artifact:
-        """The rival."""
-        own = replace(self.config.generator, base=None, init=None)
-        settings = stage.TrainPix2PixHD(own, self.held_out, **self._training, stamps=stamps_of(own.perceptual_weights))
-        return self._train_generator("dermprompt.stages.train_generator.train_pix2pixhd", 4, settings, {})
-
-    def _train_generator(self, work: str, version: int, settings: Any, more: Inputs) -> Artifact:
-        own = self.config.generator
-        inputs = {**self._g, "judge": self.watch_judge, **more}
-        if own.init:
-            inputs["init"] = Artifact(in_box(own.init, own.name), digest(in_box(own.init, own.name)))
-        return self.train(work, own.name, version, settings, inputs, cost.generator(self.config))
-
-    def warp(self) -> Artifact:
-        """The arm's pairs of S.train, which are warped to the masks."""
-        settings = stage.CollectPairs(self.rules.num_real)
-        return self.make(
-            "dermprompt.stages.synthesize.collect_pairs", "warp", 1, settings, self._images, "collect", 1.0
-        )
-
-    @property
-    def _reading(self) -> stage.OpenBase | None:
-        base = self.config.generator.base
-        return take(stage.OpenBase, base) if isinstance(base, PretrainedBase) else None
-
-    @cached_property
-    def watch_judge(self) -> Artifact:
-        """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
-        judge = take(SegmenterTraining, self.config.evaluation.judge)
-        settings = stage.TrainJudge(judge, self.held_out, self._trainer, stamps_of(judge.network.get("weights")))
-        work = cost.segmenter(self.config, self.config.evaluation.judge, 0)
-        return self.train(
-            "dermprompt.stages.watch_generator.train_judge", "judge-G", 2, settings, self._g, work, "train_judge"
-        )
 
     # Samples.
 
@@ -256,10 +135,6 @@ class Pipeline(Prepared):
         trained: Inputs = {"trained": self.generator}
         return {**trained, "base": self.base} if self.config.generator.has_base else trained
 
-    @property
-    def _images(self) -> Inputs:
-        return {"prepared": self.prepared, "cache": self.images}
-
     # Segmenters.
 
     @property
@@ -308,7 +183,12 @@ class Pipeline(Prepared):
         config = self.config
         settings = stage.ScoreAgreement(config.synthesis.count, config.segmenter.image_size, self.rules.num_real)
         cache = self.cache(config.evaluation.judge.image_size)
-        inputs = {"samples": self.samples, "cache": cache, "judges": self.cross_fitted, "prepared": self.prepared}
+        inputs: Inputs = {
+            "samples": self.samples,
+            "cache": cache,
+            "judges": self.cross_fitted,
+            "prepared": self.prepared,
+        }
         return self.make(
             "dermprompt.stages.curate.score_agreement",
             f"agreement-{config.generator.name}",
@@ -389,7 +269,7 @@ class Pipeline(Prepared):
         settings = stage.ScoreImages(data.mask_threshold, take(stage.Usable, data))
         return self._score(f"external-{data.name}", 1, settings, self.of(data), arm)
 
-    def _score(self, name: str, version: int, settings: stage.ScoreImages, data: Pipeline, arm: Arm) -> Artifact:
+    def _score(self, name: str, version: int, settings: stage.ScoreImages, data: Prepared, arm: Arm) -> Artifact:
         """Scores of a data set's images, whose batches the devices of the trainer share."""
         cache = data.cache(arm.settings.image_size)
         inputs = {"trained": self.segmenter(arm), "cache": cache, "indexed": data.indexed, "prepared": self.prepared}
@@ -430,10 +310,10 @@ class Pipeline(Prepared):
             settings = stage.EvaluateSamples(self.config.synthesis.count, seed)
             return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 1, settings, inputs, cost=15.0)
         row = stage.EvaluateGenerator(own.name, "generator" if own.is_trained else "trivial", seed)
-        inputs = {"reproduced": self.reproduced, "judge": judge, "judged": judged, **self._images}
+        drawn: Inputs = {"reproduced": self.reproduced, "judge": judge, "judged": judged, **self._images}
         if own.has_base:
-            inputs["base"] = self.base
-        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, inputs, cost=15.0)
+            drawn = {**drawn, "base": self.base}
+        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, drawn, cost=15.0)
 
     @cached_property
     def distribution(self) -> Artifact | None:
@@ -482,11 +362,3 @@ class Pipeline(Prepared):
             _ = self.generator_quality, self.text_quality, self.distribution
         if self.config.synthesis.count:
             _ = self.memorised
-
-
-# What a generator of each kind draws from. A new kind has a line here, or draws from what is already there.
-GENERATORS: dict[str, Callable[[Pipeline], Artifact]] = {
-    "controlnet": Pipeline.controlnet,
-    "pix2pixhd": Pipeline.pix2pixhd,
-    "warp": Pipeline.warp,
-}

@@ -16,6 +16,7 @@ LAYERS = (
     ("job",),
     ("export",),
     ("pipeline",),
+    ("trained",),
     ("prepared",),
     ("stages",),
     ("training",),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
-from dermprompt.prompts.template import DERMOSCOPY
+from dermprompt.prompts.template import TEMPLATES
 
 Weights = dict[str, Tensor]
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
@@ -48,7 +48,7 @@ def _copy(source: Path, target: Path, weights: str | None = None, change: Callab
 
 
 def _words_of_prompts(state: Weights) -> Weights:
-    every = [DERMOSCOPY.compose(code, DERMOSCOPY.attributes) for code in (None, *DERMOSCOPY.diagnoses)]
+    every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
     return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
 
 

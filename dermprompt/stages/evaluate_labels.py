@@ -47,7 +47,7 @@ def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path
 
 
 def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, classifier: Path, folder: Path) -> None:
-    """What the classifiers find in samples, by their own network: ``labels.json``, empty where no label was asked for."""
+    """What the classifiers find in samples, as ``labels.json``; empty where no label was asked for."""
     learnt = read_json(classifier / "classifier.json")
     drawn = load_samples(samples, settings.count, settings.image_size)
     asked = any(row.diagnosis is not None or row.attributes is not None for row in drawn.rows)

@@ -71,10 +71,7 @@ def train_controlnet(
     torch.manual_seed(settings.seed)
     frozen = open_base(settings.base, runtime, base)
     latents = encode_latents(frozen.codec, data, of.augmentation)
-    if init is None:
-        controlnet = build_controlnet(frozen, of.hint_width)
-    else:
-        controlnet = load_controlnet(init, frozen).controlnet
+    controlnet = build_controlnet(frozen, of.hint_width) if init is None else load_controlnet(init, frozen).controlnet
     module = ControlNetModule(
         frozen,
         controlnet,
