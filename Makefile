@@ -3,29 +3,29 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m dermprompt
-# Where ISIC is, for small, table1 and table2.
+# ISIC's folders, for the targets that need them.
 ROOT ?=
 LABELS ?= $(ROOT)
 DATA := data.root=$(ROOT) data.labels=$(LABELS)
-# make verify-sd PATH=FOLDER: the commands of a recipe are still looked for where this process's own PATH says.
+# make verify-sd PATH=FOLDER: recipes still find their commands by the PATH of the process that started make.
 ifeq ($(origin PATH),command line)
 FOLDER_SD := $(PATH)
 override PATH := $(shell /usr/bin/tr '\0' '\n' < /proc/$$PPID/environ | /usr/bin/sed -n 's/^PATH=//p')
 endif
 # More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
 ARGS ?=
-# Of the GPU's queue: how many pieces to run (0: all), and how long each may take.
+# For gpu: how many pieces to run (0: all), and how long each may take.
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup dependencies demo test test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## install the locked packages into .venv
 
-# Of its own for the images, whose layers begin with what changes seldom.
+# A separate target, because the first layers of an image should change seldom.
 dependencies: $(VENV)/.locked
 
 $(VENV)/.locked: requirements.lock
@@ -39,28 +39,39 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: setup ## the whole job, small, on generated data; prints the report's path
+demo: setup ## run the whole pipeline on images from the package, in minutes; print the path of the report
 	$(RUN) +experiment=demo $(ARGS)
 
-test: setup ## the tests that take minutes at most
-	$(BIN)/python -m pytest $(ARGS)
+# Each worker has one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist worksteal
 
-test-kill: setup ## the demo, killed fifty times on its way and started again: three times the demo's minutes
-	$(BIN)/python -m pytest -m slow -s tests/job/test_kills.py $(ARGS)
+test: setup ## run the tests, in minutes on two cores
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
-test-slurm: setup ## sweeps on a SLURM of two virtual nodes, installed and started here: Debian and root only
+test-slow: setup ## run the slow tests: the paper's counts, every experiment, two ranks for every trainer
+	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py
+
+test-gpu: setup ## run the tests that compare a GPU with a CPU
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-kill: setup ## kill the demo fifty times and let it continue: most of an hour
+	$(BIN)/python -m pytest -m 'kill or slow' -s tests/job/test_kills.py $(ARGS)
+
+test-slurm: setup ## run sweeps on a local SLURM of two virtual nodes: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)
 
-lint: setup ## style and types
+lint: setup ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/Dockerfile
 
-small: setup need-root ## real ISIC at 64x64 on two cores: ROOT=/data/isic2018 LABELS=/data/labels
+small: setup need-root ## ISIC at 64x64 on two cores: ROOT=/data/isic2018 LABELS=/data/labels
 	$(RUN) +experiment=small $(DATA) $(ARGS)
 
-fair-arms: setup need-root ## real ISIC at 64x64: what the samples do, beside more steps, augmentation, real images
+fair-arms: setup need-root ## ISIC at 64x64: samples against longer training, augmentation, real images: ROOT=...
 	$(RUN) +experiment=fair_arms_small $(DATA) $(ARGS)
 
 table1: setup need-root ## the paper's Table 1: ROOT=...
@@ -69,32 +80,32 @@ table1: setup need-root ## the paper's Table 1: ROOT=...
 table2: setup need-root ## the paper's Table 2: ROOT=...
 	$(RUN) +experiment=table2 $(DATA) $(ARGS)
 
-report: setup ## write a sweep's page again from its results: FOLDER=runs/...
+report: setup ## write the page of a sweep or run again: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.sweep.page $(FOLDER)
 
-dashboard: setup ## send a sweep's table to W&B again (of logger=wandb): FOLDER=runs/...
+dashboard: setup ## send the table of a sweep to W&B again: FOLDER=runs/...
 	$(BIN)/python -m dermprompt.job.dashboard $(FOLDER)
 
-verify-tables: setup ## compute the published tables again from the scores of every image
+verify-tables: setup ## recompute the published tables from the scores of every image
 	$(BIN)/python -m dermprompt.sweep.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
-verify-sd: setup ## whether a Stable Diffusion folder works here, in minutes on a CPU: PATH=/models/sd15
+verify-sd: setup ## check a folder of Stable Diffusion, in minutes on a CPU: PATH=/models/sd15
 	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }
 	$(BIN)/python -m dermprompt.verify "$(FOLDER_SD)" $(OUTPUT)
 
-gpu: setup need-root ## what waits for a GPU, in pieces of at most 10 minutes: ROOT=... PIECES=1 ARGS=--plan
+gpu: setup need-root ## run what needs a GPU, in pieces of at most 10 minutes: ROOT=... PIECES=1 ARGS=--plan
 	$(BIN)/python benchmarks/gpu_queue.py --root "$(ROOT)" --labels "$(LABELS)" --pieces $(PIECES) --minutes $(MINUTES) $(ARGS)
 
-docker: ## images for a GPU and for CPU, from the same lock
+docker: ## build the images for GPU and CPU from the lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .
 	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
 
-lock: ## resolve the locked versions anew
+lock: ## resolve the locked versions again
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
 	  --upgrade --output-file requirements.lock
 
-clean: ## remove the environment and caches; store/ and runs/ stay
+clean: ## remove the environment and caches; keep store/ and runs/
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
 
 .PHONY: need-root

@@ -23,7 +23,7 @@ from dermprompt.config import compose as configuration
 from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.vae import build_vae
 from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, control, predict
-from dermprompt.generator.controlnet.module import build_controlnet
+from dermprompt.generator.controlnet.module import build_controlnet, trained_part
 
 CONF = Path(__file__).parents[1] / "conf"
 RATE = 0.25 * 790
@@ -55,8 +55,9 @@ def count_base(config: Any) -> LatentDiffusion:
     """The scratch base on no device."""
     base = config.generator.base
     codec = PCACodec(base.codec.downscale, getattr(base.codec, "channels", TINY_CHANNELS))
-    shape = (base.layers_per_block, base.text_width, base.text_layers, base.context_length, base.prediction)
-    return build_scratch(codec, config.image_size, tuple(base.channels), *shape)
+    levels = (tuple(base.channels), base.attention_levels, base.layers_per_block)
+    text = (base.text_width, base.text_layers, base.context_length)
+    return build_scratch(codec, config.image_size, *levels, *text, base.prediction)
 
 
 def main() -> None:
@@ -77,13 +78,14 @@ def main() -> None:
     text, mask = torch.zeros(1, settings.base.context_length, width), torch.zeros(1, 1, size, size)
     step = tflop(lambda: predict(base, noisy, time, text).sum().backward())
     say("base", base.unet, step, settings.base)
-    controlnet = build_controlnet(base)
+    controlnet = build_controlnet(base, settings.hint_width)
     base.requires_grad_(False)
+    trained = trained_part(base, controlnet, settings.part)
 
     def both() -> torch.Tensor:
         return predict(base, noisy, time, text, control(controlnet, noisy, time, text, mask))
 
-    say("controlnet", controlnet, tflop(lambda: both().sum().backward()), settings)
+    say(f"generator, part={settings.part}", trained, tflop(lambda: both().sum().backward()), settings)
     with torch.no_grad():
         passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
         print(f"a sample: {passes * tflop(both):.2f} TFLOP without its decoder")

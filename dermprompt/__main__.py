@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import select
 import sys
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from dermprompt.config import compose, schema
 
@@ -35,6 +36,13 @@ def main() -> None:
     compose.register()
     try:
         run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _is_read(sys.stdout.fileno()):
+            raise
+        # As `| head` does. What is left in the buffer would be complained of at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except Exception as error:
@@ -43,8 +51,18 @@ def main() -> None:
         sys.exit(f"error: {_explain(error)}")
 
 
+def _is_read(descriptor: int) -> bool:
+    """Whether somebody still reads what is written there."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def _explain(error: BaseException) -> str:
     """Hydra's words, and the nearest known key where one is unknown."""
+    cause = error.__cause__ or error
+    if isinstance(cause, InterpolationResolutionError) and isinstance(cause.__cause__, ValueError):
+        return str(cause.__cause__)  # of our own resolver
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:

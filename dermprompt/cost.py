@@ -9,6 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
+from dermprompt.config.generators import Pix2PixHD, ScratchBase, VAECodec
 from dermprompt.config.schema import Config, Segmenter
 
 CPU_TFLOPS = 0.05
@@ -22,6 +23,7 @@ _PIX2PIXHD = (2.19, 512)
 _UNET = (0.289, 256)
 _DCSAUNET = (0.1, 256)
 # TFLOP of one denoising step for one image; Stable Diffusion's decoder adds a few more.
+_DENOISE_BOX = (0.0045, 128)
 _DENOISE_SD = (1.087, 512)
 _DENOISE_SCRATCH = (0.0004, 64)
 
@@ -49,7 +51,7 @@ def masks(number: int) -> float:
 def codec(config: Config) -> float:
     """Seconds to fit or train a codec."""
     settings = config.generator.base.codec
-    if settings.name != "vae":
+    if not isinstance(settings, VAECodec):
         return 10.0
     images = settings.max_steps * settings.batch_size
     return _seconds(images * _at(_VAE, config.image_size) * (settings.width / 64) ** 2, config)
@@ -72,9 +74,9 @@ def generator(config: Config) -> float:
     """Seconds to train a generator."""
     settings = config.generator
     images, size = settings.max_steps * settings.batch_size, config.image_size
-    if settings.name == "pix2pixhd":
+    if isinstance(settings, Pix2PixHD):
         return _seconds(images * _at(_PIX2PIXHD, size) * (settings.base_channels / 64) ** 2, config)
-    if settings.base.name == "scratch":
+    if isinstance(settings.base, ScratchBase):
         return _seconds(images * _scratch(_CONTROLNET_SCRATCH, config), config)
     return _seconds(images * _at(_CONTROLNET_SD, size), config)
 
@@ -82,13 +84,15 @@ def generator(config: Config) -> float:
 def batch(config: Config) -> float:
     """Seconds to draw one batch of samples."""
     settings, number, size = config.generator, config.synthesis.batch_size, config.image_size
-    if settings.name == "pix2pixhd":
+    if isinstance(settings, Pix2PixHD):
         return _seconds(number * _at(_PIX2PIXHD, size) / 5 * (settings.base_channels / 64) ** 2, config)
-    if settings.name != "controlnet":
+    if not settings.has_base:
         return number / 100
     passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
-    scratch = settings.base.name == "scratch"
-    one = _scratch(_DENOISE_SCRATCH, config) if scratch else _at(_DENOISE_SD, size)
+    if isinstance(settings.base, ScratchBase):
+        one = _scratch(_DENOISE_SCRATCH, config)
+    else:
+        one = _at(_DENOISE_BOX if settings.base.name == "box" else _DENOISE_SD, size)
     return _seconds(number * passes * one, config)
 
 

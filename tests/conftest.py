@@ -1,4 +1,4 @@
-"""What several rooms' tests share: a tiny Stable Diffusion folder, and a quiet Trainer."""
+"""What several rooms' tests share: which are collected and skipped, a tiny Stable Diffusion folder, a quiet Trainer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from real_data import REAL
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -19,11 +20,30 @@ if TYPE_CHECKING:
 
 # Set before any import of the hub's client: no test reaches for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Markers whose tests lie in folders of their own.
+FOLDERS = ("gpu", "slurm")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``-m gpu`` and ``-m slurm`` collect their own folder alone: the rest would import for a minute."""
+    marker = config.option.markexpr
+    alone = marker in FOLDERS and collection_path.suffix == ".py"
+    return True if alone and marker not in collection_path.relative_to(config.rootpath / "tests").parts else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs real data that are not there."""
+    missing = [
+        REAL / name for mark in item.iter_markers("real_data") for name in mark.args if not (REAL / name).is_dir()
+    ]
+    if missing:
+        pytest.skip(f"no real data in {missing[0]}; DERMPROMPT_DATA names their folder")
 
 
 @pytest.fixture(scope="session")
 def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stable Diffusion 1.x in small, with random weights, as diffusers writes it; images of 64×64 pixels."""
+    pytest.importorskip("transformers", reason="transformers writes the tiny Stable Diffusion folder")
     import torch
     from diffusers import StableDiffusionPipeline
 

@@ -43,7 +43,12 @@ GENERATOR = {
     "none": [],
     "warp": [],
     "folder": [],
-    "controlnet": ["generator.max_steps=3", "generator.batch_size=4", "generator.num_steps=4"],
+    "controlnet": [
+        "generator.max_steps=3",
+        "generator.batch_size=4",
+        "generator.num_steps=4",
+        "generator.watch.num_steps=4",
+    ],
     "pix2pixhd": [
         "generator.max_steps=3",
         "generator.batch_size=4",

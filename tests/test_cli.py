@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -128,3 +129,39 @@ def test_a_batch_that_the_devices_cannot_share(tmp_path):
     overrides = on(TWO_RANKS, miniature("pix2pixhd", "generator.batch_size=1"))
     with pytest.raises(ValueError, match=r"generator\.batch_size=1: a multiple of the 2 devices"):
         run(tmp_path, *overrides)
+
+
+def test_help_lists_what_there_is_to_choose():
+    printed = command("--help").stdout
+    assert printed.count("  dermprompt ") == 5
+    for path in (CONF / "experiment").glob("*.yaml"):
+        assert f"  {path.stem} " in printed
+    assert "generator/base/codec" in printed
+    assert "schema" not in printed
+    assert "scaled" not in printed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ([], "error: data.root is not set: data.root=/data/isic2018"),
+        (["data=phantom", "generator=folder"], "error: generator.path is not set: generator.path=/data/samples"),
+        (["data=phantom", "prompts=fixed"], "error: prompts.diagnosis is not set: prompts.diagnosis=MEL"),
+        (["-m", "+experiment=demo", "data=isic"], "error: data.root is not set: data.root=/data/isic2018"),
+    ],
+)
+def test_a_key_that_is_not_set(overrides, words, tmp_path):
+    ended = command(*overrides, f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs")
+    assert ended.returncode == 1
+    assert ended.stderr.strip().endswith(words)
+    assert "Missing" not in ended.stderr
+
+
+def test_a_reader_that_closes_early_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "dermprompt", "--cfg", "job"], cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert ended.stderr == b""

@@ -7,7 +7,17 @@ from typing import Any
 
 from dermprompt.config import schema
 from dermprompt.config.constraints import check_section
-from dermprompt.config.schema import Config, PCACodec, TinyCodec, VAECodec
+from dermprompt.config.generators import (
+    ControlNet,
+    PCACodec,
+    Pix2PixHD,
+    PretrainedBase,
+    Sampler,
+    ScratchBase,
+    TinyCodec,
+    VAECodec,
+)
+from dermprompt.config.schema import Config
 from dermprompt.weights.box import in_box
 
 
@@ -92,7 +102,7 @@ def _check_arm(config: Config) -> None:
             raise ValueError(f"{what} with synthesis.count=0: it needs samples")
     if arm.real == "s_and_g" and arm.world == "closed":
         raise ValueError("arm.real=s_and_g with arm.world=closed: G stands outside a closed world")
-    if arm.real == "s_decoded" and config.generator.name != "controlnet":
+    if arm.real == "s_decoded" and not config.generator.has_base:
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
     if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
         raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
@@ -103,7 +113,7 @@ def _check_export(config: Config) -> None:
         return
     if config.export in ("imagefolder", "isic") and not config.synthesis.count:
         raise ValueError(f"export={config.export} with synthesis.count=0: it holds samples")
-    if config.export == "generator" and config.generator.name not in ("controlnet", "pix2pixhd"):
+    if config.export == "generator" and not config.generator.is_trained:
         raise ValueError(
             f"export=generator with generator={config.generator.name}: nothing was trained; allowed: "
             "generator=controlnet|pix2pixhd"
@@ -116,7 +126,7 @@ def _check_generator(config: Config) -> None:
     Raises:
         ValueError: names the key, its value and what is allowed.
     """
-    if config.generator.name == "none":
+    if not config.generator.draws:
         if config.synthesis.count:
             raise ValueError(
                 f"synthesis.count={config.synthesis.count} with generator=none: nothing was trained that could "
@@ -125,21 +135,21 @@ def _check_generator(config: Config) -> None:
         if config.stage in ("train_codec", "train_base", "train_generator", "synthesize"):
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
         return
-    if config.generator.name != "controlnet" and config.stage in ("train_codec", "train_base"):
+    if not config.generator.has_base and config.stage in ("train_codec", "train_base"):
         raise ValueError(
             f"stage={config.stage} with generator={config.generator.name}: only controlnet stands on a base"
         )
-    if config.generator.name in ("warp", "folder"):
+    if not config.generator.is_trained:
         if config.stage == "train_generator":
             raise ValueError(f"stage=train_generator with generator={config.generator.name}: there is nothing to train")
-        if config.generator.name == "folder" and config.synthesis.count < 2:
+        if not config.generator.is_drawn_from and config.synthesis.count < 2:
             raise ValueError(f"synthesis.count={config.synthesis.count} with generator=folder: at least 2")
         return
     _check_init(config.generator)
-    if config.generator.name == "controlnet":
+    if isinstance(config.generator, ControlNet):
         _check_controlnet(config.generator)
         _check_codec(config)
-    else:
+    if isinstance(config.generator, Pix2PixHD):
         _check_pix2pixhd(config.generator, config.trainer)
 
 
@@ -161,14 +171,10 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    if generator.sampler == "ddim" and 1000 % generator.num_steps:
-        raise ValueError(f"generator.num_steps={generator.num_steps}: a divisor of 1000 for generator.sampler=ddim")
-    if generator.sampler != "ddim" and generator.eta:
-        raise ValueError(
-            f"generator.eta={generator.eta} with generator.sampler={generator.sampler}: only ddim has an eta"
-        )
+    for key, sampler in (("generator", generator), ("generator.watch", generator.watch)):
+        _check_sampler(key, sampler)
     base = generator.base
-    if base.name != "scratch":
+    if not isinstance(base, ScratchBase):
         return
     if base.attention_levels >= len(base.channels):
         raise ValueError(
@@ -177,10 +183,17 @@ def _check_controlnet(generator: schema.ControlNet) -> None:
         )
 
 
+def _check_sampler(key: str, own: Sampler) -> None:
+    if own.sampler == "ddim" and 1000 % own.num_steps:
+        raise ValueError(f"{key}.num_steps={own.num_steps}: a divisor of 1000 for {key}.sampler=ddim")
+    if own.sampler != "ddim" and own.eta:
+        raise ValueError(f"{key}.eta={own.eta} with {key}.sampler={own.sampler}: only ddim has an eta")
+
+
 def _check_codec(config: Config) -> None:
     """A scratch base's codec, and the image size that its latents and the U-Net's levels leave."""
     base = config.generator.base
-    if base.name != "scratch":
+    if isinstance(base, PretrainedBase):
         if config.stage == "train_codec":
             raise ValueError(f"stage=train_codec with generator/base={base.name}: it has a codec; allowed is scratch")
         return

@@ -13,12 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from dermprompt.config import help as help_text
 from dermprompt.config import schema
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config
 from dermprompt.files import sha256
 
-CONF = Path(__file__).parents[2] / "conf"
+# In a wheel the configuration lies inside the package, in a checkout beside it.
+PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
 # What a configuration may build. A new network is a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
@@ -31,6 +34,15 @@ ALLOWED_TARGETS = frozenset(
         "dermprompt.segmenter.pretrained.PretrainedUNet",
     }
 )
+
+# For the keys that have no default.
+EXAMPLES = {
+    "data.root": "/data/isic2018",
+    "external.root": "/data/PH2",
+    "generator.path": "/data/samples",
+    "prompts.diagnosis": "MEL",
+    "prompts.mix": "{MEL:0.5,BKL:0.5}",
+}
 
 # These say where things are and how they run, not what comes out: two jobs that differ in them are one.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
@@ -53,9 +65,22 @@ def _short_hash(value: Any) -> str:
 
 def _job_hash(*, _root_: DictConfig) -> str:
     """Hash of what a job computes, so that the same job finds its folder again."""
+    _check_all_set(_root_)
     job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
     trainer = cast(dict[str, Any], OmegaConf.to_container(_root_.trainer, resolve=True))
     return _short_hash([job, training_settings(trainer)])
+
+
+def _check_all_set(composed: DictConfig) -> None:
+    """Say which keys of ours have to be given.
+
+    Raises:
+        ValueError: names each key, with an example.
+    """
+    missing = sorted(key for key in OmegaConf.missing_keys(composed) if not key.startswith("hydra."))
+    if missing:
+        examples = " ".join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
+        raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: {examples}")
 
 
 def _job_keys(root: DictConfig) -> list[str]:
@@ -98,6 +123,8 @@ OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
 OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 OmegaConf.register_new_resolver("gpus_per_node", _gpus_per_node, replace=True)
+OmegaConf.register_new_resolver("help_experiments", lambda: help_text.experiments(CONF), replace=True)
+OmegaConf.register_new_resolver("help_groups", lambda: help_text.groups(CONF), replace=True)
 
 
 def freeze(composed: DictConfig) -> Config:
@@ -106,9 +133,7 @@ def freeze(composed: DictConfig) -> Config:
     Raises:
         ValueError: a key is unset or has a value that is not allowed.
     """
-    missing = OmegaConf.missing_keys(composed)
-    if missing:
-        raise ValueError(f"not set: {', '.join(sorted(missing))}; give it on the command line as KEY=VALUE")
+    _check_all_set(composed)
     config = cast(Config, OmegaConf.to_object(composed))
     check(config)
     return config
@@ -139,6 +164,11 @@ def plain(node: Any) -> Any:
 def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:
     """What of the trainer's settings changes the trained weights: precision, clipping, accumulation …"""
     return {key: value for key, value in trainer.items() if key not in _PLACE_TRAINER_KEYS}
+
+
+def place_settings(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The others, which say where it trains and how long."""
+    return {key: value for key, value in trainer.items() if key in _PLACE_TRAINER_KEYS}
 
 
 def instantiate(node: dict[str, Any], **values: Any) -> Any:

@@ -5,12 +5,24 @@ A group with several kinds (``generator``, ``generator.base``, ``data``) has a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
 from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.config.generators import (
+    ControlNet,
+    FolderSamples,
+    NoGenerator,
+    PCACodec,
+    Pix2PixHD,
+    PretrainedBase,
+    ScratchBase,
+    TinyCodec,
+    VAECodec,
+    Warp,
+)
 from dermprompt.prompts.template import TEMPLATES
 
 STAGES = (
@@ -33,8 +45,12 @@ EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 
 DATA = ("isic", "ham10000", "ph2", "folder", "sample", "phantom")
 
-# Settings of a ControlNet that decide its samples, not its weights.
-SAMPLER = ("sampler", "num_steps", "guidance", "control_scale", "eta")
+Part = TypeVar("Part")
+
+
+def take(part: type[Part], whole: Any) -> Part:
+    """Of a section of the configuration those keys that ``part``, a dataclass, has."""
+    return part(**{one.name: getattr(whole, one.name) for one in fields(part)})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -107,176 +123,22 @@ class TransformedMasks:
 
 
 @dataclass
-class Prompts:
-    """Text of the synthetic images (``sampler``), its words, and the share of prompts dropped in training."""
+class DrawnPrompts:
+    """Text of the synthetic images (``sampler``) and its words."""
 
     sampler: str = one_of("empirical", "balanced", "target", "fixed", "empty")
     template: str = one_of(*TEMPLATES)
-    unseen: str = one_of("warn", "error")
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
     mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
+
+
+@dataclass
+class Prompts(DrawnPrompts):
+    """The same, what is said of words that no training image shows, and the share of prompts dropped in training."""
+
+    unseen: str = one_of("warn", "error")
     dropout: float = number(at_least=0, at_most=1)
-
-
-@dataclass
-class PretrainedBase:
-    """Stable Diffusion in diffusers' format, by hub id or folder."""
-
-    name: str = MISSING
-    path: str = MISSING
-    pad: int = whole()
-    text_layers: int = whole(at_least=1)
-
-
-@dataclass
-class PCACodec:
-    """Latents that are principal components of patches of ``downscale`` pixels."""
-
-    name: str = MISSING
-    downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
-
-
-@dataclass
-class VAECodec:
-    """Latents of an AutoencoderKL that is trained on G."""
-
-    name: str = MISSING
-    downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
-    width: int = whole(at_least=32, multiple_of=32)
-    layers_per_block: int = whole(at_least=1)
-    kl_weight: float = number(at_least=0)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole(at_least=1)
-    augmentation: str = one_of("none", "flip", "dihedral")
-
-
-@dataclass
-class TinyCodec:
-    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
-
-    name: str = MISSING
-    path: str = MISSING
-
-    @property
-    def downscale(self) -> int:
-        """The format's own: no setting."""
-        return 8
-
-
-@dataclass
-class ScratchBase:
-    """A small latent diffusion model trained on G."""
-
-    name: str = MISSING
-    codec: Any = MISSING
-    channels: list[int] = whole(at_least=32, multiple_of=32)
-    attention_levels: int = whole(at_least=1)
-    layers_per_block: int = whole(at_least=1)
-    text_width: int = whole(at_least=32, multiple_of=32)
-    text_layers: int = whole(at_least=1)
-    context_length: int = whole(at_least=2)
-    prediction: str = one_of("v_prediction", "epsilon")
-    learning_rate: float = number(above=0)
-    warmup_steps: int = whole()
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole(at_least=1)
-    ema: float = number(at_least=0, below=1)
-    snr_gamma: float | None = number(above=0)
-    timesteps: str = one_of("uniform", "lognormal")
-    augmentation: str = one_of("none", "flip", "dihedral")
-
-
-@dataclass
-class Watch:
-    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
-    masks are drawn.
-    """
-
-    num_images: int = whole(at_least=1)
-    every: int = whole(at_least=1)
-
-
-@dataclass
-class ControlNet:
-    """Diffusion with a control copy; training, then sampling."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
-    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
-    hint_width: int = whole(at_least=1)
-    snr_gamma: float | None = number(above=0)
-    timesteps: str = one_of("uniform", "lognormal")
-    accumulate: int = whole(at_least=1)
-    compile: bool = MISSING
-    learning_rate: float = number(above=0)
-    warmup_steps: int = whole()
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole()
-    ema: float = number(at_least=0, below=1)
-    decay: bool = MISSING
-    augmentation: str = one_of("none", "flip", "dihedral")
-    sampler: str = one_of("ddim", "dpm", "unipc")
-    num_steps: int = whole(at_least=1)
-    guidance: float = number(at_least=0)
-    control_scale: float = number(at_least=0)
-    eta: float = number(at_least=0, at_most=1)
-
-
-@dataclass
-class Pix2PixHD:
-    """The rival: one pass from mask to image; a base stands idle under it."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
-    base_channels: int = whole(at_least=1)
-    num_downsamplings: int = whole(at_least=1)
-    num_blocks: int = whole(at_least=1)
-    upsampling: str = one_of("transposed", "resize")
-    discriminator_channels: int = whole(at_least=1)
-    num_scales: int = whole(at_least=1)
-    feature_weight: float = number(at_least=0)
-    perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
-    perceptual_weights: str | None = MISSING
-    pool_size: int = whole()
-    ema: float = number(at_least=0, below=1)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole()
-    decay_from_step: int = whole()
-    augmentation: str = one_of("none", "flip", "dihedral")
-
-
-@dataclass
-class Warp:
-    """No network: S.train's images, warped to the masks; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
-
-
-@dataclass
-class FolderSamples:
-    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
-    path: str = MISSING
-
-
-@dataclass
-class NoGenerator:
-    """S only; a base stands idle."""
-
-    name: str = MISSING
-    base: Any = MISSING
 
 
 @dataclass
@@ -310,11 +172,10 @@ class Curation:
 
 
 @dataclass
-class Segmenter:
-    """A network (``_target_``) and its training; or ``predictions``, a folder of masks of S.test from elsewhere."""
+class SegmenterTraining:
+    """A network (``_target_``) and its training."""
 
     name: str = MISSING
-    predictions: str | None = MISSING
     network: dict[str, Any] = MISSING
     image_size: int = whole(at_least=32, multiple_of=16)
     learning_rate: float = number(above=0)
@@ -329,23 +190,39 @@ class Segmenter:
 
 
 @dataclass
-class Arm:
-    """What a segmenter trains on beside its samples, and for how long: one arm of a comparison.
+class Segmenter(SegmenterTraining):
+    """The same; or ``predictions``, a folder of masks of S.test from elsewhere."""
+
+    predictions: str | None = MISSING
+
+
+@dataclass
+class TrainingSet:
+    """What a segmenter trains on beside its samples, and for how long.
 
     ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
     generator's base) or ``none``. ``num_real``: only so many of S.train, and
     of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
     (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
-    as S with this many samples would take. ``world``: what the generator, its base, masks and prompts may see, G
-    (``open``) or the arm's own part of S.train (``closed``).
+    as S with this many samples would take.
     """
 
-    name: str = MISSING
     real: str = one_of("s", "s_and_g", "s_decoded", "none")
     num_real: int | None = whole(at_least=1)
     batches: str = one_of("concatenated", "half_real")
     finetune: bool = MISSING
     steps_of: int | None = whole(at_least=1)
+
+
+@dataclass
+class Arm(TrainingSet):
+    """One arm of a comparison.
+
+    ``world``: what the generator, its base, masks and prompts may see, G (``open``) or the arm's own part of S.train
+    (``closed``).
+    """
+
+    name: str = MISSING
     world: str = one_of("open", "closed")
 
 

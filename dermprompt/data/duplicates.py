@@ -1,8 +1,9 @@
 """Near-duplicates: two photographs of one lesion, perhaps recoloured, shifted, magnified, turned or mirrored.
 
 Every pair is compared in the eight orientations of a square. Candidates have similar perceptual hashes; a candidate
-counts when, laid one over the other, the fine structure of the two images is the same. Colour, light and the lesion's dark blot do not help: structure is what a high
-pass leaves, divided by its local strength. A ruler or a vignette of the same instrument does not suffice.
+counts when, laid one over the other, the fine structure of the two images is the same. Colour, light and the lesion's
+dark blot do not help: structure is what a high pass leaves, divided by its local strength. A ruler or a vignette of
+the same instrument does not suffice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dermprompt.data.clusters import Duplicate
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
 # Measured on ISIC 2018 Task 1: photographs that are one by eye differ in up to 26 of the 64 bits, and their fine
-# structures correlate by 0.44 to 0.99; the best pair of two lesions, which a ruler joins, by 0.41 in the best of eight orientations.
+# structures correlate by 0.44 to 0.99; the best pair of two lesions, which a ruler joins, by 0.41 in the best of the
+# eight orientations.
 MAX_HASH_DISTANCE = 26
 THRESHOLD = 0.42
 # Below this correlation after the best shift an affine alignment is not tried.

@@ -13,19 +13,16 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermprompt.config import compose
-from dermprompt.config.schema import Config, Segmenter
-from dermprompt.distributed.processes import is_first_rank, num_processes
+from dermprompt.distributed.processes import Runtime, is_first_rank, num_processes
 from dermprompt.distributed.slurm import each_node, num_nodes, rendezvous, wait_for_nodes
 from dermprompt.files import read_json
 from dermprompt.store.artifacts import Unfinished
 
 CALL = "call.json"
-CONFIG = "config.yaml"
 UNFINISHED = "unfinished.json"
 FAILED = "failed-{node}.json"
 OFFLINE = "offline"
@@ -33,19 +30,20 @@ OFFLINE = "offline"
 
 @dataclass(frozen=True)
 class Call:
-    """A function of a stage by its dotted name, ``package.module:function``, with its arguments."""
+    """A function of a stage by its full dotted path, its settings, where it runs, and the folders of its inputs."""
 
     work: str
-    config: Config
+    settings: Any
+    runtime: Runtime
     arguments: dict[str, Any]
 
     def here(self, folder: Path, **more: Any) -> Any:
         """Run it in this process."""
-        return pkgutil.resolve_name(self.work)(self.config, **self.arguments, **more, folder=folder)
+        return pkgutil.resolve_name(self.work)(self.settings, self.runtime, **self.arguments, **more, folder=folder)
 
     def on_all_devices(self, folder: Path) -> Any:
         """Run it in as many processes as the trainer has devices."""
-        devices = num_processes(self.config.trainer)
+        devices = num_processes(self.runtime.trainer)
         if devices == 1:
             return self.here(folder)
         self._write(folder, folder)
@@ -56,7 +54,7 @@ class Call:
 
         The processes do not talk to each other: each claims the batches that it makes.
         """
-        processes = min(num_processes(self.config.trainer), len(numbers))
+        processes = min(num_processes(self.runtime.trainer), len(numbers))
         if processes == 1:
             self.here(folder, numbers=numbers)
             return
@@ -69,15 +67,13 @@ class Call:
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
-        compose.dump(self.config, at / CONFIG)
-        call = {"work": self.work, "arguments": self.arguments, "folder": folder}
-        (at / CALL).write_text(json.dumps(call, default=_plain, indent=1))
+        (at / CALL).write_text(json.dumps({"call": self, "folder": folder}, default=_plain, indent=1))
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
         """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
         for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
             left.unlink(missing_ok=True)
-        nodes = num_nodes(self.config.trainer)
+        nodes = num_nodes(self.runtime.trainer)
         command = [*each_node(nodes), sys.executable, "-m", "dermprompt.distributed.ranks", str(at), str(os.getpid())]
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
         ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
@@ -95,25 +91,26 @@ class Call:
 
 
 def _plain(value: Any) -> Any:
-    """Paths and settings as JSON, to be read back by :func:`_revive`."""
+    """Paths and dataclasses as JSON, to be read back by :func:`_revive`."""
     if isinstance(value, Path):
-        return {"path": str(value)}
+        return {"class": "pathlib.Path", "of": str(value)}
     assert is_dataclass(value), value
-    return {"segmenter": asdict(value)}  # type: ignore[arg-type]
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    return {"class": name, "of": {one.name: getattr(value, one.name) for one in fields(value)}}
 
 
 def _revive(value: dict[str, Any]) -> Any:
-    if set(value) == {"path"}:
-        return Path(value["path"])
-    return Segmenter(**value["segmenter"]) if set(value) == {"segmenter"} else value
+    if set(value) != {"class", "of"}:
+        return value
+    kind, of = pkgutil.resolve_name(value["class"]), value["of"]
+    return kind(**of) if isinstance(of, dict) else kind(of)
 
 
 def work_of(folder: Path) -> None:
     """What each rank runs, left in ``folder`` by :class:`Call`."""
-    compose.register()
-    call = json.loads((folder / CALL).read_text(), object_hook=_revive)
+    left = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
-        Call(call["work"], compose.thaw(folder / CONFIG), call["arguments"]).here(call["folder"])
+        left["call"].here(left["folder"])
     except Unfinished as stop:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from dermprompt.config.compose import count_devices
+from dermprompt.config.compose import count_devices, place_settings
+from dermprompt.config.schema import Config
 from dermprompt.distributed.slurm import num_nodes
 
 if TYPE_CHECKING:
     import torch
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where work runs and what shows it: nothing in here may change what comes out, and no key holds it.
+
+    Attributes:
+        trainer: where and how long it trains (:func:`~dermprompt.config.compose.place_settings`).
+        logger: what shows the curves.
+        label: what the names of W&B's runs begin with.
+    """
+
+    trainer: dict[str, Any]
+    logger: dict[str, Any]
+    label: str = ""
+
+    @classmethod
+    def of(cls, config: Config) -> Runtime:
+        """That of a configuration."""
+        label = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}"
+        return cls(place_settings(config.trainer), config.logger, label)
 
 
 def num_processes(trainer: dict[str, Any]) -> int:

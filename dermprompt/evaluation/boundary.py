@@ -1,7 +1,7 @@
-"""How near a predicted outline lies to the true one. Masks are HW, bool or uint8 in {0, 1}, of one shape.
+"""Boundary measures: HD95 and NSD. Masks are HW, bool or uint8 in {0, 1}, of one shape.
 
-Both measures are relative to the image's diagonal, for ISIC's images have many sizes. Where one mask is empty
-there is no distance: the worst value stands in, and where both are, the best.
+Both are relative to the image diagonal, because ISIC's images differ in size. If one mask is empty, no distance is
+defined and the worst value is returned; if both are, the best.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How far two sets of images lie apart as sets, by their features. Features are float ND, a row for each image.
+"""Distances between two sets of images by their features (float ND, one row per image).
 
-No distance here is called FID or the like: that name belongs to one network's features.
+None of them is called FID: that name belongs to the features of one network, Inception v3.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NEIGHBOURS = 5
 
 
 def compare_sets(real: NDArray[Any], generated: NDArray[Any]) -> Distribution:
-    """All measures of one set against another of the same size, so that sizes favour none.
+    """All measures of one set against another of the same size, since they depend on it.
 
     Raises:
         ValueError: too few images for the neighbours, features of other widths, or sizes that differ.

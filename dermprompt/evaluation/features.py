@@ -1,4 +1,4 @@
-"""What a pretrained network sees in images: features for distances between sets, and for finding copies."""
+"""Features of a pretrained network, for distances between sets and for finding copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARGIN = 0.3
 
 
 class FeatureExtractor:
-    """Images uint8 NHW3 RGB to features float32 ND, by a network that was trained on other pictures.
+    """Images uint8 NHW3 RGB to features float32 ND, by a network pretrained on other pictures.
 
     Args:
         model: an id of timm: ``tf_efficientnet_lite0`` (D = 1280), ``inception_v3.tf_in1k``,
@@ -44,7 +44,7 @@ class FeatureExtractor:
         self.mean, self.deviation = (torch.tensor(data[key]).view(3, 1, 1).to(device) for key in ("mean", "std"))
 
     def __call__(self, images: Images) -> Features:
-        """Give a row of features for each image, which is resized, whatever its size, to the network's input."""
+        """One row of features per image; images of any size are resized to the network's input."""
         return np.concatenate(list(self._batches(images)))
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
-"""Table 1: how close generated images are to the real images of the same masks, in two protocols.
+"""Table 1: how close generated images are to the real images of the same masks, in two conventions.
 
 Every function takes ``real`` and ``generated``, uint8 NHW3 RGB arrays of one shape, and computes on their
-values divided by 255. No metric here depends on the order of the channels, as each averages over them.
+values divided by 255. The order of the channels does not matter: every metric averages over them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
 
 
 def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: Masks, seed: int) -> dict[str, Images]:
-    """Images (uint8 NHW3, like ``real_test``) that need no generator: what Table 1 has to be read against.
+    """Images (uint8 NHW3, like ``real_test``) that need no generator, as baselines for Table 1.
 
     All images have one size; ``masks_test`` and ``masks_g`` are NHW in {0, 1}. Some rows are read-only views.
     """

@@ -1,4 +1,4 @@
-"""Whether the diagnosis and each attribute that were asked for are found again, by a classifier's probabilities."""
+"""Text fidelity by label: does a classifier find the prompted diagnosis and attributes in the samples?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BALANCED = "balanced accuracy"
 
 
 class Labelled(Protocol):
-    """A lesion or a sample; None says unknown, or not asked for."""
+    """A lesion or a sample; None means unknown, or not prompted."""
 
     @property
     def diagnosis(self) -> str | None:
@@ -58,7 +58,7 @@ class Question:
 
 
 def questions_of(labelled: Sequence[Labelled]) -> tuple[Question, ...]:
-    """What can be learnt from images: the diagnoses and the attributes with at least ten images for each answer."""
+    """The questions that can be learnt: diagnoses and attributes with at least ten images for each answer."""
     diagnoses = Counter(one.diagnosis for one in labelled if one.diagnosis is not None)
     codes = tuple(sorted(code for code, number in diagnoses.items() if number >= MIN_IMAGES))
     known = [one.attributes for one in labelled if one.attributes is not None]

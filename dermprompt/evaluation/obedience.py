@@ -1,4 +1,4 @@
-"""Whether generated images show the mask and the diagnosis that they were asked to show."""
+"""Mask fidelity and text fidelity: do generated images show the mask and the diagnosis that they were prompted with?"""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dermprompt.results import MaskObedience, TextObedience
 
 
 def mask_obedience(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int) -> MaskObedience:
-    """Mean Dice of a judge's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
+    """Mean Dice of a reference segmenter's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
 
-    ``real_pred`` and ``generated_pred`` are the judge's masks of the real and of the generated images.
-    Raises ValueError for fewer than two images, which leave no other mask to exchange with.
+    ``real_pred`` and ``generated_pred`` are its masks of the real and of the generated images.
+    Raises ValueError for fewer than two images, which leave no other mask to shuffle with.
     """
     return MaskObedience(
         real=float(dice(real_pred, masks).mean()),
@@ -28,8 +28,8 @@ def mask_obedience(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: 
 def text_obedience(read: Sequence[str], prompted: Sequence[str], seed: int, num_exchanges: int = 100) -> TextObedience:
     """Balanced accuracy, Brodersen et al. (2010), of the classes ``read`` from N samples.
 
-    ``exchanged`` is its mean over ``num_exchanges`` random orders of the prompts. Raises ValueError where
-    fewer than two classes were prompted, as obedience to a single one cannot be told from a fixed habit.
+    ``exchanged`` is its mean over ``num_exchanges`` random orders of the prompts. Raises ValueError if
+    fewer than two classes were prompted: always showing the same one would look like fidelity.
     """
     said, asked = np.array(read), np.array(prompted)
     if len(np.unique(asked)) < 2:
@@ -45,7 +45,7 @@ def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float
 
 
 def _derangement(n: int, seed: int) -> NDArray[np.int64]:
-    """Send each index to another one: a random cycle through all of them."""
+    """A random permutation without fixed points: a single cycle through all indices."""
     if n < 2:
         raise ValueError(f"masks: {n} image; mask obedience needs at least 2")
     cycle = np.random.default_rng(seed).permutation(n)

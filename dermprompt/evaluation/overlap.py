@@ -1,4 +1,4 @@
-"""How well predicted masks cover true ones. Masks are NHW, bool or uint8 in {0, 1}, of one shape."""
+"""Overlap measures: Dice, IoU, sensitivity, specificity. Masks are NHW, bool or uint8 in {0, 1}, of one shape."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def pooled_dice(pred: Masks, target: Masks) -> float:
 
 
 def sensitivity(pred: Masks, target: Masks) -> Values:
-    """Share of the true pixels that are predicted, per image; 1 where none is true."""
+    """Share of the lesion pixels that are predicted, per image; 1 if none is true."""
     both, _ = _counts(pred, target)
     return _ratio(both, _areas(target))
 
 
 def specificity(pred: Masks, target: Masks) -> Values:
-    """Share of the other pixels that are not predicted, per image; 1 where all are true."""
+    """Share of the background pixels that are not predicted, per image; 1 if all are true."""
     return sensitivity(~pred.astype(bool), ~target.astype(bool))
 
 

@@ -1,4 +1,4 @@
-"""A linear classifier on a network's features: what an image is said to show, learnt from labelled images."""
+"""A linear probe: softmax regression on a network's features."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Probe:
     penalty: float
 
     def __call__(self, components: Features) -> Features:
-        """Log-probabilities NC, of classes that count as equally frequent."""
+        """Log-probabilities NC under equal class priors."""
         return np.asarray(log_softmax(_logits(components, self.weights), axis=1))
 
 
 def fit_probe(components: Features, classes: Classes, num_classes: int, seed: int) -> Probe:
-    """Fit to NK components with classes N in 0 … C - 1; rows of class -1 (unknown) play no part.
+    """Fit to NK components with classes N in 0 … C - 1; rows of class -1 (unknown) are ignored.
 
     Every class weighs the same, however many images it has. The penalty on the squared weights is that of
     ``PENALTIES`` with the smallest cross-validated loss, over five seeded folds of these images alone.

@@ -1,4 +1,4 @@
-"""Every measure of a predicted mask, image by image, and what a test set's scores come to."""
+"""Every measure of a predicted mask, image by image, and the aggregate over a test set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""How far a mean over test images, and over trainings, can be trusted.
+"""Intervals and tests for means over test images and trainings.
 
-A table of scores has a row for each seed of the training and a column for each test image. Both are samples: of
-the trainings and of the images that might have been. An interval that resamples images alone says nothing of
-another training.
+A table of scores has one row per training seed and one column per test image. Both are random samples; an interval
+that resamples images alone says nothing about another training.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dermprompt.results import Comparison, Interval
 
 Values = NDArray[np.float64]
 
-# Fewer trainings cannot show how much trainings differ; then an interval is of the images alone, and says so.
+# With fewer trainings their variance cannot be estimated; the interval then covers images alone, and says so.
 MIN_SEEDS = 5
 # Two arms within this of each other are called equivalent: one point of Dice.
 MARGIN = 0.01
@@ -28,7 +27,7 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Error:
-    """The standard error of a table's mean, and Student's degrees of freedom that it was estimated with."""
+    """The standard error of a table's mean and its degrees of freedom."""
 
     value: float
     df: float
@@ -52,7 +51,7 @@ def bootstrap_mean(values: Values, seed: int, num: int = NUM_RESAMPLES) -> Inter
 def paired_gain(values: Values, baseline: Values, seed: int) -> Interval:
     """Paired bootstrap, Efron (1979), of the mean gain of ``values`` over ``baseline`` on the same N images.
 
-    It says how the gain varies over test images, not over trainings.
+    The interval covers test images, not trainings.
     """
     assert values.shape == baseline.shape, (values.shape, baseline.shape)
     return bootstrap_mean(values - baseline, seed)

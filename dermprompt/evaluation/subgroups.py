@@ -1,4 +1,4 @@
-"""Which test images belong together: by diagnosis, attribute, size of the lesion, and whether it is cut off."""
+"""Subgroups of test images: by diagnosis, attribute, size of the lesion, and contact with the border."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from diffusers import ControlNetModel
 
-from dermprompt.config.schema import SAMPLER
+from dermprompt.config.compose import plain
+from dermprompt.config.generators import PretrainedBase, Sampler
+from dermprompt.config.schema import take
 from dermprompt.export.cards import ModelFacts, model_card
 from dermprompt.export.provenance import carry_licences, generator_facts, source_facts
 from dermprompt.files import write_bytes
@@ -66,13 +68,13 @@ def export_generator(pipeline: Pipeline, folder: Path) -> Path:
     config, trained, root = pipeline.config, pipeline.generator.path, folder / "generator"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    if config.generator.name == "controlnet":
+    if config.generator.has_base:
         opened = _copy_controlnet(pipeline, trained, root)
     else:
         for name in ("config.json", "generator.safetensors"):
             shutil.copyfile(trained / name, root / name)
         opened = _PIX2PIXHD
-    pretrained = pipeline.base is not None and config.generator.base.name != "scratch"
+    pretrained = pipeline.base is not None and isinstance(config.generator.base, PretrainedBase)
     facts = ModelFacts(
         title=f"{config.name}: {config.generator.name}",
         kind=config.generator.name,
@@ -102,8 +104,8 @@ def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
         shutil.copytree(trained / "unet", root / "unet")
     controlnet = ControlNetModel.from_pretrained(root / "controlnet", use_safetensors=True)
     save_original(controlnet, root / SINGLE_FILE)
-    settings = {key: getattr(config, key) for key in SAMPLER}
-    if config.base.name != "scratch":
+    settings = plain(take(Sampler, config))
+    if isinstance(config.base, PretrainedBase):
         named = {"base": base_name(config.base.path), "single_file": SINGLE_FILE}
         return _STABLE_DIFFUSION.format(unet=_UNET if unlocked else "", **named, **settings)
     for part in PARTS:

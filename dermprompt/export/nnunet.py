@@ -112,7 +112,7 @@ def _real(pipeline: Pipeline) -> list[Pairs]:
     if pipeline.rules.real == "s_decoded":
         part, base = _part(pipeline, "train"), pipeline.base
         assert base is not None
-        decoded = through_codec(pipeline.config, base.path, part.images)
+        decoded = through_codec(pipeline.runtime, base.path, part.images)
         return [_pairs(Part(part.lesions, decoded, part.masks))]
     names = {"s": ["train"], "s_and_g": ["train", "generator"], "none": []}[pipeline.rules.real]
     return [_pairs(_part(pipeline, name)) for name in names]

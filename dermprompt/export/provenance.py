@@ -10,11 +10,12 @@ from typing import Any
 
 import dermprompt
 from dermprompt.config.compose import plain
+from dermprompt.config.generators import FolderSamples
 from dermprompt.data.licences import find_licences, first_line
 from dermprompt.export.cards import DatasetFacts, dataset_card
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.arrays import held_out
+from dermprompt.stages.arrays import num_held_out
 from dermprompt.stages.prepare import load_known
 
 
@@ -52,7 +53,7 @@ def generator_facts(pipeline: Pipeline) -> dict[str, str]:
     """The trained generator with its digest and settings, and its base."""
     config, base = pipeline.config, pipeline.base
     known = len(load_known(pipeline.known.path))
-    number = known - held_out(config, known)
+    number = known - num_held_out(config.generator.watch.num_images, known)
     facts = {
         "generator": pipeline.generator.path.name,
         "settings": _own_settings(pipeline),
@@ -89,12 +90,11 @@ def carry_licences(pipeline: Pipeline, root: Path) -> dict[str, str]:
 
 def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
     """The generator, and of masks, prompts and curation those that have a part in its samples."""
-    config, name = pipeline.config, pipeline.config.generator.name
-    trained = name in ("controlnet", "pix2pixhd")
-    facts = generator_facts(pipeline) if trained else {"generator": _own_settings(pipeline)}
-    if name != "folder":
+    config, kind = pipeline.config, pipeline.config.generator
+    facts = generator_facts(pipeline) if kind.is_trained else {"generator": _own_settings(pipeline)}
+    if kind.is_drawn_from:
         facts["masks"] = settings_text(plain(config.masks))
-    if name == "controlnet":
+    if kind.has_text:
         facts["prompts"] = settings_text(plain(config.prompts))
     facts["synthesis"] = f"{pipeline.samples.path.name}, seed {config.seed}, {config.image_size} pixels"
     if config.curation.name != "none":
@@ -106,7 +106,7 @@ def _source_folders(pipeline: Pipeline) -> list[Path]:
     """Where images and labels came from; those of a phantom were painted here."""
     config = pipeline.config
     given = [config.data.root, config.data.labels]
-    if config.generator.name == "folder":
+    if isinstance(config.generator, FolderSamples):
         given.append(config.generator.path)
     folders = [Path(path).expanduser() for path in given if path]
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dermprompt.config.schema import SAMPLER
+from dermprompt.config.compose import plain
+from dermprompt.config.generators import Sampler
+from dermprompt.config.schema import take
 from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Pipeline
 from dermprompt.synthesis.index import index_row, write_index
@@ -19,8 +21,7 @@ def sample_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
     rows = read_records(root, config.synthesis.count)
     used = [{"decision": "keep", "score": ""}] * len(rows)
     decided = read_json(curated.path / "decisions.json")["rows"] if curated else used
-    keys = SAMPLER if config.generator.name == "controlnet" else ()
-    sampling = {key: getattr(config.generator, key) for key in keys}
+    sampling = plain(take(Sampler, config.generator)) if isinstance(config.generator, Sampler) else {}
     return [
         index_row(
             row,

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dermprompt.weights.box import in_box
+from dermprompt.files import sha256, stamps
+from dermprompt.store.artifacts import Artifact
+from dermprompt.weights.box import digest, in_box
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
 # Not the half-precision and other variants that lie beside them.
@@ -68,6 +70,30 @@ def _config(part: Path) -> dict[str, Any]:
         return json.loads((part / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"generator.base.path: {part / 'config.json'} cannot be read ({error})") from None
+
+
+def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:
+    """Those of a file or folder, where one is named."""
+    return stamps(path) if path else None
+
+
+def pretrained_artifact(path: str, settings: dict[str, Any]) -> Artifact:
+    """Stable Diffusion is used where it is; its settings stand for its content."""
+    files = digest(in_box("box", "base")) if path == "box" else stamps(path)
+    return Artifact(Path(path), sha256(repr((sorted(settings.items()), files)))[:16])
+
+
+def stamped_artifact(path: str) -> Artifact:
+    """A folder from elsewhere, by the names, sizes and times of its files."""
+    return Artifact(Path(path).expanduser(), sha256(json.dumps(stamps(path))))
+
+
+def file_artifact(key: str, path: str) -> Artifact:
+    """A small file that a setting names, with the sha256 (hex) of its content."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{key}={path}: no such file")
+    return Artifact(file, sha256(file))
 
 
 def _download(path: str) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import Runtime
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results, load_results
 from dermprompt.stages.arrays import load_samples
@@ -107,7 +108,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Ru
         folder,
         identity,
         patience=PAGE_SECONDS,
-        name=f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{stage}",
+        name=f"{Runtime.of(config).label}-{stage}",
         group=config.logger["group"],
         job_type=stage,
         config=compose.plain(config),

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from dermprompt.config import compose
+from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec, VAECodec
 from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
 from dermprompt.distributed.slurm import check_nodes
@@ -51,20 +52,20 @@ def _check_files(config: Config) -> None:
     group_timeout(config.trainer)
     generator = config.generator
     for key, path in (
-        ("generator.path", generator.path if generator.name == "folder" else None),
+        ("generator.path", generator.path if isinstance(generator, FolderSamples) else None),
         ("segmenter.predictions", config.segmenter.predictions),
     ):
         if path and not Path(path).expanduser().is_dir():
             raise ValueError(f"{key}={path}: no such folder")
-    if generator.name == "controlnet" and generator.base.name != "scratch":
+    if generator.has_base and isinstance(generator.base, PretrainedBase):
         check_base(resolve_base(generator.base.path))
-    if generator.name == "pix2pixhd" and generator.pool_size and num_processes(config.trainer) > 1:
+    if isinstance(generator, Pix2PixHD) and generator.pool_size and num_processes(config.trainer) > 1:
         raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
-    if generator.name == "controlnet" and generator.base.name == "scratch" and generator.base.codec.name == "tiny":
+    if generator.has_base and isinstance(getattr(generator.base, "codec", None), TinyCodec):
         from dermprompt.generator.codec.tiny import read_tiny
 
         read_tiny(generator.base.codec.path)
-    if generator.name == "pix2pixhd" and generator.perceptual_weights:
+    if isinstance(generator, Pix2PixHD) and generator.perceptual_weights:
         weights = Path(generator.perceptual_weights).expanduser()
         if not weights.is_file():
             raise ValueError(f"generator.perceptual_weights={weights}: no such file")
@@ -77,11 +78,11 @@ def _check_batches(config: Config) -> None:
         "segmenter.batch_size": config.segmenter.batch_size,
         "evaluation.judge.batch_size": config.evaluation.judge.batch_size,
     }
-    if generator.name in ("controlnet", "pix2pixhd"):
+    if generator.is_trained:
         sizes["generator.batch_size"] = generator.batch_size
-    if generator.name == "controlnet" and generator.base.name == "scratch":
+    if generator.has_base and isinstance(generator.base, ScratchBase):
         sizes["generator.base.batch_size"] = generator.base.batch_size
-        if generator.base.codec.name == "vae":
+        if isinstance(generator.base.codec, VAECodec):
             sizes["generator.base.codec.batch_size"] = generator.base.codec.batch_size
     for key, size in sizes.items():
         if size % devices:
@@ -92,18 +93,19 @@ def _check_conditions(pipeline: Pipeline) -> None:
     """Masks and prompts that cannot be drawn are said before the training that they wait for."""
     config = pipeline.config
     early = config.stage in ("prepare", "find_duplicates")
-    if early or config.generator.name == "none" or not config.synthesis.count:
+    if early or not config.synthesis.count:
         return
-    if config.generator.name != "folder" and config.prompts.unseen != "error" and _are_drawn(pipeline):
+    elsewhere = not config.generator.is_drawn_from
+    if not elsewhere and config.prompts.unseen != "error" and _are_drawn(pipeline):
         return
-    from dermprompt.stages.synthesize import check_imported, mask_source, prompt_source
+    from dermprompt.stages.synthesize import check_imported, check_prompts, mask_source
 
-    if config.generator.name == "folder":
-        check_imported(config, pipeline.samples.path)
+    if elsewhere:
+        check_imported(config.synthesis.count, config.generator.path, pipeline.samples.path)
         return
-
-    prompt_source(config, pipeline.known.path)
-    mask_source(config, pipeline.known.path, pipeline.cache(config.image_size).path)
+    if config.generator.has_text:
+        check_prompts(config.prompts, config.seed, pipeline.known.path)
+    mask_source(pipeline.mask_settings, pipeline.known.path, pipeline.images.path)
 
 
 def _are_drawn(pipeline: Pipeline) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from dermprompt.config.compose import plain
+from dermprompt.config.generators import ScratchBase
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
@@ -37,7 +38,7 @@ from dermprompt.results import (
 )
 from dermprompt.stages.arrays import load_lesions_of, load_part, load_samples, pick_samples
 from dermprompt.stages.curate import copied
-from dermprompt.stages.evaluate import primary_rule, save_pictures
+from dermprompt.stages.evaluate import save_pictures
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store.artifacts import RECORD
 from dermprompt.training.callbacks import read_curves
@@ -54,7 +55,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         experiment=config.name,
         command=command,
         generator=generator,
-        base=config.generator.base.name if generator == "controlnet" else None,
+        base=config.generator.base.name if config.generator.has_base else None,
         count=config.synthesis.count,
         segmenter=config.segmenter.name,
         seed=config.segmenter.seed,
@@ -108,15 +109,15 @@ def _text(pipeline: Pipeline) -> dict[str, Any]:
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
     """The comparison of this job, a hash of it and of its rule, and whether it was named before S.test was scored."""
-    rule = primary_rule(pipeline.config)
+    rule = pipeline.primary_rule
     declared = read_json(pipeline.declared.path / "primary.json") == rule
     digest = sha256(json.dumps(rule, sort_keys=True))[:16]
     return {**plain(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
 
 
 def _name(pipeline: Pipeline) -> str | None:
-    name = pipeline.config.generator.name
-    return None if name == "none" else name
+    generator = pipeline.config.generator
+    return generator.name if generator.draws else None
 
 
 def _work(pipeline: Pipeline) -> dict[str, int]:
@@ -184,7 +185,10 @@ def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
 def _caution(pipeline: Pipeline) -> str | None:
     """What the head of the page warns of."""
     theirs = "What the generator of these samples has seen, perhaps images of S.test, is not known here."
-    said = [pipeline.config.caution, theirs if pipeline.config.generator.name == "folder" else None]
+    said = [
+        pipeline.config.caution,
+        theirs if pipeline.config.generator.draws and not pipeline.config.generator.is_drawn_from else None,
+    ]
     return " ".join(filter(None, said)) or None
 
 
@@ -193,7 +197,7 @@ def _scope(pipeline: Pipeline) -> str:
     rules, seen = pipeline.rules, f"{pipeline.rules.num_real or 'all'} of S.train"
     if rules.world == "closed":
         return f"closed world, {seen}"
-    return seen if pipeline.config.generator.name == "warp" else ""
+    return seen if pipeline.config.generator.world == "closed" else ""
 
 
 def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
@@ -281,10 +285,10 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
 def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
     trained = {}
     if pipeline.base is not None:
-        if pipeline.config.generator.base.name == "scratch":
+        if isinstance(pipeline.config.generator.base, ScratchBase):
             trained["codec"] = pipeline.codec.path
         trained["base"] = pipeline.base.path
-    if pipeline.config.generator.name in ("controlnet", "pix2pixhd"):
+    if pipeline.config.generator.is_trained:
         trained[str(_name(pipeline))] = pipeline.generator.path
     for arm in pipeline.arms:
         if arm.settings.predictions:
@@ -300,8 +304,9 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
 
 
 def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
-    """The pictures of the generator's training, copied into the run folder."""
-    if pipeline.config.generator.name not in ("controlnet", "pix2pixhd"):
+    """The pictures of the generator's training, copied into the run folder; none where it came trained."""
+    generator = pipeline.config.generator
+    if not generator.is_trained or generator.max_steps == 0:
         return ()
     shutil.copytree(pipeline.generator.path / "samples", folder / "training", dirs_exist_ok=True)
     return tuple(f"training/{path.name}" for path in sorted((folder / "training").iterdir()))
@@ -310,7 +315,7 @@ def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
 def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
     """The gallery (paper, Figures 3 and 4), and samples with their prompts."""
     config, size = pipeline.config, pipeline.config.image_size
-    if config.generator.name == "folder":  # of S.test's masks it has none
+    if not config.generator.is_drawn_from:  # of S.test's masks it has none
         return {"gallery": (), "samples": _samples(pipeline, folder)}
     test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
     number = min(config.evaluation.gallery, len(test.lesions))

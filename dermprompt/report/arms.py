@@ -1,4 +1,4 @@
-"""The comparison of arms in words and as a chart."""
+"""The comparison of arms, in sentences and as a chart."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def arm_chart(table: ArmTable) -> str:
 
 
 def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The hash of the primary comparison, and whether all jobs had named it in time."""
+    """The hash of the primary comparison, and whether all jobs declared it in time."""
     hashes = {results.primary.get("hash", "") for _, results in jobs}
     declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
     return {"declared": declared, "hash": ", ".join(sorted(hashes))}
 
 
 def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
-    """Say what the comparisons named beforehand came to."""
+    """The result of each comparison that was named beforehand, in a sentence."""
     return tuple(
-        f"{row.arm} against {row.control}, {arm_setting(table)}: {interval_text(row.against.gain, '+')} Dice, "
-        f"{row.against.verdict}{_over(row.against.gain)}"
+        f"{row.against.verdict.capitalize()}: {row.arm} against {row.control}, "
+        f"{interval_text(row.against.gain, '+')} Dice ({arm_setting(table)}){_over(row.against.gain)}"
         for table in arms
         for row in table.rows
         if row.primary and row.against
@@ -48,4 +48,4 @@ def arm_setting(table: ArmTable) -> str:
 
 
 def _over(interval: Interval) -> str:
-    return "" if interval.over != "images" else " (over test images alone: other trainings may differ)"
+    return "" if interval.over != "images" else "; the interval covers test images only, another training may differ"

@@ -1,4 +1,4 @@
-"""Every measure of every arm, and its Dice by diagnosis, size, attribute and contact with the border."""
+"""Every measure of every arm, and Dice by subgroup."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _dice(cells: Iterable[Segmentation], key: tuple[str, str]) -> float | None:
 
 
 def _images(arms: dict[str, list[Segmentation]], key: tuple[str, str]) -> int:
-    """Test images of a group: of all folds, once."""
+    """The number of test images of a group, summed over folds."""
     sizes = {
         cell.fold: g.dice.n for cells in arms.values() for cell in cells for g in cell.groups if (g.kind, g.name) == key
     }

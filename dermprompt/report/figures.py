@@ -1,4 +1,4 @@
-"""The report's pictures as bytes: thumbnails, enlarged texture, outlined samples, charts. Deterministic."""
+"""The pictures of the report as bytes: thumbnails, texture, outlined samples, charts. All deterministic."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A test mask with its real image and what each source drew from it (paper, Figure 3)."""
+    """A test mask with its real image and what each source made of it (paper, Figure 3)."""
 
     id: str
     prompt: str
@@ -58,7 +58,7 @@ class GalleryRow:
 
 @dataclass(frozen=True)
 class Sample:
-    """A synthetic image, the mask it was drawn from, and its prompt."""
+    """A synthetic image, its mask, and its prompt."""
 
     id: str
     source: Source | None
@@ -151,7 +151,7 @@ def curves_svg(curves: Sequence[Curve]) -> str:
 
 
 def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> str:
-    """Draw paired gains over something with their 95 % intervals, one line each, and the line of no gain."""
+    """Draw paired gains with their 95 % intervals, one per line, and a line at 0."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.7 + 0.3 * len(gains)), layout="constrained")
         axes = figure.subplots()

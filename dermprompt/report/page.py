@@ -1,4 +1,4 @@
-"""One page that answers: what was asked, what came out, how sure are we, what does it look like."""
+"""One page: the verdict and how certain it is, then the pictures, then the tables, then how it was made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.samples import (
-    OBEYED,
+    FOLLOWED,
     curated,
     distribution_tables,
     external_rows,
@@ -48,7 +47,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class RunRow:
-    """One job's measured Dice, with everything that is known of it."""
+    """One job's measured Dice and its context. ``job`` is empty where the other columns tell the row apart."""
 
     job: str
     setting: tables.Setting
@@ -107,15 +106,15 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "distribution": distribution_tables(jobs),
         "obedience": obedience,
         "labels": label_tables(jobs),
-        "obeyed": OBEYED,
+        "followed": FOLLOWED,
         "warnings": [note for row in obedience for note in obedience_notes(row)],
         "curation": curated(jobs),
         "memorisation": memorised(jobs),
         "external": external_rows(jobs),
         "gallery": figures.gallery(jobs),
         "samples": figures.samples(jobs),
-        "quizzes": [*_quizzes(jobs).values()],
-        "job_names": [f"job {path.name}" for path, _ in jobs] if len(jobs) <= MANY else ["all jobs"],
+        "quizzes": [*_quizzes(jobs).items()],
+        "job_names": job_names(jobs) if len(jobs) <= MANY else ["all jobs"],
         "trainings": trainings(jobs),
         "curves": Markup(figures.curves_svg(curves)) if curves else "",
         "data": _data(jobs),
@@ -140,7 +139,7 @@ def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], .
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """Say the result of each generator at its largest count, or of what else was measured."""
+    """The result of each generator at its largest count, or of what else was measured, in a sentence each."""
     dice = tables.dice_tables(jobs)
     several = len({(table.setting, table.segmenter) for table in dice}) > 1
     found = [sentence for table in dice for sentence in _dice_sentences(table, several)]
@@ -182,7 +181,7 @@ def _entry_sentence(entry: tables.Entry, cell: tables.Cell) -> str:
 
 
 def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
-    """List what the jobs were asked to do, each value once."""
+    """The settings of the jobs, each value once."""
     fields: dict[str, Callable[[Any], Any]] = {
         "Experiment": lambda r: r.experiment,
         "Dataset": lambda r: r.dataset,
@@ -205,31 +204,59 @@ def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
             source = tables.source_of(results, cell.generator) if cell.generator else None
             row = RunRow(path.name, tables.setting_of(results), results.seed, source, cell)
             rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
-    return tuple(rows.values())
+    found = [*rows.values()]
+    keys = [
+        (
+            row.setting,
+            row.seed,
+            row.source,
+            row.cell.segmenter,
+            row.cell.label,
+            row.cell.count,
+            row.cell.num_real,
+            row.cell.fold,
+        )
+        for row in found
+    ]
+    return tuple(
+        replace(row, job=job)
+        for row, job in zip(found, tables.jobs_that_tell([r.job for r in found], keys), strict=True)
+    )
+
+
+def job_names(jobs: Sequence[Job]) -> list[str]:
+    """A name for each job: its count and generator, what else sets it apart, and its folder only if nothing does."""
+    parts = [
+        (
+            f"{tables.count_label(results.count)}, {source_label(results)}",
+            tables.setting_of(results).label,
+            tables.SEGMENTERS.get(results.segmenter, results.segmenter),
+            f"seed {results.seed}",
+        )
+        for _, results in jobs
+    ]
+    return tables.names_that_tell(parts, [path.name for path, _ in jobs])
 
 
 def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
     """Name each gain by what sets its run apart from the others."""
+    shown = [(run, run.source, run.cell.gain) for run in runs if run.source and run.cell.gain]
+    shown.sort(key=lambda item: tables.paper_order(item[1]))
     parts = [
         (
-            f"{tables.count_label(run.cell.count)} {run.source.label if run.source else ''}",
+            f"{tables.count_label(run.cell.count)} {source.label}",
+            run.setting.label,
             tables.SEGMENTERS.get(run.cell.segmenter, run.cell.segmenter),
             f"seed {run.seed}",
-            f"job {run.job}",
         )
-        for run in runs
+        for run, source, _ in shown
     ]
-    telling = [True, *(len(set(column)) > 1 for column in list(zip(*parts, strict=True))[1:])]
-    named = [
-        (tables.paper_order(run.source), " · ".join(compress(names, telling)), run.cell.gain)
-        for run, names in zip(runs, parts, strict=True)
-        if run.source and run.cell.gain
-    ]
-    return [(name, gain) for _, name, gain in sorted(named, key=lambda item: item[0])]
+    names = tables.names_that_tell(parts, [run.job for run, _, _ in shown])
+    return [(name, gain) for name, (_, _, gain) in zip(names, shown, strict=True)]
 
 
 def trivial_sentence(table: tables.QualityTable) -> str:
-    """Say in one sentence what follows from the rows that need no generator; empty without such rows."""
+    """One sentence on the rows that need no generator; empty without such rows."""
     if {row.kind for row in table.rows} != {"generator", "trivial"}:
         return ""
     winners = [row for row in table.rows if row.beats]
@@ -242,12 +269,12 @@ def trivial_sentence(table: tables.QualityTable) -> str:
     needs = "needs no generator and is" if len(labels) == 1 else "need no generator and are"
     return (
         f"{names} {needs} better than the best generator in {metrics} (marked †): "
-        "a good place in this table is no evidence of good images; trust Table 2 and the obedience instead."
+        "a good place in this table is no evidence of good images; trust Table 2 and mask fidelity instead."
     )
 
 
 def work_table(jobs: Sequence[Job], name: str) -> list[tuple[str, list[float | None]]]:
-    """Lay the jobs' ``work`` or ``seconds`` side by side, None where a job has no such number; of many jobs the sum."""
+    """The jobs' ``work`` or ``seconds`` side by side (None: a job has no such number), or the sum over many jobs."""
     columns = [getattr(results, name) for _, results in jobs]
     keys = dict.fromkeys(key for column in columns for key in column)
     rows = [(key, [column.get(key) for column in columns]) for key in keys]

@@ -1,4 +1,4 @@
-"""The reader's eye (paper, Figure 1): a page on which a person tells real images from synthetic ones."""
+"""The reader quiz (paper, Figure 1): a page on which a person tells real images from synthetic ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from dermprompt.files import write_bytes
 
-# Small images are shown enlarged; a reader sees pictures, not stamps.
+# Smaller images are enlarged by a whole factor.
 MIN_SIDE = 320
 JPEG_QUALITY = 92
 
@@ -52,6 +52,6 @@ def _entry(question: Question) -> dict[str, str]:
     scale = max(1, -(-MIN_SIDE // min(question.image.shape[:2])))
     large = cv2.resize(question.image[..., ::-1], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     file = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    # Not a secret, only nothing that a glance at the source would give away.
+    # Encoded, not encrypted: a glance at the source gives nothing away.
     answer = base64.b64encode(f"{'synthetic' if question.synthetic else 'real'}|{question.diagnosis or ''}".encode())
     return {"image": base64.b64encode(file.tobytes()).decode(), "key": answer.decode()}

@@ -1,12 +1,9 @@
-"""What the samples are: whether they follow masks, prompts and labels, their distribution, which were used or copied.
-
-And how the segmenters do on other data sets.
-"""
+"""Rows on the samples (fidelity, distribution, curation, copies) and on external test sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dermprompt.report import tables
@@ -27,15 +24,18 @@ from dermprompt.results import (
 
 # A generator, a setting and a seed.
 Key = tuple[Source, Setting, int]
-# Whether a label is found in the samples, in a word.
-OBEYED = {True: "yes", False: "not shown", None: "too few"}
+# Whether the samples follow a label, in a word.
+FOLLOWED = {True: "yes", False: "not shown", None: "too few"}
 # The ids of a sample and of its nearest image, their distance, and both pictures.
 Pair = tuple[str, str, Path, Path]
 
 
 @dataclass(frozen=True)
 class ObedienceRow:
-    """Whether the images of one job follow their masks and their prompts; ``by_label``: a table of its own says."""
+    """How well the images of one job follow their masks and prompts.
+
+    ``job`` is empty where generator and seed tell the row apart. ``by_label``: the text has a table of its own.
+    """
 
     source: Source
     job: str
@@ -46,7 +46,7 @@ class ObedienceRow:
 
 
 def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
-    """List what each generator's jobs measured, the same measurement once."""
+    """What each generator's jobs measured, the same measurement once."""
     rows: dict[str, ObedienceRow] = {}
     for path, results in jobs:
         if results.generator is None:
@@ -56,21 +56,23 @@ def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
         row = ObedienceRow(source, path.name, results.generator_seed, *measured)
         key = repr((source, setting_of(results), row.seed, row.mask, row.text))
         rows.setdefault(key, row)
-    return tuple(sorted(rows.values(), key=lambda row: tables.paper_order(row.source)))
+    found = sorted(rows.values(), key=lambda row: tables.paper_order(row.source))
+    told = tables.jobs_that_tell([row.job for row in found], [(row.source, row.seed) for row in found])
+    return tuple(replace(row, job=job) for row, job in zip(found, told, strict=True))
 
 
 def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
-    """Say what the numbers of a row warn of."""
-    notes, who = [], f"{row.source.label}, job {row.job}"
+    """Warnings that follow from the numbers of a row."""
+    notes, who = [], f"{row.source.label}, job {row.job}" if row.job else f"{row.source.label}, seed {row.seed}"
     if row.mask and row.mask.generated > row.mask.real:
         notes.append(
-            f"{who}: the judge finds lesions better in generated images than in real ones. "
-            "This is a warning of cartoons: clean shapes without the difficulty of real photographs."
+            f"{who}: the reference segmenter finds lesions better in generated images than in real ones. "
+            "Beware of cartoons: clean shapes without the difficulty of real photographs."
         )
     if row.mask and row.mask.generated <= row.mask.exchanged:
-        notes.append(f"{who}: not above the level of chance, so the images do not follow their masks.")
+        notes.append(f"{who}: not above chance, so the images do not follow their masks.")
     if row.text and row.text.accuracy <= row.text.exchanged:
-        notes.append(f"{who}: not above the level of chance, so the images do not follow their prompts.")
+        notes.append(f"{who}: not above chance, so the images do not follow their prompts.")
     return tuple(notes)
 
 

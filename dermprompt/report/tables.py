@@ -1,10 +1,11 @@
-"""The rows of the report, built from the results of one job or of a sweep's jobs. No files, no drawing."""
+"""The rows of Tables 1 and 2, built from the results of one job or of a sweep. No files, no drawing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Generic, TypeVar
 
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
@@ -36,7 +37,7 @@ DIGITS = {"mse": 4, "psnr": 2, "ssim": 3}
 
 @dataclass(frozen=True)
 class Source:
-    """What drew an image: a generator, for ControlNet its base, and what it has seen where that is not G."""
+    """Where an image comes from: a generator, for ControlNet its base, and what it was trained on if that is not G."""
 
     generator: str
     base: str | None = None
@@ -64,7 +65,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run(Generic[T]):
-    """One job's value of something."""
+    """A value with the job and seed that it comes from."""
 
     job: str
     seed: int
@@ -98,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of Table 2: what was measured, one entry per setting, and the paper's number if it has one."""
+    """A cell of Table 2: the runs, grouped by setting, and the paper's number if there is one."""
 
     groups: tuple[tuple[Run[Segmentation], ...], ...]
     paper: float | None
@@ -167,7 +168,7 @@ def interval_text(interval: Interval, sign: str = "") -> str:
 
 
 def gain_sign(gain: Interval | None) -> str:
-    """Say ``up`` or ``down`` where the interval leaves out 0, else ``open``."""
+    """``up`` or ``down`` if the interval excludes 0, else ``open``."""
     if gain is None or not (gain.low > 0 or gain.high < 0):
         return "open"
     return "up" if gain.low > 0 else "down"
@@ -176,6 +177,19 @@ def gain_sign(gain: Interval | None) -> str:
 def distinct(values: Iterable[T]) -> tuple[T, ...]:
     """Drop repetitions, in order. By repr: NaN equals itself, and dictionaries count too."""
     return tuple({repr(value): value for value in values}.values())
+
+
+def jobs_that_tell(jobs: Sequence[str], keys: Sequence[Hashable]) -> list[str]:
+    """A job's name where another row has the same key, empty where the key alone tells the row apart."""
+    return [job if keys.count(key) > 1 else "" for job, key in zip(jobs, keys, strict=True)]
+
+
+def names_that_tell(parts: Sequence[Sequence[str]], jobs: Sequence[str]) -> list[str]:
+    """Names made of the first part and the others that differ; the job's name is added where two are still alike."""
+    telling = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+    names = [" · ".join([one[0], *compress(one[1:], telling[1:])]) for one in parts]
+    told = jobs_that_tell(jobs, names)
+    return [f"{name} · {job}" if job else name for name, job in zip(names, told, strict=True)]
 
 
 def setting_of(results: Results) -> Setting:

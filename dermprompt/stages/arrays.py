@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dermprompt.config.schema import Config
 from dermprompt.data.cache import load_cache
 from dermprompt.files import read_json
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
-from dermprompt.prompts.template import TEMPLATES, Template
+from dermprompt.prompts.template import TEMPLATES
 from dermprompt.stages.prepare import load_known, load_lesions, real_ids
+from dermprompt.stages.settings import HeldOut
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
 
@@ -40,9 +40,11 @@ class Part:
         """All but these rows."""
         return self.only(np.setdiff1d(np.arange(len(self.lesions)), rows))
 
-    def prompts(self, template: Template) -> tuple[str, ...]:
-        """The prompt that describes each lesion."""
-        return tuple(template.compose(one.diagnosis, one.attributes) for one in self.lesions)
+    def prompts(self, template: str | None) -> tuple[str, ...]:
+        """The prompt that describes each lesion; empty ones without a template."""
+        if template is None:
+            return ("",) * len(self.lesions)
+        return tuple(TEMPLATES[template].compose(one.diagnosis, one.attributes) for one in self.lesions)
 
 
 def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = None) -> Part:
@@ -62,24 +64,24 @@ def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
     return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
 
 
-def training_images(config: Config, known: Path, cache: Path) -> TrainingImages:
-    """What a generator may see, with its prompts, but for a few images that its training is watched on."""
+def training_images(held_out: HeldOut, known: Path, cache: Path, template: str | None = None) -> TrainingImages:
+    """What a generator may see but for a few images that its training is watched on; prompts of a template, if any."""
     part = load_known_part(known, cache)
-    part = part.without(watched_rows(config, len(part.lesions)))
+    part = part.without(watched_rows(held_out, len(part.lesions)))
     images, masks = part.tensors()
     ids = tuple(one.id for one in part.lesions)
-    return TrainingImages(images, masks, part.prompts(TEMPLATES[config.prompts.template]), ids)
+    return TrainingImages(images, masks, part.prompts(template), ids)
 
 
-def watched_rows(config: Config, number: int) -> np.ndarray:
+def watched_rows(held_out: HeldOut, number: int) -> np.ndarray:
     """The rows of ``number`` known images that are kept out of training."""
-    order = np.random.default_rng([config.data.split.seed, 2]).permutation(number)
-    return np.sort(order[: held_out(config, number)])
+    order = np.random.default_rng([held_out.seed, 2]).permutation(number)
+    return np.sort(order[: num_held_out(held_out.num_images, number)])
 
 
-def held_out(config: Config, number: int) -> int:
+def num_held_out(asked: int, number: int) -> int:
     """How many of ``number`` known images are kept out of training: at most a tenth."""
-    return max(1, min(config.generator.watch.num_images, number // 10))
+    return max(1, min(asked, number // 10))
 
 
 @dataclass(frozen=True)

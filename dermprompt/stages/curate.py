@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import torch
 
-from dermprompt.config.schema import Config
 from dermprompt.curation.agreement import Decision, decide
 from dermprompt.curation.controls import keep_at_random, keep_by_quotas
 from dermprompt.curation.memorisation import Embed, copies, nearer_share, nearest, thumbnails
+from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
@@ -21,6 +21,7 @@ from dermprompt.stages.arrays import load_known_part, load_part, load_samples
 from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_images
 from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.score import predict_logits
+from dermprompt.stages.settings import DecideOnSamples, DropCopies, FindNearest, ScoreAgreement
 from dermprompt.stages.train_segmenter import kept
 from dermprompt.synthesis.samples import read_records
 
@@ -28,24 +29,31 @@ PREDICTIONS = "predictions.npy"
 
 
 def score_agreement(
-    config: Config, prepared: Path, cache: Path, samples: Path, judges: list[str], num_real: int | None, folder: Path
+    settings: ScoreAgreement,
+    runtime: Runtime,
+    prepared: Path,
+    cache: Path,
+    samples: Path,
+    judges: list[Path],
+    folder: Path,
 ) -> None:
     """Score every sample by cross-fitted judges: ``scores.json``, and their masks at the segmenter's size.
 
     Of S.train's own images each is scored by the judge that has not seen it: what the rule would keep of them.
     """
-    networks = [open_segmenter(config, config.evaluation.judge, Path(one)) for one in judges]
-    drawn = load_samples(samples, config.synthesis.count, config.evaluation.judge.image_size)
+    opened = [open_segmenter(runtime, one) for one in judges]
+    networks, side = [network for network, _ in opened], opened[0][1]
+    drawn = load_samples(samples, settings.count, side)
     shares = np.mean([_probabilities(network, drawn.images) for network in networks], axis=0)
     predictions = (shares > 0.5).astype(np.uint8)
-    train = load_part(prepared, cache, "train", num_real)
+    train = load_part(prepared, cache, "train", settings.num_real)
     real = np.zeros(len(train.images))
     for fold, network in enumerate(networks):
         rows = np.delete(np.arange(len(real)), kept(len(real), fold, len(networks)))
         if len(rows):
             found = _probabilities(network, train.images[rows]) > 0.5
             real[rows] = dice(found, train.masks[rows])
-    size = (config.segmenter.image_size,) * 2
+    size = (settings.size, settings.size)
     np.save(folder / PREDICTIONS, np.stack([cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in predictions]))
     scores = dice(predictions, drawn.masks)
     write_json(folder / "scores.json", {"samples": scores.tolist(), "real": real.tolist()})
@@ -55,16 +63,18 @@ def _probabilities(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     return np.concatenate([logits.sigmoid().numpy() for logits in predict_logits(network, images)])
 
 
-def find_nearest(config: Config, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path) -> None:
+def find_nearest(
+    settings: FindNearest, runtime: Runtime, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path
+) -> None:
     """Find each sample's nearest image of G, and each unseen real image's, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
     than 99 in 100 are left out as near-duplicates; None without unseen images.
     """
-    seen, embed = load_known_part(known, cache), _embed(config)
+    seen, embed = load_known_part(known, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
     unseen = held_out_images(prepared, cache, seen, ("generator", "train", "val"))
-    drawn = load_samples(samples, config.synthesis.count, config.image_size)
+    drawn = load_samples(samples, settings.count, seen.images.shape[1])
     distances, rows = nearest(drawn.images, seen.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = None
@@ -81,8 +91,8 @@ def find_nearest(config: Config, prepared: Path, known: Path, cache: Path, sampl
     write_json(folder / "nearest.json", found)
 
 
-def _embed(config: Config) -> Embed:
-    return thumbnails if config.curation.features == "thumbnails" else feature_extractor(config)
+def _embed(settings: FindNearest, runtime: Runtime) -> Embed:
+    return thumbnails if settings.network is None else feature_extractor(settings.network, runtime)
 
 
 def copied(found: dict[str, Any], quantile: float) -> np.ndarray:
@@ -90,25 +100,25 @@ def copied(found: dict[str, Any], quantile: float) -> np.ndarray:
     return copies(np.array(found["distances"]), np.array(found["held_out"]), quantile)
 
 
-def decide_on_samples(config: Config, samples: Path, scored: Path, folder: Path) -> None:
+def decide_on_samples(settings: DecideOnSamples, runtime: Runtime, scored: Path, samples: Path, folder: Path) -> None:
     """Decide on every sample, as ``decisions.json``; the scores are in there too."""
-    settings, rows = config.curation, read_records(samples, config.synthesis.count)
-    if settings.name == "memorisation":
+    rule, rows = settings.curation, read_records(samples, settings.count)
+    if isinstance(rule, DropCopies):
         found = read_json(scored / "nearest.json")
         values = found["distances"]
-        decisions: list[Decision] = ["drop" if one else "keep" for one in copied(found, settings.quantile)]
+        decisions: list[Decision] = ["drop" if one else "keep" for one in copied(found, rule.quantile)]
     else:
         values = read_json(scored / "scores.json")["samples"]
-        decisions = decide(np.array(values), settings.keep, settings.relabel)
+        decisions = decide(np.array(values), rule.keep, rule.relabel)
     number = len(decisions) - decisions.count("drop")
-    if settings.name == "random":
-        decisions = _as_labelled(keep_at_random(number, len(decisions), config.seed), decisions)
-    if settings.name == "quotas":
-        strata = [(size_of(area), row.diagnosis) for area, row in zip(_areas(samples, config), rows, strict=True)]
+    if rule.name == "random":
+        decisions = _as_labelled(keep_at_random(number, len(decisions), settings.seed), decisions)
+    if rule.name == "quotas":
+        strata = [(size_of(area), row.diagnosis) for area, row in zip(_areas(samples, settings), rows, strict=True)]
         decisions = _as_labelled(keep_by_quotas(np.array(values), strata, number), decisions)
     if all(decision == "drop" for decision in decisions):
-        key = "curation.quantile" if settings.name == "memorisation" else "curation.relabel"
-        raise ValueError(f"curation={settings.name} drops all {len(rows)} samples; lower {key}")
+        key = "curation.quantile" if isinstance(rule, DropCopies) else "curation.relabel"
+        raise ValueError(f"curation={rule.name} drops all {len(rows)} samples; lower {key}")
     decided = [
         {"id": row.id, "decision": decision, "score": score}
         for row, decision, score in zip(rows, decisions, values, strict=True)
@@ -124,6 +134,6 @@ def _as_labelled(chosen: list[Decision], decisions: list[Decision]) -> list[Deci
     ]
 
 
-def _areas(samples: Path, config: Config) -> list[float]:
-    masks = load_samples(samples, config.synthesis.count, config.segmenter.image_size).masks
+def _areas(samples: Path, settings: DecideOnSamples) -> list[float]:
+    masks = load_samples(samples, settings.count, settings.size).masks
     return masks.mean(axis=(1, 2)).tolist()

@@ -9,28 +9,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dermprompt.config.compose import plain
-from dermprompt.config.schema import Config
 from dermprompt.data.datasets.phantom import read_diagnosis
+from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice
-from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 from dermprompt.files import write_json
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
-
-
-def declare_primary(config: Config, folder: Path) -> None:
-    """Write down the comparison that decides, as ``primary.json``."""
-    write_json(folder / "primary.json", primary_rule(config))
-
-
-def primary_rule(config: Config) -> dict[str, Any]:
-    """The primary comparison, and the rule by which it is decided."""
-    return {**plain(config.evaluation.primary), "measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
+from dermprompt.stages.settings import EvaluateGenerator, EvaluateSamples, EvaluateText, EvaluateTrivial
 
 
 def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:
@@ -38,64 +27,66 @@ def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> d
     return dataclasses.asdict(ImageQuality(name, kind, len(real), paper, standard))
 
 
-def evaluate_trivial(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
+def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Table 1's rows that need no generator, as ``quality.json``."""
     test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
-    rows = trivial_rows(test.images, test.masks, known.images, known.masks, config.data.split.seed)
+    rows = trivial_rows(test.images, test.masks, known.images, known.masks, settings.seed)
     write_json(folder / "quality.json", [_quality(n, "trivial", test.images, x) for n, x in rows.items()])
 
 
 def evaluate_generator(
-    config: Config,
-    prepared: Path,
-    caches: dict[int, Path],
+    settings: EvaluateGenerator,
+    runtime: Runtime,
     reproduced: Path,
     judge: Path,
-    base: Path | None,
+    judged: Path,
+    prepared: Path,
+    cache: Path,
     folder: Path,
+    base: Path | None = None,
 ) -> None:
     """Measure samples of S.test's masks, as ``generator.json``.
 
-    Table 1's row, beside it what the codec alone keeps of an image, and whether the masks are obeyed.
+    Table 1's row, beside it what the codec alone keeps of an image, and whether the masks are obeyed, by images of
+    the size that the judge looks at (``judged``: a cache of it).
     """
-    judge_size = config.evaluation.judge.image_size
-    test = load_part(prepared, caches[config.image_size], "test")
-    samples = load_samples(reproduced, len(test.lesions), config.image_size)
-    kind = "trivial" if config.generator.name == "warp" else "generator"
-    quality = [_quality(config.generator.name, kind, test.images, samples.images)]
+    test = load_part(prepared, cache, "test")
+    samples = load_samples(reproduced, len(test.lesions), test.images.shape[1])
+    quality = [_quality(settings.name, settings.kind, test.images, samples.images)]
     if base is not None:
         name = "the image through the codec (oracle)"
-        quality.append(_quality(name, "trivial", test.images, through_codec(config, base, test.images)))
+        quality.append(_quality(name, "trivial", test.images, through_codec(runtime, base, test.images)))
 
-    judged = load_part(prepared, caches[judge_size], "test")
-    network = open_segmenter(config, config.evaluation.judge, judge)
-    generated = load_samples(reproduced, len(test.lesions), judge_size).images
+    network, side = open_segmenter(runtime, judge)
+    real, generated = load_part(prepared, judged, "test"), load_samples(reproduced, len(test.lesions), side).images
     masks = mask_obedience(
-        predict_masks(network, judged.images), predict_masks(network, generated), judged.masks, config.seed
+        predict_masks(network, real.images), predict_masks(network, generated), real.masks, settings.seed
     )
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
 
-def evaluate_samples(config: Config, prepared: Path, cache: Path, samples: Path, judge: Path, folder: Path) -> None:
+def evaluate_samples(
+    settings: EvaluateSamples, runtime: Runtime, samples: Path, judge: Path, cache: Path, prepared: Path, folder: Path
+) -> None:
     """Whether samples that were made elsewhere obey their own masks, as ``generator.json``."""
-    network = open_segmenter(config, config.evaluation.judge, judge)
+    network, side = open_segmenter(runtime, judge)
     test = load_part(prepared, cache, "test")
-    drawn = load_samples(samples, config.synthesis.count, config.evaluation.judge.image_size)
+    drawn = load_samples(samples, settings.count, side)
     found = predict_masks(network, drawn.images)
-    own = mask_obedience(found, found, drawn.masks, config.seed)
+    own = mask_obedience(found, found, drawn.masks, settings.seed)
     real = float(dice(predict_masks(network, test.images), test.masks).mean())
     masks = MaskObedience(real, own.generated, own.exchanged, own.n)
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 
-def evaluate_text(config: Config, samples: Path, count: int, folder: Path) -> None:
+def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folder: Path) -> None:
     """Text obedience on the phantom, whose colours a fixed rule can read, as ``text.json``."""
-    drawn = load_samples(samples, count, config.image_size)
+    drawn = load_samples(samples, settings.count, settings.image_size)
     prompted = [row.diagnosis for row in drawn.rows]
     measured: TextObedience | None = None
     if None not in prompted and len(set(prompted)) > 1:
         read = [read_diagnosis(i, m) for i, m in zip(drawn.images, drawn.masks, strict=True)]
-        measured = text_obedience(read, prompted, config.seed)  # type: ignore[arg-type]
+        measured = text_obedience(read, prompted, settings.seed)  # type: ignore[arg-type]
     write_json(folder / "text.json", dataclasses.asdict(measured) if measured else None)
 
 

@@ -8,19 +8,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dermprompt.config.schema import Config
-from dermprompt.distributed.processes import choose_device
+from dermprompt.distributed.processes import Runtime, choose_device
 from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
 from dermprompt.stages.arrays import Part, load_known_part, load_part, load_samples
+from dermprompt.stages.settings import EvaluateDistribution, FeatureNetwork
 
 JPEG_QUALITY = 95
 
 
 def evaluate_distribution(
-    config: Config, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path
+    settings: EvaluateDistribution,
+    runtime: Runtime,
+    prepared: Path,
+    known: Path,
+    cache: Path,
+    samples: Path,
+    folder: Path,
 ) -> None:
     """Distances of samples to unseen real images, and of seen to unseen ones as the floor: ``distribution.json``.
 
@@ -28,17 +34,17 @@ def evaluate_distribution(
     """
     seen = load_known_part(known, cache)
     held_out = held_out_images(prepared, cache, seen)
-    number = min(config.synthesis.count, len(held_out), len(seen.lesions))
+    number = min(settings.count, len(held_out), len(seen.lesions))
     rows = []
     if number > NEIGHBOURS:
-        extract = feature_extractor(config)
-        drawn = load_samples(samples, number, config.image_size).images
-        sets = {"real images seen": choose(seen.images, number), config.generator.name: drawn}
+        extract = feature_extractor(settings, runtime)
+        drawn = load_samples(samples, number, seen.images.shape[1]).images
+        sets = {"real images seen": choose(seen.images, number), settings.name: drawn}
         real = extract(encoded(choose(held_out, number)))
         for name, images in sets.items():
             kind = "floor" if name == "real images seen" else "generator"
             found = compare_sets(real, extract(encoded(images)))
-            rows.append(DistributionRow(name, kind, config.evaluation.features.model, found))
+            rows.append(DistributionRow(name, kind, settings.model, found))
     write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
 
 
@@ -51,10 +57,9 @@ def held_out_images(
     return np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in parts])
 
 
-def feature_extractor(config: Config) -> FeatureExtractor:
-    """The network that the configuration names, on the device of the trainer."""
-    settings = config.evaluation.features
-    return FeatureExtractor(settings.model, settings.weights, choose_device(config.trainer))
+def feature_extractor(network: FeatureNetwork, runtime: Runtime) -> FeatureExtractor:
+    """The network of that name, on the device of the trainer."""
+    return FeatureExtractor(network.model, network.weights, choose_device(runtime.trainer))
 
 
 def encoded(images: np.ndarray) -> np.ndarray:

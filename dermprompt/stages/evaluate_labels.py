@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from dermprompt.config.schema import Config
+from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
@@ -16,12 +16,14 @@ from dermprompt.files import read_json, write_json
 from dermprompt.results import LabelObedience, LabelScore, record
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
+from dermprompt.stages.settings import EvaluateText, FeatureNetwork, TrainClassifier
+from dermprompt.store.artifacts import read_recipe
 
 # What classifiers learn from; S.test is what they are judged on, and S.val chooses segmenters.
 LEARNT_FROM = ("generator", "train")
 
 
-def train_classifier(config: Config, prepared: Path, cache: Path, folder: Path) -> None:
+def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Learn the labels of G's and S.train's images, and try S.test's: ``probes.safetensors``, ``classifier.json``."""
     parts = [load_part(prepared, cache, name) for name in LEARNT_FROM]
     lesions = [one for part in parts for one in part.lesions]
@@ -30,12 +32,12 @@ def train_classifier(config: Config, prepared: Path, cache: Path, folder: Path) 
         write_json(folder / "classifier.json", {"images": len(lesions), "questions": [], "real": []})
         return
     images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "masks"))
-    features = _features(config, images, masks)
+    features = _features(settings, runtime, images, masks)
     components = Components.of(features)
-    learnt, seed = components(features), config.data.split.seed
+    learnt, seed = components(features), settings.seed
     probes = {q.name: fit_probe(learnt, q.answers(lesions), len(q.classes), seed) for q in questions}
     test = load_part(prepared, cache, "test")
-    seen = components(_features(config, test.images, test.masks))
+    seen = components(_features(settings, runtime, test.images, test.masks))
     real = [one for q in questions for one in score_question(q, probes[q.name](seen), q.answers(test.lesions), seed)]
     weights = {f"probe/{name}": probe.weights for name, probe in probes.items()}
     save_file({"mean": components.mean, "directions": components.directions, **weights}, folder / "probes.safetensors")
@@ -44,27 +46,29 @@ def train_classifier(config: Config, prepared: Path, cache: Path, folder: Path) 
     write_json(folder / "classifier.json", {"images": len(lesions), "questions": asked, "real": scores})
 
 
-def evaluate_labels(config: Config, classifier: Path, samples: Path, count: int, folder: Path) -> None:
-    """What the classifiers find in the first ``count`` samples: ``labels.json``, empty where no label was asked for."""
+def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, classifier: Path, folder: Path) -> None:
+    """What the classifiers find in samples, as ``labels.json``; empty where no label was asked for."""
     learnt = read_json(classifier / "classifier.json")
-    drawn = load_samples(samples, count, config.image_size)
+    drawn = load_samples(samples, settings.count, settings.image_size)
     asked = any(row.diagnosis is not None or row.attributes is not None for row in drawn.rows)
     if not learnt["questions"] or not asked:
         write_json(folder / "labels.json", [])
         return
     stored = load_file(classifier / "probes.safetensors")
-    seen = Components(stored["mean"], stored["directions"])(_features(config, drawn.images, drawn.masks))
+    network = FeatureNetwork(**{key: read_recipe(classifier).settings[key] for key in ("model", "weights", "stamps")})
+    features = _features(network, runtime, drawn.images, drawn.masks)
+    seen = Components(stored["mean"], stored["directions"])(features)
     found: list[LabelScore] = []
     for row in learnt["questions"]:
         question = Question(row["name"], tuple(row["classes"]))
         probe = Probe(stored[f"probe/{question.name}"], row["penalty"])
-        found += score_question(question, probe(seen), question.answers(drawn.rows), config.seed)
+        found += score_question(question, probe(seen), question.answers(drawn.rows), settings.seed)
     real = record(list[LabelScore], learnt["real"])
     rows = [LabelObedience(*pair) for pair in zip(real, found, strict=True)]
     write_json(folder / "labels.json", [dataclasses.asdict(row) for row in rows])
 
 
-def _features(config: Config, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def _features(network: FeatureNetwork, runtime: Runtime, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Of each image as a whole, and of the square around its mask, as one row; all through one JPEG encoding."""
-    extract, seen = feature_extractor(config), encoded(images)
+    extract, seen = feature_extractor(network, runtime), encoded(images)
     return np.concatenate([extract(seen), extract(crops(seen, masks))], axis=1)

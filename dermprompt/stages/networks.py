@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from dermprompt.config import compose
-from dermprompt.config.schema import SAMPLER, Config, Segmenter
-from dermprompt.distributed.processes import choose_device
+from dermprompt.config import compose, schema
+from dermprompt.config.compose import plain
+from dermprompt.config.schema import SegmenterTraining
+from dermprompt.distributed.processes import Runtime, choose_device
+from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
 from dermprompt.generator.controlnet.module import speed_up
-from dermprompt.generator.controlnet.sampler import ControlNetGenerator
-from dermprompt.generator.export import Pix2PixHDGenerator, load_controlnet, load_pix2pixhd, load_weights
-from dermprompt.generator.warp import load_warp
+from dermprompt.generator.export import load_weights
+from dermprompt.generator.source import resolve_base
 from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.segmenter.module import SegmenterModule
+from dermprompt.stages.settings import DrawSamples, OpenBase
+from dermprompt.store.artifacts import read_recipe
 from dermprompt.synthesis.draw import Generator
 
 BATCH = 32
@@ -25,26 +30,21 @@ BATCH = 32
 PRECISIONS = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 
-def open_base(config: Config, folder: Path) -> LatentDiffusion:
-    """The frozen base, on the device of the trainer."""
-    settings = config.generator.base
-    pretrained = settings.name != "scratch"
-    path = str(folder)
-    base = load_base(path, settings.pad, settings.text_layers) if pretrained else load_base(path)
-    return base.to(choose_device(config.trainer))
+def open_base(reading: OpenBase | None, runtime: Runtime, folder: Path) -> LatentDiffusion:
+    """The frozen base, on the device of the trainer; ``reading`` is None for one that was trained here."""
+    base = load_base(str(folder)) if reading is None else load_base(str(folder), reading.pad, reading.text_layers)
+    return base.to(choose_device(runtime.trainer))
 
 
-def open_generator(config: Config, trained: Path, base: Path | None) -> Generator:
-    """The trained generator, on the device of the trainer."""
-    device, settings = choose_device(config.trainer), config.generator
-    if settings.name == "warp":
-        return load_warp(trained)
-    if base is None:
-        generator: Pix2PixHDGenerator | ControlNetGenerator = load_pix2pixhd(trained)
-    else:
-        sampler = {key: getattr(settings, key) for key in SAMPLER}
-        generator = load_controlnet(trained, open_base(config, base), **sampler)
-    make_fast(generator.to(device).networks, config.synthesis.precision, config.synthesis.compile)
+def open_generator(settings: DrawSamples, runtime: Runtime, trained: Path, base: Path | None) -> Generator:
+    """The trained generator, on the device of the trainer, by what its kind says of itself."""
+    kind = schema.KINDS["generator"][settings.generator]
+    on_base: list[LatentDiffusion] = [] if base is None else [open_base(settings.base, runtime, base)]
+    sampler = {} if settings.sampler is None else plain(settings.sampler)
+    generator: Any = pkgutil.resolve_name(kind.opens)(trained, *on_base, **sampler)  # type: ignore[attr-defined]
+    if settings.precision is None:
+        return generator
+    make_fast(generator.to(choose_device(runtime.trainer)).networks, settings.precision, bool(settings.compile))
     return generator
 
 
@@ -57,9 +57,11 @@ def make_fast(networks: tuple[nn.Module, ...], precision: str, compiled: bool) -
 
 
 @torch.no_grad()
-def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
+def through_codec(runtime: Runtime, base: Path, images: np.ndarray) -> np.ndarray:
     """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
-    codec, device = open_base(config, base).codec, choose_device(config.trainer)
+    device = choose_device(runtime.trainer)
+    codec: Any = load_codec(resolve_base(str(base)) / "vae")
+    codec = codec.to(device).eval()
     decoded = []
     for start in range(0, len(images), BATCH):
         batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
@@ -67,12 +69,12 @@ def through_codec(config: Config, base: Path, images: np.ndarray) -> np.ndarray:
     return np.concatenate(decoded)
 
 
-def build_network(settings: Segmenter) -> nn.Module:
+def build_network(settings: SegmenterTraining) -> nn.Module:
     """The segmenter's untrained network."""
     return compose.instantiate(settings.network)
 
 
-def build_segmenter_module(settings: Segmenter, network: nn.Module, num_steps: int) -> SegmenterModule:
+def build_segmenter_module(settings: SegmenterTraining, network: nn.Module, num_steps: int) -> SegmenterModule:
     """The segmenter's training of ``num_steps`` steps."""
     return SegmenterModule(
         network,
@@ -85,7 +87,9 @@ def build_segmenter_module(settings: Segmenter, network: nn.Module, num_steps: i
     )
 
 
-def open_segmenter(config: Config, settings: Segmenter, trained: Path) -> nn.Module:
-    """A trained segmenter, on the device of the trainer."""
-    network = load_weights(build_network(settings), trained / "network.safetensors")
-    return network.to(choose_device(config.trainer))
+def open_segmenter(runtime: Runtime, trained: Path) -> tuple[nn.Module, int]:
+    """A trained segmenter, on the device of the trainer, and the size that it looks at; its own record says which."""
+    made_by = read_recipe(trained).settings
+    settings = made_by["segmenter"] if "segmenter" in made_by else made_by["judge"]
+    network = load_weights(compose.instantiate(settings["network"]), trained / "network.safetensors")
+    return network.to(choose_device(runtime.trainer)), settings["image_size"]

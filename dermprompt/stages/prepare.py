@@ -10,42 +10,53 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dermprompt.config.schema import Config, Data
 from dermprompt.data.cache import build_cache, load_cache, read_findings
-from dermprompt.data.clusters import clusters_path, load_clusters, save_clusters
+from dermprompt.data.clusters import load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
+from dermprompt.distributed.processes import Runtime
 from dermprompt.files import sha256, write_bytes, write_json
 from dermprompt.lesion import Lesion
+from dermprompt.stages.settings import (
+    CachePictures,
+    IndexData,
+    ListKnown,
+    Nothing,
+    PaintPhantom,
+    SplitData,
+    Usable,
+)
+from dermprompt.store.artifacts import read_recipe
 
 
-def paint_phantom(config: Config, folder: Path) -> None:
+def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> None:
     """Paint a data set in ISIC's layout."""
-    assert config.data.num_images is not None
     # What an interrupted painting left is not trusted.
     shutil.rmtree(folder)
     folder.mkdir()
-    write_phantom(folder, config.data.num_images, config.image_size, config.data.split.seed)
+    write_phantom(folder, settings.num_images, settings.size, settings.seed)
 
 
-def index_data(config: Config, root: Path, labels: Path, folder: Path) -> str:
-    """Write ``index.json``: names, labels and content hashes; the digest is of all three."""
-    index = read_index(config.data.name, root, labels, config.data.on_conflict)
+def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path) -> str:
+    """Write ``index.json`` of the ``files`` of a root: names, labels and content hashes; the digest is of all three."""
+    labels = Path(settings.labels) if settings.labels else files
+    index = read_index(settings.name, files, labels, settings.on_conflict)
     index.save(folder / "index.json")
     return index.digest
 
 
-def cache_pictures(config: Config, indexed: Path, size: int, libraries: Path, folder: Path) -> str:
+def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, folder: Path) -> str:
     """Decode, check and resize all pairs that were not before; the digest is of the pixels."""
+    size, libraries = settings.size, folder.parents[1] / "pictures"
     index = load_index(indexed / "index.json")
     with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
-        return build_cache(index, size, config.data.mask_threshold, libraries, folder, bar.update)
+        return build_cache(index, size, settings.mask_threshold, libraries, folder, bar.update)
 
 
-def find_near_duplicates(config: Config, indexed: Path, cache: Path, folder: Path) -> None:
+def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, folder: Path) -> None:
     """Write ``clusters.json``, for ``data.clusters``."""
     # Its transforms are slow to import, and no other stage needs them.
     from dermprompt.data.duplicates import MAX_HASH_DISTANCE, ORIENTATIONS, THRESHOLD, find_duplicates
@@ -57,18 +68,31 @@ def find_near_duplicates(config: Config, indexed: Path, cache: Path, folder: Pat
     with tqdm(total=len(images) * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
         pairs = find_duplicates(pictures.ids, images, bar.update)
     about = (
-        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, "
-        f"and fine structures that correlate by at least {THRESHOLD} once aligned."
+        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual "
+        f"hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, and fine structures that correlate by at least {THRESHOLD} "
+        "once aligned."
     )
     save_clusters(folder / "clusters.json", pairs, about)
 
 
-def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
-    """Write ``lesions.json``, ``split.json`` and the coverage report; the digest is of labels and split."""
-    data, index = config.data, load_index(indexed / "index.json")
+def split_data(
+    settings: SplitData,
+    runtime: Runtime,
+    indexed: Path,
+    cache: Path,
+    folder: Path,
+    file: Path | None = None,
+    clusters: Path | None = None,
+) -> str:
+    """Write ``lesions.json``, ``split.json`` and the coverage report; the digest is of labels and split.
+
+    ``file``: a split that was drawn before; ``clusters``: near-duplicates.
+    """
+    index = load_index(indexed / "index.json")
     findings = [*index.findings, *read_findings(cache)]
-    lesions = _good(data, index, findings)
-    split = _split(config, lesions, {one.id: index.contents[one.id][0] for one in lesions})
+    lesions = _good(settings, index, findings)
+    groups, contents = _groups(lesions, clusters), {one.id: index.contents[one.id][0] for one in lesions}
+    split = _split(settings, lesions, contents, groups, file)
     split.save(folder / "split.json")
     used = split.part_of()
     lesions = [one for one in lesions if one.id in used]
@@ -81,52 +105,59 @@ def split_data(config: Config, indexed: Path, cache: Path, folder: Path) -> str:
     return sha256(json.dumps([known, split.hash]))[:16]
 
 
-def _good(data: Data, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
+def _good(usable: Usable, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
     """The lesions of which nothing is bad; ValueError where what is bad may not be skipped."""
-    skipped = check_findings(findings, data.on_bad, data.max_bad_fraction, index.num_images)
+    skipped = check_findings(findings, usable.on_bad, usable.max_bad_fraction, index.num_images)
     return [one for one in index.lesions if one.id not in skipped]
 
 
-def usable_lesions(data: Data, indexed: Path, cache: Path) -> list[Lesion]:
+def usable_lesions(usable: Usable, indexed: Path, cache: Path) -> list[Lesion]:
     """All lesions of a data set that is not split, but for those that are bad and may be skipped.
 
     Raises:
         ValueError: bad files that may not be skipped, or nothing left.
     """
     index = load_index(indexed / "index.json")
-    lesions = _good(data, index, [*index.findings, *read_findings(cache)])
+    lesions = _good(usable, index, [*index.findings, *read_findings(cache)])
     if not lesions:
-        raise ValueError(f"no image with a mask is left of data={data.name} in {data.root}")
+        root = read_recipe(indexed).settings["root"]
+        raise ValueError(f"no image with a mask is left of the data in {root}")
     return lesions
 
 
-def _split(config: Config, lesions: list[Lesion], contents: dict[str, str]) -> Split:
+def _split(
+    settings: SplitData,
+    lesions: list[Lesion],
+    contents: dict[str, str],
+    groups: list[tuple[str, ...]],
+    file: Path | None,
+) -> Split:
     """The split of a file, or one drawn as configured; rotated where a fold is asked for."""
-    settings, groups = config.data.split, _groups(lesions, config.data.clusters)
-    if settings.file is not None:
-        split = load_split(Path(settings.file).expanduser())
+    drawn = settings.split
+    if file is not None:
+        split = load_split(file)
         split.check(contents)
     else:
         folders = {one.id: one.part for one in lesions}
-        sizes = tuple(settings.sizes)
-        split = draw_split(contents, settings.protocol, settings.seed, sizes, groups, folders)  # type: ignore[arg-type]
-    return split if settings.fold is None else rotate(split, settings.fold, groups)
+        sizes = tuple(drawn.sizes)
+        split = draw_split(contents, drawn.protocol, drawn.seed, sizes, groups, folders)  # type: ignore[arg-type]
+    return split if drawn.fold is None else rotate(split, drawn.fold, groups)
 
 
-def _groups(lesions: list[Lesion], clusters: str | None) -> list[tuple[str, ...]]:
+def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...]]:
     """Images of one lesion, and near-duplicates."""
     same: dict[str, list[str]] = {}
     for one in lesions:
         if one.lesion_id is not None:
             same.setdefault(one.lesion_id, []).append(one.id)
-    near = [] if clusters is None else load_clusters(clusters_path(clusters))
+    near = [] if clusters is None else load_clusters(clusters)
     return [*map(tuple, same.values()), *near]
 
 
-def list_known(config: Config, prepared: Path, world: str, num_real: int | None, folder: Path) -> str:
+def list_known(settings: ListKnown, runtime: Runtime, prepared: Path, folder: Path) -> str:
     """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test."""
     lesions, split = load_lesions(prepared)
-    ids = split.generator if world == "open" else real_ids(split, "train", num_real)
+    ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
     known = [lesions[id] for id in ids]
     rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in known]
     write_json(folder / "known.json", rows)

@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,17 +14,18 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dermprompt.config.schema import Config, Segmenter
 from dermprompt.data.decode import BadPicture, decode_mask
 from dermprompt.data.findings import listed
 from dermprompt.data.index import load_index
+from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
 from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
-from dermprompt.store.artifacts import batch_record
+from dermprompt.stages.settings import ScoreImages, ScorePredictions
+from dermprompt.store.artifacts import batch_record, read_recipe
 from dermprompt.store.claims import share_out
 
 
@@ -57,55 +57,57 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def score_images(
-    config: Config, settings: Segmenter, data: dict[str, Any], trained: Path, folder: Path, numbers: list[int]
+    settings: ScoreImages,
+    runtime: Runtime,
+    trained: Path,
+    cache: Path,
+    indexed: Path,
+    prepared: Path,
+    folder: Path,
+    numbers: list[int],
 ) -> None:
-    """Score batches of S.test (Table 2) or of an external data set, those that no other process scores.
-
-    Args:
-        data: arguments of :func:`scored_lesions`.
-    """
-    part = load_lesions_of(scored_lesions(config, **data), data["cache"])
-    network = open_segmenter(config, settings, trained)
-    threshold = (config.external if data["external"] else config.data).mask_threshold  # type: ignore[union-attr]
+    """Score batches of S.test (Table 2) or of an external data set, those that no other process scores."""
+    part = load_lesions_of(scored_lesions(settings, prepared, indexed, cache), cache)
+    network, _ = open_segmenter(runtime, trained)
 
     def work(free: Iterator[int]) -> None:
         for number in free:
             rows = slice(number * BATCH, (number + 1) * BATCH)
-            scores = _scores(network, part.lesions[rows], part.images[rows], threshold)
+            scores = _scores(network, part.lesions[rows], part.images[rows], settings.mask_threshold)
             write_json(batch_record(folder, number), {id: dataclasses.asdict(one) for id, one in scores.items()})
 
     (folder / "batches").mkdir(exist_ok=True)
     share_out(folder, numbers, work, "scores")
 
 
-def list_batches(config: Config, data: dict[str, Any], folder: Path) -> list[int]:
+def list_batches(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[int]:
     """Numbers of the batches that :func:`score_images` scores."""
-    return list(range(-(-len(scored_lesions(config, **data)) // BATCH)))
+    return list(range(-(-len(scored_lesions(settings, prepared, indexed, cache)) // BATCH)))
 
 
-def gather_scores(config: Config, folder: Path) -> None:
+def gather_scores(folder: Path) -> None:
     """Put the scores of all batches into ``scores.csv``."""
     batches = [read_json(path) for path in sorted((folder / "batches").iterdir())]
     save_scores({id: Scores(**row) for batch in batches for id, row in batch.items()}, folder / "scores.csv")
     shutil.rmtree(folder / "batches")
 
 
-def scored_lesions(config: Config, external: bool, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
+def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
     """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
 
     Raises:
         ValueError: an image of the other data set is one of the split's.
     """
     split = load_lesions(prepared)[1]
-    if not external:
+    if settings.usable is None:
         found = _in_files(indexed)
         return [found[id] for id in split.test]
-    assert config.external is not None
     ours = set(split.contents.values())
     shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
     if shared:
-        raise ValueError(f"external.root={config.external.root}: {listed(shared)} are images of data.root too")
-    return usable_lesions(config.external, indexed, cache)
+        root = read_recipe(indexed).settings["root"]
+        raise ValueError(f"external.root={root}: {listed(shared)} are images of data.root too")
+    return usable_lesions(settings.usable, indexed, cache)
 
 
 def _in_files(indexed: Path) -> dict[str, Lesion]:
@@ -124,7 +126,9 @@ def _scores(
     return scores
 
 
-def score_predictions(config: Config, prepared: Path, indexed: Path, predictions: str, folder: Path) -> None:
+def score_predictions(
+    settings: ScorePredictions, runtime: Runtime, prepared: Path, indexed: Path, predictions: Path, folder: Path
+) -> None:
     """Score masks ``ID.png`` that were predicted elsewhere, of S.test, as ``scores.csv``.
 
     Raises:
@@ -132,14 +136,13 @@ def score_predictions(config: Config, prepared: Path, indexed: Path, predictions
             ``segmenter.image_size``.
     """
     lesions, split = _in_files(indexed), load_lesions(prepared)[1]
-    found, side = Path(predictions).expanduser(), config.segmenter.image_size
-    missing = [id for id in split.test if not (found / f"{id}.png").is_file()]
+    missing = [id for id in split.test if not (predictions / f"{id}.png").is_file()]
     if missing:
         raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
     scores = {}
     for id in split.test:
-        mask = decode_mask(lesions[id].mask.read_bytes(), config.data.mask_threshold).pixels
-        scores[id] = score(read_prediction(found / f"{id}.png", mask.shape, side), mask)
+        mask = decode_mask(lesions[id].mask.read_bytes(), settings.mask_threshold).pixels
+        scores[id] = score(read_prediction(predictions / f"{id}.png", mask.shape, settings.size), mask)
     save_scores(scores, folder / "scores.csv")
 
 

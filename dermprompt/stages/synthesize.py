@@ -13,8 +13,7 @@ import numpy as np
 
 from dermprompt.config import schema
 from dermprompt.config.compose import plain
-from dermprompt.config.schema import Config
-from dermprompt.distributed.processes import is_first_rank
+from dermprompt.distributed.processes import Runtime
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import save_pairs
@@ -37,18 +36,26 @@ from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.stages.arrays import load_known_part, load_lesions_of, load_part
 from dermprompt.stages.networks import open_generator
 from dermprompt.stages.prepare import load_known, usable_lesions
-from dermprompt.store.artifacts import batch_record
+from dermprompt.stages.settings import CollectPairs, DrawMasks, DrawSamples, ImportSamples
+from dermprompt.store.artifacts import RECIPE, batch_record, read_recipe
 from dermprompt.store.claims import share_out
 from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition, read_all_records, write_batch
 
 
-def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
+def draw_masks(
+    settings: DrawMasks,
+    runtime: Runtime,
+    folder: Path,
+    numbers: list[int],
+    known: Path | None = None,
+    cache: Path | None = None,
+) -> None:
     """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
-    source = mask_source(config, known, cache)
-    size = config.synthesis.batch_size
-    ids = [one.id for one in load_known(known)]
+    source = mask_source(settings, known, cache)
+    size = settings.batch_size
+    ids = [] if known is None else [one.id for one in load_known(known)]
 
     def draw(unmade: Iterator[int]) -> None:
         for number in unmade:
@@ -64,49 +71,55 @@ def draw_masks(config: Config, known: Path, cache: Path, folder: Path, numbers: 
     share_out(folder, numbers, draw, "masks")
 
 
-def mask_source(config: Config, known: Path, cache: Path) -> AutomaticMasks | RealisticMasks | TransformedMasks:
+def mask_source(
+    settings: DrawMasks, known: Path | None, cache: Path | None
+) -> AutomaticMasks | RealisticMasks | TransformedMasks:
     """Where new masks come from; of real masks only those that are known are seen."""
-    settings = plain(config.masks)
-    name = settings.pop("name")
-    if name in ("paper_code", "paper_text"):
-        return AutomaticMasks(size=config.image_size, seed=config.seed, **settings)
+    own = plain(settings.masks)
+    del own["name"]
+    if isinstance(settings.masks, schema.AutomaticMasks):
+        return AutomaticMasks(size=settings.image_size, seed=settings.seed, **own)
+    assert known is not None, "masks from real ones"
+    assert cache is not None, "masks from real ones"
     real = np.asarray(load_known_part(known, cache).masks)
-    if name == "realistic":
-        return RealisticMasks(real, config.image_size, config.seed, **settings)
-    return TransformedMasks(real, config.seed, **settings)
+    if isinstance(settings.masks, schema.RealisticMasks):
+        return RealisticMasks(real, settings.image_size, settings.seed, **own)
+    return TransformedMasks(real, settings.seed, **own)
 
 
-def prompt_source(config: Config, known: Path) -> Prompts:
-    """The sampler of prompts; a generator without text gets none.
+def check_prompts(settings: schema.Prompts, seed: int, known: Path) -> None:
+    """Look whether all prompts can be written, and say which are for what no training image shows.
 
     Raises:
-        ValueError: labels without a name, a mix that is none, or with ``prompts.unseen=error`` a prompt for what
-            no training image shows; otherwise that is said.
+        ValueError: labels without a name, a mix that is none, or such prompts with ``prompts.unseen=error``.
     """
-    settings, lesions = config.prompts, load_known(known)
-    source = _sampler(config, lesions)
+    lesions = load_known(known)
+    source = _sampler(settings, seed, lesions)
     if isinstance(source, EmptyPrompts):
-        return source
+        return
     unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
     if unseen and settings.unseen == "error":
         raise ValueError(f"prompts.unseen=error: {unseen}")
-    if unseen and is_first_rank():
+    if unseen:
         print(f"warning: {unseen}")
     for label in source.shares():
-        compose(config, label)  # a code without a name must not wait until sampling
-    return source
+        compose(settings, label)  # a code without a name must not wait until sampling
 
 
-def _asked_for(settings: schema.Prompts) -> tuple[list[str], list[str]]:
+def _asked_for(settings: schema.DrawnPrompts) -> tuple[list[str], list[str]]:
     """Diagnoses and attributes that the configuration names."""
     if settings.sampler == "fixed":
         return ([settings.diagnosis] if settings.diagnosis else []), settings.attributes
     return [code for code, share in (settings.mix or {}).items() if share > 0], []
 
 
-def _sampler(config: Config, known: list[Lesion]) -> Prompts:
-    settings, seed = config.prompts, config.seed
-    if config.generator.name != "controlnet" or settings.sampler == "empty":
+def prompt_source(settings: DrawSamples, known: Path) -> Prompts:
+    """The sampler of prompts; a generator without text gets none."""
+    return _sampler(settings.prompts, settings.seed, load_known(known))
+
+
+def _sampler(settings: schema.DrawnPrompts | None, seed: int, known: list[Lesion]) -> Prompts:
+    if settings is None or settings.sampler == "empty":
         return EmptyPrompts()
     if settings.sampler == "fixed":
         return FixedPrompts(settings.diagnosis, settings.attributes)
@@ -115,23 +128,25 @@ def _sampler(config: Config, known: list[Lesion]) -> Prompts:
     return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](known, seed)
 
 
-def compose(config: Config, label: Label | None) -> str:
+def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
     """The prompt of a label; empty where nothing is asked for."""
-    if label is None:
+    if settings is None or label is None:
         return ""
-    return TEMPLATES[config.prompts.template].compose(label.diagnosis, label.attributes)
+    return TEMPLATES[settings.template].compose(label.diagnosis, label.attributes)
 
 
-def collect_pairs(config: Config, prepared: Path, cache: Path, num_real: int | None, folder: Path) -> None:
+def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
-    part = load_part(prepared, cache, "train", num_real)
+    part = load_part(prepared, cache, "train", settings.num_real)
     save_pairs(part.images, part.masks, folder)
 
 
-def import_samples(config: Config, indexed: Path, cache: Path, folder: Path, numbers: list[int]) -> None:
+def import_samples(
+    settings: ImportSamples, runtime: Runtime, indexed: Path, cache: Path, folder: Path, numbers: list[int]
+) -> None:
     """Take pairs that another method made as samples, sorted by id, in batches."""
-    part = load_lesions_of(usable_lesions(config.data, indexed, cache), cache)
-    size, name = config.synthesis.batch_size, Path(config.generator.path).name
+    part = load_lesions_of(usable_lesions(settings, indexed, cache), cache)
+    size, name = settings.batch_size, settings.name
 
     def copy(unmade: Iterator[int]) -> None:
         for number in unmade:
@@ -143,13 +158,11 @@ def import_samples(config: Config, indexed: Path, cache: Path, folder: Path, num
     share_out(folder, numbers, copy, "samples")
 
 
-def check_imported(config: Config, samples: Path) -> None:
-    """Raise ValueError where fewer pairs were made elsewhere than ``synthesis.count``."""
+def check_imported(count: int, path: str, samples: Path) -> None:
+    """Raise ValueError where fewer pairs were made elsewhere, at ``generator.path``, than ``synthesis.count``."""
     found = len(read_all_records(samples))
-    if found < config.synthesis.count:
-        raise ValueError(
-            f"synthesis.count={config.synthesis.count}: {found} usable pairs in generator.path={config.generator.path}"
-        )
+    if found < count:
+        raise ValueError(f"synthesis.count={count}: {found} usable pairs in generator.path={path}")
 
 
 def _condition_of(lesion: Lesion, mask: np.ndarray) -> Condition:
@@ -157,16 +170,17 @@ def _condition_of(lesion: Lesion, mask: np.ndarray) -> Condition:
 
 
 def synthesize(
-    config: Config,
+    settings: DrawSamples,
+    runtime: Runtime,
     known: Path,
-    masks: Path,
     trained: Path,
-    base: Path | None,
+    masks: Path,
     folder: Path,
     numbers: list[int],
+    base: Path | None = None,
 ) -> None:
     """Draw batches of new samples: drawn masks, drawn prompts."""
-    prompts, size = prompt_source(config, known), config.synthesis.batch_size
+    prompts, size = prompt_source(settings, known), settings.batch_size
 
     @lru_cache(1)
     def batch(number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -176,35 +190,51 @@ def synthesize(
         drawn, rows = batch(index // size)
         mask, made_from = drawn[index % size], rows[index % size]["source"]
         label = prompts.draw(index) or Label(None, None)
-        text = compose(config, prompts.draw(index))
+        text = compose(settings.prompts, prompts.draw(index))
         return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
-    _draw(config, open_generator(config, trained, base), condition, trained.name, folder, numbers)
+    generator = open_generator(settings, runtime, trained, base)
+    _draw(settings, generator, condition, trained.name, folder, numbers)
 
 
-def describe(config: Config, known: Path, trained: Path, folder: Path) -> None:
+def describe(
+    settings: DrawSamples,
+    runtime: Runtime,
+    known: Path,
+    trained: Path,
+    masks: Path,
+    folder: Path,
+    base: Path | None = None,
+) -> None:
     """Write the card of what a set holds by now."""
 
     def key(label: Label | None) -> LabelKey:
         return (None, None) if label is None else (label.diagnosis, label.attributes)
 
     lesions = load_known(known)
-    settings = {"masks": plain(config.masks), "prompts": plain(config.prompts), "seed": config.seed}
-    if config.generator.name == "pix2pixhd":
-        settings["losses"] = losses_in_words(config.generator.feature_weight, config.generator.perceptual)
-    asked = {key(label): share for label, share in _sampler(config, lesions).shares().items()}
+    prompts = plain(settings.prompts) if settings.prompts else {}
+    facts = {"masks": read_recipe(masks).settings["masks"], "prompts": prompts, "seed": settings.seed}
+    facts |= _losses(trained)
+    asked = {key(label): share for label, share in _sampler(settings.prompts, settings.seed, lesions).shares().items()}
     in_g = Counter((one.diagnosis, one.attributes) for one in lesions)
-    write_card(folder, trained.name, settings, asked, in_g)
+    write_card(folder, trained.name, facts, asked, in_g)
+
+
+def _losses(trained: Path) -> dict[str, str]:
+    """What an adversarial generator was trained with beside its discriminator, where that is known."""
+    own = read_recipe(trained).settings.get("generator", {}) if (trained / RECIPE).exists() else {}
+    return {"losses": losses_in_words(own["feature_weight"], own["perceptual"])} if "perceptual" in own else {}
 
 
 def reproduce(
-    config: Config,
+    settings: DrawSamples,
+    runtime: Runtime,
     prepared: Path,
     cache: Path,
     trained: Path,
-    base: Path | None,
     folder: Path,
     numbers: list[int],
+    base: Path | None = None,
 ) -> None:
     """Draw S.test's masks with empty prompts (paper, section 3.3)."""
     test = load_part(prepared, cache, "test")
@@ -212,12 +242,12 @@ def reproduce(
     def condition(index: int) -> Condition:
         return Condition(test.masks[index], test.lesions[index].id)
 
-    generator = open_generator(config, trained, base)
-    _draw(config, generator, condition, trained.name, folder, numbers, len(test.lesions))
+    generator = open_generator(settings, runtime, trained, base)
+    _draw(settings, generator, condition, trained.name, folder, numbers, len(test.lesions))
 
 
 def _draw(
-    config: Config,
+    settings: DrawSamples,
     generator: Generator,
     condition: Callable[[int], Condition],
     name: str,
@@ -225,7 +255,7 @@ def _draw(
     numbers: list[int],
     total: int | None = None,
 ) -> None:
-    size, seed, record = config.synthesis.batch_size, config.seed, partial(batch_record, folder)
+    size, seed, record = settings.batch_size, settings.seed, partial(batch_record, folder)
 
     def draw(unmade: Iterator[int]) -> None:
         draw_batches(generator, condition, unmade, size, seed, folder, record, name, total)

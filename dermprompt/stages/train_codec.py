@@ -8,44 +8,44 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dermprompt.config.schema import Config
-from dermprompt.distributed.processes import choose_device, is_first_rank
+from dermprompt.distributed.processes import Runtime, choose_device, is_first_rank
 from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
 from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.tiny import read_tiny
 from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
 from dermprompt.stages.arrays import load_known_part, training_images
+from dermprompt.stages.settings import FitCodec, TrainVAE
 from dermprompt.training.trainer import fit_on_images
 
 # Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
 PCA_PIXELS = 2**25
 
 
-def fit_pca(config: Config, known: Path, cache: Path, folder: Path) -> None:
+def fit_pca(settings: FitCodec, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
     """Principal components of patches of G's images, of every k-th image where there are many large ones."""
-    settings, images = config.generator.base.codec, load_known_part(known, cache).tensors()[0]
+    codec, images = settings.codec, load_known_part(known, cache).tensors()[0]
     step = -(-len(images) * images.shape[1] ** 2 // PCA_PIXELS)
-    PCACodec.fit(images_to_float(images[::step]), settings.downscale, settings.channels).save(folder)
+    PCACodec.fit(images_to_float(images[::step]), codec.downscale, codec.channels).save(folder)
 
 
-def import_tiny(config: Config, known: Path, cache: Path, folder: Path) -> None:
+def import_tiny(settings: FitCodec, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
     """A pretrained tiny autoencoder, its latents standardised on G's images."""
-    codec = read_tiny(config.generator.base.codec.path).to(choose_device(config.trainer))
+    codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
     codec.fit(_batches(load_known_part(known, cache).tensors()[0]))
     codec.save(folder)
 
 
-def train_vae(config: Config, known: Path, cache: Path, folder: Path) -> None:
+def train_vae(settings: TrainVAE, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
     """Train an AutoencoderKL and save it in diffusers' format."""
-    settings, data = config.generator.base.codec, training_images(config, known, cache)
-    torch.manual_seed(config.seed)
-    vae = build_vae(settings.downscale, settings.channels, settings.width, settings.layers_per_block)
-    module = VAEModule(vae, settings.kl_weight, settings.learning_rate, settings.max_steps, config.seed)
-    batches = ImageBatches(data, settings.augmentation)
-    fit_on_images(config, module, batches, data.ids, settings, "codec", "generator.base.codec", folder)
+    codec, data = settings.codec, training_images(settings.held_out, known, cache)
+    torch.manual_seed(settings.seed)
+    vae = build_vae(codec.downscale, codec.channels, codec.width, codec.layers_per_block)
+    module = VAEModule(vae, codec.kl_weight, codec.learning_rate, codec.max_steps, settings.seed)
+    batches = ImageBatches(data, codec.augmentation)
+    fit_on_images(settings, runtime, module, batches, data.ids, codec, "generator.base.codec", folder)
     if is_first_rank():
-        scaled_codec(vae.to(choose_device(config.trainer)), _batches(data.images)).save(folder)
+        scaled_codec(vae.to(choose_device(runtime.trainer)), _batches(data.images)).save(folder)
 
 
 def _batches(images: Tensor) -> Iterator[Tensor]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
-from dermprompt.config.schema import SAMPLER, Config
-from dermprompt.distributed.processes import choose_device, is_first_rank
+from dermprompt.config.compose import plain
+from dermprompt.config.generators import Sampler
+from dermprompt.config.schema import take
+from dermprompt.distributed.processes import Runtime, choose_device, is_first_rank
 from dermprompt.generator.batches import ImageBatches, encode_latents
 from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.controlnet.base import build_scratch
@@ -20,96 +22,102 @@ from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.stages.arrays import training_images
 from dermprompt.stages.networks import open_base
+from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainPix2PixHD
 from dermprompt.stages.watch_generator import make_watch
 from dermprompt.training.trainer import fit_on_images
-from dermprompt.weights.box import in_box
 
 
-def _denoising(config: Config, settings: Any) -> dict[str, Any]:
+def _denoising(trained: Any, settings: TrainBase | TrainControlNet) -> dict[str, Any]:
     """What the base's training and the ControlNet's take alike."""
     alike = ("learning_rate", "warmup_steps", "max_steps", "ema", "snr_gamma", "timesteps")
-    own = {key: getattr(settings, key) for key in alike}
-    return {**own, "prompt_dropout": config.prompts.dropout, "seed": config.seed}
+    own = {key: getattr(trained, key) for key in alike}
+    return {**own, "prompt_dropout": settings.prompt_dropout, "seed": settings.seed}
 
 
-def train_base(config: Config, known: Path, cache: Path, codec: Path, folder: Path) -> None:
+def train_base(settings: TrainBase, runtime: Runtime, known: Path, cache: Path, codec: Path, folder: Path) -> None:
     """Train the scratch base on its codec's latents and save it in diffusers' format."""
-    settings, data = config.generator.base, training_images(config, known, cache)
-    torch.manual_seed(config.seed)
+    of, data = settings.base, training_images(settings.held_out, known, cache, settings.template)
+    torch.manual_seed(settings.seed)
     base = build_scratch(
         load_codec(codec),
-        config.image_size,
-        tuple(settings.channels),
-        settings.attention_levels,
-        settings.layers_per_block,
-        settings.text_width,
-        settings.text_layers,
-        settings.context_length,
-        settings.prediction,
-    ).to(choose_device(config.trainer))
-    latents = encode_latents(base.codec, data, settings.augmentation)
-    module = BaseModule(
-        base,
-        latents.prompts,
-        **_denoising(config, settings),
-    )
-    fit_on_images(config, module, latents, data.ids, settings, "base", "generator.base", folder)
+        settings.image_size,
+        tuple(of.channels),
+        of.attention_levels,
+        of.layers_per_block,
+        of.text_width,
+        of.text_layers,
+        of.context_length,
+        of.prediction,
+    ).to(choose_device(runtime.trainer))
+    latents = encode_latents(base.codec, data, of.augmentation)
+    module = BaseModule(base, latents.prompts, **_denoising(of, settings))
+    fit_on_images(settings, runtime, module, latents, data.ids, of, "generator.base", folder)
     if is_first_rank():
         module.finished().save(folder)
 
 
-def train_controlnet(config: Config, known: Path, cache: Path, judge: Path, base: Path, folder: Path) -> None:
-    """Train the control copy and export its best weights in diffusers' format."""
-    settings, data = config.generator, training_images(config, known, cache)
-    torch.manual_seed(config.seed)
-    frozen = open_base(config, base)
-    latents = encode_latents(frozen.codec, data, settings.augmentation)
-    if settings.init is None:
-        controlnet = build_controlnet(frozen, settings.hint_width)
-    else:
-        controlnet = load_controlnet(in_box(settings.init, settings.name), frozen).controlnet
+def train_controlnet(
+    settings: TrainControlNet,
+    runtime: Runtime,
+    known: Path,
+    cache: Path,
+    judge: Path,
+    base: Path,
+    folder: Path,
+    init: Path | None = None,
+) -> None:
+    """Train the control copy, from the weights of ``init`` if there are any; its best weights in diffusers' format."""
+    of, data = settings.generator, training_images(settings.held_out, known, cache, settings.template)
+    torch.manual_seed(settings.seed)
+    frozen = open_base(settings.base, runtime, base)
+    latents = encode_latents(frozen.codec, data, of.augmentation)
+    controlnet = build_controlnet(frozen, of.hint_width) if init is None else load_controlnet(init, frozen).controlnet
     module = ControlNetModule(
         frozen,
         controlnet,
         latents.prompts,
-        **_denoising(config, settings),
-        decay=settings.decay,
-        part=settings.part,
-        sampler={key: getattr(settings, key) for key in SAMPLER},
+        **_denoising(of, settings),
+        decay=of.decay,
+        part=of.part,
+        sampler=plain(take(Sampler, of.watch)),
     )
-    on_gpu = choose_device(config.trainer).type == "cuda"
-    speed_up([frozen.unet, *module.trained.values()], settings.compile, channels_last=on_gpu)
-    watch = make_watch(config, known, cache, judge, folder)
-    more = {"callbacks": (watch,), "accumulate": settings.accumulate}
-    fit_on_images(config, module, latents, data.ids, settings, "generator", "generator", folder, **more)
+    on_gpu = choose_device(runtime.trainer).type == "cuda"
+    speed_up([frozen.unet, *module.trained.values()], of.compile, channels_last=on_gpu)
+    watching = (of.watch, settings.held_out, settings.seed, settings.template)
+    watch = make_watch(*watching, runtime, known, cache, judge, folder)
+    more = {"callbacks": (watch,), "accumulate": of.accumulate}
+    fit_on_images(settings, runtime, module, latents, data.ids, of, "generator", folder, **more)
     if is_first_rank():
         save_controlnet(watch.restore(module.finished()), frozen.unet, folder)
 
 
-def train_pix2pixhd(config: Config, known: Path, cache: Path, judge: Path, folder: Path) -> None:
-    """Train the rival, and keep its best weights."""
-    settings, data = config.generator, training_images(config, known, cache)
-    torch.manual_seed(config.seed)
-    shape = {
-        "base_channels": settings.base_channels,
-        "num_downsamplings": settings.num_downsamplings,
-        "num_blocks": settings.num_blocks,
-        "upsampling": settings.upsampling,
-    }
-    generator = GlobalGenerator(**shape) if settings.init is None else load_pix2pixhd(in_box(settings.init, settings.name)).generator
+def train_pix2pixhd(
+    settings: TrainPix2PixHD,
+    runtime: Runtime,
+    known: Path,
+    cache: Path,
+    judge: Path,
+    folder: Path,
+    init: Path | None = None,
+) -> None:
+    """Train the rival, from the weights of ``init`` if there are any, and keep its best weights."""
+    of, data = settings.generator, training_images(settings.held_out, known, cache)
+    torch.manual_seed(settings.seed)
+    shape = {key: getattr(of, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
+    generator = GlobalGenerator(**shape) if init is None else load_pix2pixhd(init).generator
     module = Pix2PixHD(
         generator,
-        MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales),
-        learning_rate=settings.learning_rate,
-        decay_from_step=settings.decay_from_step,
-        max_steps=settings.max_steps,
-        feature_weight=settings.feature_weight,
-        perceptual=build_perceptual(settings.perceptual, settings.perceptual_weights),
-        pool=ImagePool(settings.pool_size, config.seed) if settings.pool_size else None,
-        ema=settings.ema,
+        MultiscaleDiscriminator(base_channels=of.discriminator_channels, num_scales=of.num_scales),
+        learning_rate=of.learning_rate,
+        decay_from_step=of.decay_from_step,
+        max_steps=of.max_steps,
+        feature_weight=of.feature_weight,
+        perceptual=build_perceptual(of.perceptual, of.perceptual_weights),
+        pool=ImagePool(of.pool_size, settings.seed) if of.pool_size else None,
+        ema=of.ema,
     )
-    batches = ImageBatches(data, settings.augmentation)
-    watch = make_watch(config, known, cache, judge, folder)
-    fit_on_images(config, module, batches, data.ids, settings, "generator", "generator", folder, callbacks=(watch,))
+    batches = ImageBatches(data, of.augmentation)
+    watch = make_watch(of.watch, settings.held_out, settings.seed, None, runtime, known, cache, judge, folder)
+    fit_on_images(settings, runtime, module, batches, data.ids, of, "generator", folder, callbacks=(watch,))
     if is_first_rank():
         save_pix2pixhd(watch.restore(generator), shape, folder)

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dermprompt.config.schema import Config, Segmenter
-from dermprompt.distributed.processes import is_first_rank, rank_and_size
+from dermprompt.config.schema import SegmenterTraining
+from dermprompt.distributed.processes import Runtime, is_first_rank, rank_and_size
 from dermprompt.generator.batches import make_loader
 from dermprompt.generator.export import save_weights
 from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import build_network, build_segmenter_module, through_codec
 from dermprompt.stages.prepare import load_lesions, real_ids
+from dermprompt.stages.settings import TrainSegmenter
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
@@ -24,50 +25,61 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 def train_segmenter(
-    config: Config, settings: Segmenter, prepared: Path, cache: Path, sources: dict[str, Any], folder: Path
+    settings: TrainSegmenter,
+    runtime: Runtime,
+    prepared: Path,
+    cache: Path,
+    folder: Path,
+    samples: Path | None = None,
+    decisions: Path | None = None,
+    base: Path | None = None,
 ) -> None:
     """Train on the real images and the samples of an arm; S.val is real alone. The last weights are kept.
 
-    ``sources``: the arm (:class:`~dermprompt.config.schema.Arm`), and its samples: ``samples`` (a folder or None),
-    ``count``, ``decisions`` (a curation's folder or None); for ``s_decoded`` the ``base``, and for a cross-fitted
-    judge ``left_out``, a fold of S.train and the number of folds.
+    ``decisions``: of a curation, None to use all samples; ``base``: through whose codec ``s_decoded`` goes.
     """
-    real, drawn = _real_pairs(config, prepared, cache, sources), _drawn_pairs(settings.image_size, sources)
-    num_train = len(real_ids(load_lesions(prepared)[1], "train", sources["num_real"]))
-    validation = SegmentationBatches(*load_part(prepared, cache, "val", sources["num_real"]).tensors())
-    torch.manual_seed(settings.seed)
-    network = build_network(settings)
-    phases = {folder / "pretraining": drawn, folder: real} if sources["finetune"] else {folder: [*real, *drawn]}
+    own, arm = settings.segmenter, settings.arm
+    real = _real_pairs(settings, runtime, prepared, cache, base)
+    drawn = [] if samples is None else _drawn_pairs(settings, samples, decisions)
+    num_train = len(real_ids(load_lesions(prepared)[1], "train", arm.num_real))
+    validation = SegmentationBatches(*load_part(prepared, cache, "val", arm.num_real).tensors())
+    torch.manual_seed(own.seed)
+    network = build_network(own)
+    phases = {folder / "pretraining": drawn, folder: real} if arm.finetune else {folder: [*real, *drawn]}
     for place, pairs in phases.items():
         place.mkdir(exist_ok=True)
         num_real = sum(len(images) for images, _ in real)
-        loader = _segmenter_loader(settings, pairs, num_real if sources["batches"] == "half_real" else None)
-        steps = num_steps(settings, len(loader), num_train, sources["steps_of"])
-        module = build_segmenter_module(settings, network, steps)
+        loader = _segmenter_loader(own, pairs, num_real if arm.batches == "half_real" else None)
+        steps = num_steps(own, len(loader), num_train, arm.steps_of)
+        module = build_segmenter_module(own, network, steps)
         fit(
             module,
             loader,
-            trainer_factory(config, place, "segmenter"),
+            trainer_factory(settings.trainer, runtime, place, "segmenter"),
             place,
-            settings.seed,
+            own.seed,
             max_steps=steps,
-            validation=ordered_loader(validation, settings.batch_size),
-            validate_every=settings.validate_every,
+            validation=ordered_loader(validation, own.batch_size),
+            validate_every=own.validate_every,
         )
     if is_first_rank():
         save_weights(network, folder / "network.safetensors")
 
 
-def _real_pairs(config: Config, prepared: Path, cache: Path, sources: dict[str, Any]) -> list[Pairs]:
+def _real_pairs(
+    settings: TrainSegmenter, runtime: Runtime, prepared: Path, cache: Path, base: Path | None
+) -> list[Pairs]:
     """Images and masks of the real parts that an arm trains on."""
-    names = {"s": ["train"], "s_decoded": ["train"], "s_and_g": ["train", "generator"], "none": []}[sources["real"]]
-    parts = [load_part(prepared, cache, name, sources["num_real"]) for name in names]
+    arm = settings.arm
+    names = {"s": ["train"], "s_decoded": ["train"], "s_and_g": ["train", "generator"], "none": []}[arm.real]
+    parts = [load_part(prepared, cache, name, arm.num_real) for name in names]
     pairs = [(part.images, part.masks) for part in parts]
-    if sources["real"] == "s_decoded":
-        pairs = [(through_codec(config, Path(sources["base"]), images), masks) for images, masks in pairs]
-    if sources.get("left_out"):
+    if arm.real == "s_decoded":
+        assert base is not None
+        pairs = [(through_codec(runtime, base, images), masks) for images, masks in pairs]
+    if settings.left_out is not None:
         ((images, masks),) = pairs  # a judge trains on S alone
-        rows = kept(len(images), *sources["left_out"])
+        rows = kept(len(images), *settings.left_out)
         pairs = [(images[rows], masks[rows])]
     return pairs
 
@@ -77,14 +89,12 @@ def kept(number: int, fold: int, folds: int) -> np.ndarray:
     return np.flatnonzero(np.arange(number) % folds != fold)
 
 
-def _drawn_pairs(size: int, sources: dict[str, Any]) -> list[Pairs]:
-    if sources["samples"] is None:
-        return []
-    samples = load_samples(sources["samples"], sources["count"], size, sources["decisions"])
-    return [(samples.images, samples.masks)]
+def _drawn_pairs(settings: TrainSegmenter, samples: Path, decisions: Path | None) -> list[Pairs]:
+    drawn = load_samples(samples, settings.count, settings.segmenter.image_size, decisions)
+    return [(drawn.images, drawn.masks)]
 
 
-def _segmenter_loader(settings: Segmenter, pairs: list[Pairs], num_half: int | None) -> DataLoader[Any]:
+def _segmenter_loader(settings: SegmenterTraining, pairs: list[Pairs], num_half: int | None) -> DataLoader[Any]:
     images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*pairs, strict=True))
     data, share = SegmentationBatches(images, masks), rank_and_size()
     if num_half is None:
@@ -92,7 +102,7 @@ def _segmenter_loader(settings: Segmenter, pairs: list[Pairs], num_half: int | N
     return half_real_loader(data, num_half, settings.batch_size, settings.seed, *share)
 
 
-def num_steps(settings: Segmenter, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:
+def num_steps(settings: SegmenterTraining, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:
     """How many steps a segmenter trains for: as configured, or as with ``steps_of`` samples at these epochs."""
     if settings.max_steps is not None:
         return settings.max_steps

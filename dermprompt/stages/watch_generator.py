@@ -8,54 +8,64 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dermprompt.config.schema import Config, Segmenter
-from dermprompt.distributed.processes import is_first_rank, rank_and_size
+from dermprompt.config.generators import Watch as Validation
+from dermprompt.distributed.processes import Runtime, is_first_rank, rank_and_size
 from dermprompt.evaluation.overlap import dice
 from dermprompt.generator.batches import make_loader
 from dermprompt.generator.export import save_weights
 from dermprompt.generator.watch import Agreement, Conditions, Watch
 from dermprompt.lesion import images_to_float, masks_to_float
-from dermprompt.prompts.template import TEMPLATES
 from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.stages.arrays import load_known_part, watched_rows
 from dermprompt.stages.networks import build_network, build_segmenter_module, open_segmenter
+from dermprompt.stages.settings import HeldOut, TrainJudge
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
 
-def train_judge(config: Config, settings: Segmenter, known: Path, cache: Path, folder: Path) -> None:
+def train_judge(settings: TrainJudge, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
     """Train a segmenter on what the generator trains on."""
-    part = load_known_part(known, cache)
-    data = SegmentationBatches(*part.without(watched_rows(config, len(part.lesions))).tensors())
-    torch.manual_seed(settings.seed)
-    network = build_network(settings)
-    loader = make_loader(data, len(data), settings.batch_size, settings.seed, *rank_and_size())
-    steps = settings.max_steps or (settings.max_epochs or 0) * len(loader)
-    module, trainer = build_segmenter_module(settings, network, steps), trainer_factory(config, folder, "judge")
-    fit(module, loader, trainer, folder, settings.seed, max_steps=steps)
+    judge, part = settings.judge, load_known_part(known, cache)
+    data = SegmentationBatches(*part.without(watched_rows(settings.held_out, len(part.lesions))).tensors())
+    torch.manual_seed(judge.seed)
+    network = build_network(judge)
+    loader = make_loader(data, len(data), judge.batch_size, judge.seed, *rank_and_size())
+    steps = judge.max_steps or (judge.max_epochs or 0) * len(loader)
+    module = build_segmenter_module(judge, network, steps)
+    trainer = trainer_factory(settings.trainer, runtime, folder, "judge")
+    fit(module, loader, trainer, folder, judge.seed, max_steps=steps)
     if is_first_rank():
         save_weights(network, folder / "network.safetensors")
 
 
-def make_watch(config: Config, known: Path, cache: Path, judge: Path, folder: Path) -> Watch:
+def make_watch(
+    watch: Validation,
+    held_out: HeldOut,
+    seed: int,
+    template: str | None,
+    runtime: Runtime,
+    known: Path,
+    cache: Path,
+    judge: Path,
+    folder: Path,
+) -> Watch:
     """The callback, its goal being what the judge finds of the real images."""
     part = load_known_part(known, cache)
-    part = part.only(watched_rows(config, len(part.lesions)))
+    part = part.only(watched_rows(held_out, len(part.lesions)))
     pixels, labels = part.tensors()
     images, masks = images_to_float(pixels), masks_to_float(labels)
-    agreement = _agreement(config, judge)
-    seeds = tuple(sample_seed(config.seed, i) for i in range(len(part.lesions)))
-    conditions = Conditions(masks, part.prompts(TEMPLATES[config.prompts.template]), seeds)
+    agreement = _agreement(runtime, judge)
+    seeds = tuple(sample_seed(seed, i) for i in range(len(part.lesions)))
+    conditions = Conditions(masks, part.prompts(template), seeds)
     goal = float(agreement(images, masks).mean())
-    return Watch(conditions, agreement, goal, config.generator.watch.every, folder)
+    return Watch(conditions, agreement, goal, watch.every, folder)
 
 
-def _agreement(config: Config, judge: Path) -> Agreement:
+def _agreement(runtime: Runtime, judge: Path) -> Agreement:
     """How well the judge finds masks again: their Dice, at its own size."""
-    settings = config.evaluation.judge
-    network, size = open_segmenter(config, settings, judge), (settings.image_size, settings.image_size)
-    device = next(network.parameters()).device
+    network, side = open_segmenter(runtime, judge)
+    size, device = (side, side), next(network.parameters()).device
 
     @torch.no_grad()
     def agreement(images: Tensor, masks: Tensor) -> Tensor:

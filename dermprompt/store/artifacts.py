@@ -11,13 +11,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import flush_folder, sha256, write_json
+from dermprompt.files import flush_folder, read_json, sha256, write_json
 from dermprompt.store.locks import hold, print_now
 
 RECORD = "artifact.json"
@@ -79,6 +79,53 @@ class Artifact:
 
     path: Path
     digest: str
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """An artifact by its work, its settings and what it is made from; key and arguments follow.
+
+    Args:
+        work: full dotted path of a function ``work(settings, runtime, folder=…, **folders of inputs)``.
+        stage, name, version: see :class:`Recipe`.
+        settings: a dataclass of plain values: all that the work may read beside its inputs. One at its field's default
+            is left out of the key, so that a stage may gain a setting and what was made before stays.
+        inputs: what it is made from, by the name under which the work gets each folder; None is not there.
+    """
+
+    work: str
+    stage: str
+    name: str
+    version: int
+    settings: Any
+    inputs: Mapping[str, Artifact | tuple[Artifact, ...] | None] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What determines it."""
+        each = [one if isinstance(one, tuple) else (one,) for one in self.inputs.values()]
+        digests = tuple("none" if one is None else one.digest for several in each for one in several)
+        return Recipe(self.stage, self.name, self.version, _own_settings(self.settings), digests)
+
+    @property
+    def folders(self) -> dict[str, Path | list[Path] | None]:
+        """The folders of its inputs."""
+        return {name: _folders(one) for name, one in self.inputs.items()}
+
+
+def _own_settings(settings: Any) -> dict[str, Any]:
+    defaults = {one.name: one.default for one in fields(settings) if one.default is not MISSING}
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in defaults or getattr(settings, name) != defaults[name]
+    }
+
+
+def _folders(given: Artifact | tuple[Artifact, ...] | None) -> Path | list[Path] | None:
+    if isinstance(given, tuple):
+        return [one.path for one in given]
+    return None if given is None else given.path
 
 
 class Store:
@@ -264,6 +311,14 @@ def _num_described(folder: Path) -> int:
 def read_artifact(folder: Path) -> Artifact:
     """Open a finished artifact."""
     return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """What determines the artifact in ``folder``, finished or not."""
+    path = folder / RECORD if (folder / RECORD).exists() else folder / RECIPE
+    known = read_json(path)
+    known_fields = {name: known[name] for name in ("stage", "name", "version", "settings")}
+    return Recipe(**known_fields, inputs=tuple(known["inputs"]))
 
 
 @contextmanager

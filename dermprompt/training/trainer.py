@@ -13,29 +13,32 @@ from lightning.pytorch.strategies import Strategy
 from torch.utils.data import Dataset
 
 from dermprompt.config import compose
-from dermprompt.config.schema import Config
-from dermprompt.distributed.processes import group_timeout, is_first_rank, max_seconds, rank_and_size
+from dermprompt.distributed.processes import Runtime, group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.generator.batches import make_loader
-from dermprompt.store.artifacts import RECIPE
+from dermprompt.store.artifacts import RECIPE, read_recipe
 from dermprompt.training import wandb_run
 from dermprompt.training.callbacks import StopInTime
 from dermprompt.training.fit import MakeTrainer, fit
 
 
-def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
-    """What builds the Trainer of one training; ``training`` names its run in the logger."""
+def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, training: str) -> MakeTrainer:
+    """What builds the Trainer of one training; ``training`` names its run in the logger.
+
+    ``trainer``: those of its settings that decide the weights; the others are in ``runtime``.
+    """
 
     def make(**settings: Any) -> lightning.Trainer:
         node = {
-            **config.trainer,
-            "logger": _logger(config, folder, training),
+            **runtime.trainer,
+            **trainer,
+            "logger": _logger(runtime, folder, training),
             "default_root_dir": str(folder),
         }
         # Lightning's own limit counts what earlier calls took, and a training that it stops looks finished.
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
-        if wandb_run.is_asked(config.logger) and artifact_folder(folder) == folder:
+        if wandb_run.is_asked(runtime.logger) and artifact_folder(folder) == folder:
             settings["callbacks"].append(NoteOutput(folder))
         timeout = group_timeout(node)
         del node["timeout"]
@@ -48,24 +51,25 @@ def trainer_factory(config: Config, folder: Path, training: str) -> MakeTrainer:
 
 
 def fit_on_images(
-    config: Config,
+    settings: Any,
+    runtime: Runtime,
     module: lightning.LightningModule,
     data: Dataset[Any],
     ids: tuple[str, ...],
-    settings: Any,
-    training: str,
+    steps: Any,
     key: str,
     folder: Path,
     **more: Any,
 ) -> None:
     """Train on G's images, as often varied as ``data`` has variants of each.
 
-    ``settings`` stand under ``key`` in the configuration; ``more`` are arguments of :func:`fit`.
+    ``settings``: the stage's, with ``seed`` and ``trainer``; ``steps``: the part of them with ``batch_size`` and
+    ``max_steps``, which stands under ``key`` in the configuration. ``more`` are arguments of :func:`fit`.
     """
-    loader = make_loader(data, len(ids), settings.batch_size, config.seed, *rank_and_size())
-    trainer = trainer_factory(config, folder, training)
+    loader = make_loader(data, len(ids), steps.batch_size, settings.seed, *rank_and_size())
+    trainer = trainer_factory(settings.trainer, runtime, folder, key.rpartition(".")[2])
     named = {"ids": ids, "batch_key": f"{key}.batch_size"}
-    fit(module, loader, trainer, folder, config.seed, max_steps=settings.max_steps, **named, **more)  # type: ignore[arg-type]
+    fit(module, loader, trainer, folder, settings.seed, max_steps=steps.max_steps, **named, **more)  # type: ignore[arg-type]
 
 
 def _strategy(name: str, timeout: timedelta) -> Strategy:
@@ -82,29 +86,29 @@ def _progress_bar_class() -> type:
     return ProgressBar
 
 
-def _logger(config: Config, folder: Path, training: str) -> Any:
+def _logger(runtime: Runtime, folder: Path, training: str) -> Any:
     """A csv file in the training's folder, or a W&B run of the first rank."""
-    node = config.logger
+    node = runtime.logger
     if not wandb_run.is_asked(node):
         return compose.instantiate(node, save_dir=str(folder), name="", version="log")
-    run = _open_run(config, folder, training) if is_first_rank() else None
+    run = _open_run(runtime, folder, training) if is_first_rank() else None
     return compose.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
 
 
-def _open_run(config: Config, folder: Path, training: str) -> Any:
+def _open_run(runtime: Runtime, folder: Path, training: str) -> Any:
     artifact = artifact_folder(folder)
-    recipe = wandb_run.recipe_of(artifact)
+    recipe = read_recipe(artifact)
     # The run's id comes from its folder, so a training that goes on continues its W&B run.
     place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
-    name = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}-{training}-{recipe.name}"
+    name = f"{runtime.label}-{training}-{recipe.name}"
     run = wandb_run.open_run(
-        config.logger,
+        runtime.logger,
         folder,
         place,
         name=name,
-        group=config.logger["group"],
+        group=runtime.logger["group"],
         job_type=recipe.stage,
-        config=compose.plain(config),
+        config=recipe.settings,
     )
     wandb_run.log_inputs(run, artifact)
     return run

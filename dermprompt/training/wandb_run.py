@@ -17,7 +17,7 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from dermprompt.files import read_json
-from dermprompt.store.artifacts import RECIPE, RECORD, Recipe
+from dermprompt.store.artifacts import RECIPE, RECORD, read_recipe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ def _go_offline(error: Exception, folder: Path, command: str) -> None:
 
 def log_inputs(run: Run, folder: Path) -> None:
     """Note what the artifact in ``folder``, finished or not, is made from."""
-    for path in find(folder.parents[1], recipe_of(folder).inputs):
+    for path in find(folder.parents[1], read_recipe(folder).inputs):
         _log_input(run, path)
 
 
@@ -176,22 +176,14 @@ def describe(folder: Path) -> Artifact:
     """
     import wandb
 
-    recipe, digest = recipe_of(folder), _digest(folder)
+    recipe, digest = read_recipe(folder), _digest(folder)
     known = {"stage": recipe.stage, "version": recipe.version, "settings": recipe.settings, "inputs": recipe.inputs}
     kind = "split" if recipe.name.startswith("split-") else KINDS.get(recipe.stage, recipe.stage)
     return wandb.Artifact(_legal(f"{recipe.name}-{digest}"), kind, metadata={**known, "digest": digest})
 
 
-def recipe_of(folder: Path) -> Recipe:
-    """What determines the artifact in ``folder``, finished or not."""
-    path = folder / RECORD if (folder / RECORD).exists() else folder / RECIPE
-    known = read_json(path)
-    fields = {name: known[name] for name in ("stage", "name", "version", "settings")}
-    return Recipe(**fields, inputs=tuple(known["inputs"]))
-
-
 def _digest(folder: Path) -> str:
-    return read_json(folder / RECORD)["digest"] if (folder / RECORD).exists() else recipe_of(folder).key
+    return read_json(folder / RECORD)["digest"] if (folder / RECORD).exists() else read_recipe(folder).key
 
 
 def find(store: Path, digests: Iterable[str]) -> list[Path]:

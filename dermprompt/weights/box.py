@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dermprompt.files import sha256
-
 _WEIGHTS = Path(__file__).parent
 # An autoencoder, and networks of 128 pixels that were trained on G of ISIC 2018.
 TAEF2 = _WEIGHTS / "taef2"
@@ -23,5 +21,5 @@ def digest(folder: Path) -> str:
     """The sha256 (hex) of names and contents of all files below a folder."""
     whole = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        whole.update(f"{file.relative_to(folder)}\n{sha256(file)}\n".encode())
+        whole.update(f"{file.relative_to(folder)}\n{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return whole.hexdigest()

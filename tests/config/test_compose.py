@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -11,6 +13,7 @@ import pytest
 from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, miniature, run
 
 from dermprompt.config import compose as configuration
+from dermprompt.config.schema import Config
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -31,6 +34,7 @@ def jobs(experiment: str) -> list[list[str]]:
 
 
 ALL_JOBS = [(name, job) for name in EXPERIMENTS for job in jobs(name)]
+EVERY_JOB = pytest.mark.parametrize(("experiment", "job"), ALL_JOBS, ids=[f"{e}-{j[0][10:]}" for e, j in ALL_JOBS])
 
 
 def test_the_papers_experiments_are_there():
@@ -60,24 +64,71 @@ def test_the_papers_settings():
     assert config.segmenter.network["features"] == [64, 128, 256, 512, 1024, 64]
 
 
-@pytest.mark.parametrize(("experiment", "job"), ALL_JOBS, ids=[f"{e}-{j[0][10:]}" for e, j in ALL_JOBS])
-def test_every_experiment_runs(experiment, job, tiny_stable_diffusion, tmp_path):
+def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
+    """Overrides of the same job as small as :func:`miniature.miniature`'s, on Stable Diffusion in ``sd``."""
     name = job[0].removeprefix("generator=")
-    root = [] if experiment == "demo" else ["data.root=/data"]
-    composed = compose(f"+experiment={experiment}", *job, *root)
+    composed = compose_whole(experiment, job)
     if name == "none" or name == "pix2pixhd":
         base = []
     elif composed.generator.base.name == "scratch":
         base = SCRATCH
     else:
-        base = [f"generator.base.path={tiny_stable_diffusion}", "generator.base.text_layers=2"]
+        base = [f"generator.base.path={sd}", "generator.base.text_layers=2"]
     count = ["synthesis.count=4"] if composed.synthesis.count else []
     network = [f"segmenter.{UNET}"] if composed.segmenter.name == "unet" else []
-    tiny = [*DATA, *SEGMENTER, *SYNTHESIS, *network, *base, *GENERATOR[name], *count]
-    results = run(tmp_path, f"+experiment={experiment}", *job, *tiny)
+    return [f"+experiment={experiment}", *job, *DATA, *SEGMENTER, *SYNTHESIS, *network, *base, *GENERATOR[name], *count]
+
+
+def compose_whole(experiment: str, job: list[str]) -> Config:
+    """The experiment as it is."""
+    return compose(f"+experiment={experiment}", *job, *([] if experiment == "demo" else ["data.root=/data"]))
+
+
+@EVERY_JOB
+def test_every_experiment_is_planned(experiment, job, tiny_stable_diffusion, tmp_path, capfd):
+    run(tmp_path, *tiny_job(experiment, job, tiny_stable_diffusion), "stage=plan")
+    planned = set(re.findall(r"(\w+): ", capfd.readouterr().out))
+    drawn = {"train_generator", "synthesize"} if compose_whole(experiment, job).synthesis.count else set()
+    assert {"train_segmenter"} | drawn <= planned
+    assert not (tmp_path / "store").exists()
+
+
+def becomes(config: Config) -> str:
+    """What a job does, without what it is called."""
+    return repr(replace(config, name="", caution=""))
+
+
+def run_tiny(experiment: str, job: list[str], sd: Path, folder: Path) -> None:
+    composed = compose_whole(experiment, job)
+    results = run(folder, *tiny_job(experiment, job, sd))
     assert results["experiment"] == composed.name
-    assert results["count"] == (4 if count else 0)
-    assert len(results["segmentation"]) == (2 if count else 1)
+    assert results["count"] == (4 if composed.synthesis.count else 0)
+    assert len(results["segmentation"]) == (2 if composed.synthesis.count else 1)
+
+
+ONE_OF_EACH_KIND = {
+    "from scratch": ("small", "controlnet"),
+    "on Stable Diffusion": ("table2", "controlnet"),
+    "pix2pixhd": ("table2", "pix2pixhd"),
+    "no generator": ("s_only", "none"),
+}
+
+
+@pytest.mark.parametrize(("experiment", "generator"), ONE_OF_EACH_KIND.values(), ids=ONE_OF_EACH_KIND)
+def test_one_experiment_of_each_kind_runs(experiment, generator, tiny_stable_diffusion, tmp_path):
+    (job,) = (one for one in jobs(experiment) if one[0] == f"generator={generator}")
+    run_tiny(experiment, job, tiny_stable_diffusion, tmp_path)
+
+
+@pytest.mark.slow
+def test_all_other_experiments_run(tiny_stable_diffusion, tmp_path):
+    """Those that become the same job when they are so small run once."""
+    kept = {}
+    for experiment, job in ALL_JOBS:
+        if (experiment, job[0].removeprefix("generator=")) not in ONE_OF_EACH_KIND.values():
+            kept[becomes(compose(*tiny_job(experiment, job, tiny_stable_diffusion)))] = experiment, job
+    for number, (experiment, job) in enumerate(kept.values()):
+        run_tiny(experiment, job, tiny_stable_diffusion, tmp_path / str(number))
 
 
 def shown(*arguments: str) -> str:

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from real_data import REAL
 
 from dermprompt.curation.memorisation import copies, nearest
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "isic2018_256"
 
 
 def lesions(n: int, seed: int, size: int = 64) -> np.ndarray:
@@ -98,9 +96,9 @@ def test_copies_by_hand() -> None:
     assert not copies(np.zeros(2), np.zeros(0), 0.25).any()
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"no real images at {DATA}")
+@pytest.mark.real_data("isic2018_256")
 def test_copies_of_real_images_are_caught() -> None:
-    paths = sorted((DATA / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::6]
+    paths = sorted((REAL / "isic2018_256" / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::6]
     images = np.stack([cv2.imread(str(path)) for path in paths])
     references, held_out, fresh = images[::2], images[1::4], images[3::4]
     apart = nearest(held_out, references)[0]

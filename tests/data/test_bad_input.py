@@ -15,7 +15,10 @@ from miniature import compose
 from PIL import Image
 
 from dermprompt.data.datasets.phantom import write_phantom
+from dermprompt.data.findings import DECODER
+from dermprompt.distributed.processes import Runtime
 from dermprompt.stages.prepare import cache_pictures, index_data, split_data
+from dermprompt.stages.settings import CachePictures, IndexData, SplitData
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 DIAGNOSES, ATTRIBUTES = "ISIC_2019_Training_GroundTruth.csv", "ISIC2018_Task2_Training_image_attributes.csv"
@@ -216,12 +219,17 @@ def prepare(data: Data, *overrides: str) -> tuple[dict, str]:
     folder = data.root.parent
     keys = (f"data.root={data.root}", "image_size=32", "data.max_bad_fraction=0.1", *overrides)
     config = compose("data=isic", *keys)
-    for name in ("indexed", "cache", "split"):
+    for name in ("indexed", "store", "split"):
         shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / name).mkdir()
-    index_data(config, data.root, data.root, folder / "indexed")
-    cache_pictures(config, folder / "indexed", 32, folder / "pictures", folder / "cache")
-    split_data(config, folder / "indexed", folder / "cache", folder / "split")
+    indexed, cache, split = folder / "indexed", folder / "store" / "cache", folder / "split"
+    for place in (indexed, cache, split):
+        place.mkdir(parents=True)
+    settings, runtime = config.data, Runtime.of(config)
+    index = IndexData("isic", str(data.root), str(data.root), settings.on_conflict)
+    index_data(index, runtime, data.root, indexed)
+    cache_pictures(CachePictures(32, settings.mask_threshold, DECODER), runtime, indexed, cache)
+    drawn = SplitData(settings.on_bad, settings.max_bad_fraction, settings.split)
+    split_data(drawn, runtime, indexed, cache, split)
     report = json.loads((folder / "split" / "coverage.json").read_text())
     return report, (folder / "split" / "coverage.txt").read_text()
 

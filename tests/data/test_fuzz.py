@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning:PIL")
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
 # The same cases every time, so that a failure can be looked at.
-many = settings(max_examples=1200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=examples(1200), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def encode(pixels: np.ndarray, kind: str, **options: object) -> bytes:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from real_data import REAL
 
 from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.index import Index, fingerprint, load_index, read_index
 from dermprompt.lesion import Lesion
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not (REAL / "isic2018_256").is_dir(), reason=f"needs {REAL}")
+needs_data = pytest.mark.real_data("isic2018_256", "isic_labels")
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 
 

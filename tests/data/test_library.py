@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from real_data import REAL
 
 from dermprompt.data import library
 from dermprompt.data.library import Entry, Pair, grow_library, library_name, open_records, read_entries, record_sha256
-
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "isic2018_256"
-needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 
 
 def pair_of(image: Path, mask: Path) -> Pair:
@@ -161,10 +159,10 @@ def test_an_image_whose_mask_is_upright_is_turned(tmp_path: Path) -> None:
     assert "turned" in entry.verdicts[0][2]
 
 
-@needs_data
+@pytest.mark.real_data("isic2018_256")
 def test_real_pairs_against_another_decoder(tmp_path: Path) -> None:
-    images = sorted((REAL / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::200]
-    folder = REAL / "ISIC2018_Task1_Training_GroundTruth"
+    images = sorted((REAL / "isic2018_256" / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::200]
+    folder = REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth"
     pairs = [pair_of(path, folder / f"{path.stem}_segmentation.png") for path in images]
     grow(tmp_path, 128, pairs)
     records = open_records(tmp_path, 128)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,7 @@ def data_sets(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(data_sets(), st.sampled_from(["paper", "official", "grouped"]), st.integers(0, 2**32), sizes_of_parts)
 def test_nothing_is_in_two_parts(
     data: dict[str, Any], protocol: str, seed: int, sizes: tuple[int, int, int, int]
@@ -87,7 +88,7 @@ def _membership(groups: list[tuple[str, ...]]) -> dict[str, str]:
     return {id: str(number) for number, group in enumerate(groups) for id in group}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(8, 400), st.integers(0, 2**32), sizes_of_parts)
 def test_single_images_fill_every_part(num_ids: int, seed: int, sizes: tuple[int, int, int, int]) -> None:
     drawn = parts(paper(num_ids, seed, sizes))
@@ -95,7 +96,7 @@ def test_single_images_fill_every_part(num_ids: int, seed: int, sizes: tuple[int
     assert sorted(chain(*drawn)) == IDS[:num_ids]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(8, 400), sizes_of_parts)
 def test_small_sets_keep_the_proportions(num_ids: int, sizes: tuple[int, int, int, int]) -> None:
     if num_ids >= sum(sizes):

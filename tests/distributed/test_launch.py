@@ -45,6 +45,8 @@ def test_a_configuration_survives_its_file(tmp_path):
         assert configuration.thaw(tmp_path / "config.yaml") == config
 
 
+# By default test_table2.py trains both on two ranks.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["controlnet", "pix2pixhd"])
 def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -54,6 +56,8 @@ def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
     assert (trained / "last.ckpt").exists()
 
 
+# By default test_resume.py stops one trainer on two ranks.
+@pytest.mark.slow
 def test_two_ranks_stop_together_and_go_on(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     overrides = two_processes("pix2pixhd", "generator.max_steps=9", "stage=train_generator")
@@ -121,6 +125,7 @@ def test_a_killed_rank_ends_the_job(tmp_path):
         assert not processes_of(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_stopped_rank_ends_the_job(tmp_path):
     with training_ranks(tmp_path, "trainer.timeout=8") as (job, ranks):
@@ -200,6 +205,7 @@ def test_two_processes_draw_what_one_does(tmp_path, monkeypatch):
     assert json.loads((sets[1] / "card.json").read_text())["samples"] == 24
 
 
+@pytest.mark.slow
 def test_two_processes_score_what_one_does(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     data = ["data.num_images=64", "data.split.sizes=[10,8,4,42]", "synthesis.count=0"]

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
+from real_data import REAL
 from skimage.metrics import structural_similarity
 
 from dermprompt.evaluation import image
 from dermprompt.evaluation.overlap import dice
-
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "isic2018"
 
 
 def pictures(n: int, size: tuple[int, int] = (96, 80), seed: int = 0) -> np.ndarray:
@@ -123,10 +120,10 @@ def test_a_trivial_row_depends_on_the_index_and_the_seed_alone() -> None:
 
 
 def read(part: str, names: list[str], flag: int) -> np.ndarray:
-    return np.stack([cv2.imread(str(DATA / part / name), flag) for name in names])
+    return np.stack([cv2.imread(str(REAL / "isic2018" / part / name), flag) for name in names])
 
 
-@pytest.mark.skipif(not DATA.exists(), reason=f"no real images at {DATA}")
+@pytest.mark.real_data("isic2018")
 def test_trivial_rows_reach_the_papers_numbers_on_real_images() -> None:
     """The same measured on ISIC 2017's test images: mse, psnr and ssim, paper's protocol."""
     reference = {
@@ -134,7 +131,7 @@ def test_trivial_rows_reach_the_papers_numbers_on_real_images() -> None:
         "mean image of G": (0.024, 65.77, 0.883),
         "the image's own mean colour (oracle)": (0.016, 69.32, 0.895),
     }
-    ids = [path.stem for path in sorted((DATA / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::20]]
+    ids = [path.stem for path in sorted((REAL / "isic2018" / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::20]]
     real = read("ISIC2018_Task1-2_Training_Input", [f"{id}.jpg" for id in ids], cv2.IMREAD_COLOR)
     files = [f"{id}_segmentation.png" for id in ids]
     masks = read("ISIC2018_Task1_Training_GroundTruth", files, cv2.IMREAD_GRAYSCALE) // 255

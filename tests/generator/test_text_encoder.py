@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
+
+transformers = pytest.importorskip("transformers")
 
 PROMPTS = ["a dermoscopic image of melanoma, with pigment network and milia-like cysts", "", "Naevus  No. 7!"]
 
@@ -21,7 +22,7 @@ PROMPTS = ["a dermoscopic image of melanoma, with pigment network and milia-like
 def folder(tiny_stable_diffusion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny text encoder with weights so large that every one of them shows in the states."""
     generator = torch.Generator().manual_seed(0)
-    model = CLIPTextModel.from_pretrained(tiny_stable_diffusion / "text_encoder")
+    model = transformers.CLIPTextModel.from_pretrained(tiny_stable_diffusion / "text_encoder")
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn(weight.shape, generator=generator))
@@ -51,7 +52,7 @@ def without_prefix(folder: Path, path: Path) -> Path:
 
 @torch.no_grad()
 def reference(folder: Path, ids: Tensor) -> Tensor:
-    return CLIPTextModel.from_pretrained(folder)(ids).last_hidden_state
+    return transformers.CLIPTextModel.from_pretrained(folder)(ids).last_hidden_state
 
 
 @pytest.mark.parametrize("rename", [with_prefix, without_prefix])
@@ -63,7 +64,7 @@ def test_states_are_those_of_transformers(folder: Path, tmp_path: Path, rename) 
 
 
 def test_token_ids_are_those_of_transformers(tiny_stable_diffusion: Path, folder: Path) -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(tiny_stable_diffusion / "tokenizer")
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(tiny_stable_diffusion / "tokenizer")
     prompts = [*PROMPTS, "globules " * 100]
     theirs = tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     assert torch.equal(load_text_encoder(folder, END_OF_TEXT).tokenize(prompts), theirs.input_ids)
@@ -99,7 +100,7 @@ def test_a_prompt_that_is_too_long_is_cut_and_that_said(folder: Path) -> None:
 
 def test_fewer_layers_are_the_first_ones_and_the_final_norm(folder: Path) -> None:
     encoder = load_text_encoder(folder, END_OF_TEXT, layers=1)
-    model = CLIPTextModel.from_pretrained(folder)
+    model = transformers.CLIPTextModel.from_pretrained(folder)
     hidden = model(encoder.tokenize(PROMPTS), output_hidden_states=True).hidden_states[1]
     norm = getattr(model, "text_model", model).final_layer_norm
     torch.testing.assert_close(encoder.encode(PROMPTS), norm(hidden), atol=1e-4, rtol=0)
@@ -118,7 +119,7 @@ def test_transformers_opens_what_is_saved(tmp_path: Path, quick_gelu: bool) -> N
         for weight in encoder.parameters():
             weight.add_(0.2 * torch.randn(weight.shape))
     encoder.save(tmp_path)
-    model, report = CLIPTextModel.from_pretrained(tmp_path, output_loading_info=True)
+    model, report = transformers.CLIPTextModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     ids = encoder.tokenize(PROMPTS)

@@ -23,7 +23,6 @@ from miniature import miniature
 from dermprompt.training.callbacks import read_curves
 
 REPOSITORY = Path(__file__).parents[2]
-KILLS = 50
 # What a job's processes import, once for all of them: a kill then meets work, and no imports.
 HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
 STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "watch_generator")
@@ -63,14 +62,15 @@ class Kills:
 
     folder: Path
     start: Callable[[str], Any]
+    number: int = 50
     finished: dict[Path, int] = field(default_factory=dict)
     redone: list[str] = field(default_factory=list)
     continued: int = 0
     attempts: int = 0
 
     def run(self, seconds: Callable[[], float]) -> None:
-        """Start the command and kill it after so long, :data:`KILLS` times; then let it end."""
-        while self.attempts < KILLS:
+        """Start the command and kill it after so long, ``number`` times; then let it end."""
+        while self.attempts < self.number:
             assert self.attempt(seconds()) in (None, -signal.SIGKILL), "it ended before its last kill"
         assert self.attempt(None) == 0, self.log.read_text()[-3000:]
 
@@ -163,7 +163,8 @@ def check(killed: Kills, folder: Path, seconds: float) -> None:
     assert killed.continued
 
 
-def test_fifty_kills_change_nothing(tmp_path):
+@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_change_nothing(number, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
 
@@ -179,14 +180,14 @@ def test_fifty_kills_change_nothing(tmp_path):
         (tmp_path / name).mkdir()
     seconds = duration(starter(tmp_path / "whole", *MINIATURE), tmp_path / "whole.log")
     to_begin = duration(starter(tmp_path / "whole", *MINIATURE, "stage=prepare"), tmp_path / "again.log")
-    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *MINIATURE))
+    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *MINIATURE), number)
     draw = random.Random(0)
     # So that the last kill comes well before the end.
-    killed.run(lambda: draw.uniform(0, to_begin + (seconds - to_begin) / 24))
+    killed.run(lambda: draw.uniform(0, to_begin + (seconds - to_begin) * 2 / number))
     check(killed, tmp_path / "whole", seconds)
 
 
-@pytest.mark.slow
+@pytest.mark.kill
 def test_fifty_kills_of_the_demo(tmp_path):
     """The same of the demo, in processes of their own; about three times as long as the demo."""
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import elasticdeform
 import numpy as np
 import pytest
 import torch
 
 from dermprompt.masks.elastic import displaced
+
+elasticdeform = pytest.importorskip("elasticdeform")
 
 
 @pytest.mark.parametrize(("points", "size"), [(4, 64), (20, 64), (100, 512)])

@@ -1,29 +1,25 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
+from real_data import REAL
 from scipy import ndimage, stats
 
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks, fit_shapes
 from dermprompt.masks.shape import measure
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "isic2018_256"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs {SHARED}")
-
 
 def ellipse(centre: tuple[int, int], axes: tuple[int, int], angle: float, size: int = 128) -> np.ndarray:
     return cv2.ellipse(np.zeros((size, size), np.uint8), centre, axes, angle, 0, 360, 1, -1)
 
 
-REAL = np.stack([ellipse((60, 70), (40, 20), 30), ellipse((64, 40), (15, 15), 0), ellipse((30, 90), (25, 12), 100)])
+SHAPES = np.stack([ellipse((60, 70), (40, 20), 30), ellipse((64, 40), (15, 15), 0), ellipse((30, 90), (25, 12), 100)])
 
 
 def test_an_ellipse_is_fitted_by_itself() -> None:
-    model = fit_shapes(REAL)
+    model = fit_shapes(SHAPES)
     assert model.centres * 128 == pytest.approx(np.array([(60.5, 70.5), (64.5, 40.5), (30.5, 90.5)]), abs=0.6)
     lengths = [np.linalg.svd(axes)[1] * 128 for axes in model.axes]
     assert lengths == pytest.approx(np.array([(40.5, 20.5), (15.5, 15.5), (25.5, 12.5)]), abs=0.8)
@@ -37,16 +33,16 @@ def test_a_lesion_cut_by_the_frame_is_completed() -> None:
 
 
 def test_a_mask_depends_on_settings_seed_and_index_alone() -> None:
-    source = RealisticMasks(REAL, 64, seed=0)
+    source = RealisticMasks(SHAPES, 64, seed=0)
     together = source.draw(range(12))
     np.testing.assert_array_equal(source.draw([11, 4]), together[[11, 4]])
-    assert not np.array_equal(RealisticMasks(REAL, 64, seed=1).draw([4]), together[[4]])
+    assert not np.array_equal(RealisticMasks(SHAPES, 64, seed=1).draw([4]), together[[4]])
     assert (together.dtype, together.max(), together.shape) == (np.uint8, 1, (12, 64, 64))
 
 
 def test_without_jitter_ellipses_come_back_as_they_were() -> None:
-    drawn = RealisticMasks(REAL, 128, seed=0, jitter=0.0).draw(range(20))
-    overlaps = [max(2 * (mask & real).sum() / (mask.sum() + real.sum()) for real in REAL) for mask in drawn]
+    drawn = RealisticMasks(SHAPES, 128, seed=0, jitter=0.0).draw(range(20))
+    overlaps = [max(2 * (mask & real).sum() / (mask.sum() + real.sum()) for real in SHAPES) for mask in drawn]
     assert min(overlaps) > 0.93
 
 
@@ -55,9 +51,9 @@ def test_no_real_mask_with_any_foreground() -> None:
         RealisticMasks(np.zeros((2, 64, 64), np.uint8), 64, 0)
 
 
-@needs_data
+@pytest.mark.real_data("isic2018_256")
 def test_nearer_to_real_shapes_than_the_authors_masks_and_no_copies() -> None:
-    files = sorted((SHARED / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::9]
+    files = sorted((REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::9]
     real = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) // 255 for file in files])
     drawn = RealisticMasks(real, 256, 0).draw(range(200))
     circles = AutomaticMasks(256, 0).draw(range(200))

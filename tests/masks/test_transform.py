@@ -1,14 +1,11 @@
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
+from real_data import REAL
 from scipy import ndimage
 
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def _ellipse(axes: tuple[int, int], size: int = 128) -> np.ndarray:
@@ -97,9 +94,9 @@ def test_no_real_mask_with_any_foreground() -> None:
             TransformedMasks(masks, seed=0)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the ISIC 2018 masks in ../shared/data")
+@pytest.mark.real_data("isic2018_256")
 def test_real_masks_keep_the_distribution_of_their_shapes() -> None:
-    files = sorted((SHARED / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::13]
+    files = sorted((REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::13]
     real = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[::2, ::2] // 255 for file in files])
     drawn = [TransformedMasks(real, seed=0).draw([index])[0] for index in range(150)]
     assert all(ndimage.label(mask, np.ones((3, 3)))[1] == 1 for mask in drawn)

@@ -166,9 +166,9 @@ def test_anchors_and_names_are_consistent(html):
     parser.feed(html)
     assert set(re.findall(r'href="#(\w+)"', html)) <= set(parser.ids)
     sections = re.findall(r'<section id="(\w+)"', html)
-    assert sections[:4] == ["asked", "dice", "quality", "obedience"]
-    assert sections[4:9] == ["gallery", "texture", "samples", "detail", "curves"]
-    assert sections[9:] == ["data", "work", "again"]
+    assert sections[:5] == ["gallery", "samples", "dice", "quality", "fidelity"]
+    assert sections[5:] == ["detail", "curves", "data", "asked", "work"]
+    assert "texture" in parser.ids
 
 
 def test_a_users_text_is_escaped(html, markdown):
@@ -193,20 +193,53 @@ def test_the_links_of_the_markdown_lead_to_files(sweep, markdown):
 
 
 def test_a_sweep_shows_what_its_jobs_share_once(html):
-    table1 = html[html.index('id="quality"') : html.index('id="obedience"')]
+    table1 = html[html.index('id="quality"') : html.index('id="fidelity"')]
     assert table1.count("mean image") == 2  # its row and the sentence
-    obedience = html[html.index('id="obedience"') : html.index('id="gallery"')]
-    assert obedience.count("not measured") == 1
+    fidelity = html[html.index('id="fidelity"') : html.index('id="detail"')]
+    assert fidelity.count("not measured") == 1
     assert html.count("last 0.2718<") == 2  # one panel per generator
-    runs = html[html.index("Every run") : html.index("Table 2</h3>")]
+    runs = html[html.index("Every run") : html.index("The paper’s Table 2")]
     assert runs.count("S only") == 1
     assert html.count('alt="Mask of TEST_0"') == 1
 
 
-def test_the_caution_stands_first_then_the_verdicts_then_the_tables(html):
-    order = ["Small networks", "S + 1K (pix2pixhd): DSC 0.767", "ValueError", "What was asked", "<table"]
+def test_caution_then_verdicts_then_pictures_then_tables_then_setup(html):
+    order = [
+        "Small networks",
+        "S + 1K (pix2pixhd): DSC 0.767",
+        "ValueError",
+        "Mask of TEST_0",
+        "Synthetic sample TEST_0",
+    ]
+    order += ['class="dice"', "paper’s convention", "<h2>Setup"]
     places = [html.index(part) for part in order]
     assert places == sorted(places)
+
+
+def test_markdown_has_the_same_order(markdown):
+    order = ["Small networks", "S + 1K", "ValueError", "## The same test masks", "## Synthetic samples", "## Table 2"]
+    order += ["## Table 1", "## Fidelity", "## Setup", "## Work"]
+    places = [markdown.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_explanations_fold_away(html):
+    assert html.count("<details") == html.count("</details>") == html.count("<summary") > 3
+    unfolded = re.sub(r"(?s)<details.*?</details>", "", html)
+    assert "How to read this" not in unfolded
+    assert max(len(text(one)) for one in re.findall(r"(?s)<p\b.*?</p>", unfolded[unfolded.index("<section") :])) < 300
+
+
+def test_a_job_is_named_only_where_nothing_else_tells_rows_apart(jobs, html, tmp_path):
+    folders = [path.name for path, _ in jobs]
+    assert not [name for name in folders if name in text(html)]
+    twice = [*jobs, (tmp_path / "again 5f", replace(jobs[0][1], segmentation=jobs[1][1].segmentation[1:]))]
+    other = replace(twice[-1][1].segmentation[0], count=64)
+    twice[-1] = (twice[-1][0], replace(twice[-1][1], segmentation=(other,), gallery=(), samples=()))
+    page = text(write_page(twice, tmp_path / "sweep", "x").read_text())
+    assert "again 5f" in page
+    assert folders[0] in page
+    assert folders[1] not in page
 
 
 def test_a_failed_job_is_shown(html, markdown):
@@ -222,7 +255,7 @@ def test_a_sweep_without_results_says_so(tmp_path):
 
 
 def test_bad_news_is_told(html):
-    assert "a warning of cartoons" in html
+    assert "Beware of cartoons" in html
     assert "“mean image” needs no generator and is better than the best generator in MSE, PSNR, SSIM" in html
 
 
@@ -231,7 +264,7 @@ def test_no_warning_without_a_reason(jobs, tmp_path):
     quality = (results.image_quality[0],)
     calm = replace(results, caution=None, mask_obedience=MaskObedience(0.8, 0.7, 0.3, 9), image_quality=quality)
     page = write_page([(path, calm)], tmp_path, "calm").read_text()
-    for word in ("cartoons", "needs no generator", 'class="banner', "level of chance,"):
+    for word in ("cartoons", "needs no generator", 'class="banner', "not above chance,"):
         assert word not in page
 
 

@@ -57,7 +57,7 @@ def test_both_pages_show_every_row(tmp_path: Path) -> None:
     html = write_page([job("a", 250)], tmp_path, "x").read_text()
     for page in (html, (tmp_path / "report.md").read_text()):
         for part in (
-            "Is the text obeyed?",
+            "Is the text followed?",
             "0.712 [0.662, 0.762]",
             "0.567 [0.517, 0.617]",
             "0.549 [0.499, 0.599]",
@@ -69,7 +69,7 @@ def test_both_pages_show_every_row(tmp_path: Path) -> None:
             "by label, below",
         ):
             assert part in page
-    assert "Is the text obeyed" not in write_page([job("a", 250, ())], tmp_path, "x").read_text()
+    assert "Is the text followed" not in write_page([job("a", 250, ())], tmp_path, "x").read_text()
 
 
 @pytest.mark.parametrize("accuracy", [None, 0.6])

@@ -122,8 +122,7 @@ def test_a_sweep_is_one_array(cluster, tmp_path):
     assert ids == {first.split("_")[0]}
     (folder,) = (tmp_path / "runs").iterdir()
     assert len(list(folder.glob("*/results.json"))) == 4
-    page = (folder / "index.html").read_text()
-    assert all(job.parent.name in page for job in folder.glob("*/results.json"))
+    assert "<dt>Jobs</dt><dd>4</dd>" in (folder / "index.html").read_text()
     assert said.count("── train_generator") == 2
     assert len(list((tmp_path / "store" / "train_generator").glob("*/artifact.json"))) == 2
 

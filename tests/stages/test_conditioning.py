@@ -13,8 +13,8 @@ from miniature import compose, miniature, run
 
 from dermprompt.data.datasets.isic_labels import ATTRIBUTES
 from dermprompt.data.datasets.phantom import ATTRIBUTE_TABLE, write_phantom
-from dermprompt.stages.prepare import load_lesions
-from dermprompt.stages.synthesize import prompt_source
+from dermprompt.stages.prepare import load_known, load_lesions
+from dermprompt.stages.synthesize import _sampler, check_prompts
 
 
 def one(folder: Path, pattern: str) -> Path:
@@ -70,9 +70,9 @@ def test_both_forms_of_attributes_give_the_same_prompts(isic: Path, tmp_path: Pa
         prepared.append(one(tmp_path / name, "store/prepare/split-grouped-*"))
     labels = [[(v.diagnosis, v.attributes) for v in load_lesions(folder)[0].values()] for folder in prepared]
     assert labels[0] == labels[1]
-    config = compose(*overrides(isic))
+    sampling = compose(*overrides(isic))
     known = [one(tmp_path / name, "store/prepare/known-open-*") for name in ("table", "masks")]
-    sources = [prompt_source(config, folder) for folder in known]
+    sources = [_sampler(sampling.prompts, sampling.seed, load_known(folder)) for folder in known]
     assert [sources[0].draw(i) for i in range(30)] == [sources[1].draw(i) for i in range(30)]
 
 
@@ -102,7 +102,7 @@ def test_prompts_for_what_g_lacks_are_said_or_stop(
     run(tmp_path, *overrides(isic, "stage=prepare"))
     known = one(tmp_path, "store/prepare/known-open-*")
     capsys.readouterr()
-    prompt_source(compose(*overrides(isic, *prompts)), known)
+    check_prompts(compose(*overrides(isic, *prompts)).prompts, 0, known)
     said = capsys.readouterr().out
     assert said.startswith("warning: prompts ask for the diagnosis")
     assert "MEL" in said

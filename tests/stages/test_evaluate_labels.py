@@ -11,16 +11,18 @@ import pytest
 from miniature import compose, miniature, run
 
 from dermprompt.data.datasets.phantom import make_phantom, write_phantom
+from dermprompt.distributed.processes import Runtime
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages import evaluate_labels as labels
+from dermprompt.stages.settings import EvaluateText
 from dermprompt.store.artifacts import PlanningStore, Store
 from dermprompt.synthesis.samples import Condition, write_batch
 
 COUNT = 60
 
 
-def small_pictures(config: object) -> Callable[[np.ndarray], np.ndarray]:
+def small_pictures(network: object, runtime: object) -> Callable[[np.ndarray], np.ndarray]:
     """Stands in for the network: an image at 6 × 6 pixels shows the colours that are the phantom's diagnosis."""
     return lambda images: np.stack([cv2.resize(one, (6, 6), interpolation=cv2.INTER_AREA).ravel() for one in images])
 
@@ -60,7 +62,9 @@ def test_samples_that_show_their_labels_are_told_from_those_that_do_not(override
     for name, asked in (("own", lambda k: k), ("others", lambda k: (k + 7) % COUNT)):
         write_samples(tmp_path / name, asked)
         (tmp_path / f"{name}-found").mkdir()
-        labels.evaluate_labels(config, classifier, tmp_path / name, COUNT, tmp_path / f"{name}-found")
+        settings = EvaluateText(COUNT, config.seed, config.image_size)
+        folders = (tmp_path / name, classifier, tmp_path / f"{name}-found")
+        labels.evaluate_labels(settings, Runtime.of(config), *folders)
         rows = read_json(tmp_path / f"{name}-found" / "labels.json")
         found[name] = {row["real"]["label"]: row["generated"] for row in rows}
         assert [row["real"]["label"] for row in rows] == [row["generated"]["label"] for row in rows]
@@ -79,7 +83,7 @@ def test_a_job_ends_in_the_table(overrides, tmp_path: Path) -> None:
     assert first["generated"]["n"] == 12
     assert len(rest) > 3
     page = (tmp_path / "runs/job/index.html").read_text()
-    assert "Is the text obeyed?" in page
+    assert "Is the text followed?" in page
 
 
 @pytest.mark.parametrize(

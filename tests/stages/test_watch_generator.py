@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from miniature import compose, miniature, run
 
+from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import training_images, watched_rows
+from dermprompt.store.artifacts import PlanningStore
 
 
 def one(folder: Path, pattern: str) -> Path:
@@ -25,14 +27,15 @@ def test_the_watched_images_are_kept_out_of_training(tmp_path: Path, generator: 
     curves = (trained / "curves.csv").read_text()
     assert "generator/val/agreement" in curves
     known, cache = one(tmp_path, "store/prepare/known-open-*"), one(tmp_path, "store/prepare/pictures-64-*")
-    config = compose(*overrides)
+    held_out = Pipeline(compose(*overrides), PlanningStore(tmp_path)).held_out
     ids = [row["id"] for row in json.loads((known / "known.json").read_text())]
-    watched = {ids[row] for row in watched_rows(config, len(ids))}
+    watched = {ids[row] for row in watched_rows(held_out, len(ids))}
     assert len(watched) == len(ids) // 10
-    assert set(training_images(config, known, cache).ids) == set(ids) - watched
+    assert set(training_images(held_out, known, cache).ids) == set(ids) - watched
 
 
 def test_a_watched_image_stays_watched_whatever_the_sampler(tmp_path: Path) -> None:
-    one_way, other = (compose(*miniature("controlnet", f"generator.num_steps={n}")) for n in (4, 5))
+    configs = (compose(*miniature("controlnet", f"generator.num_steps={n}")) for n in (4, 5))
+    one_way, other = (Pipeline(config, PlanningStore(tmp_path)).held_out for config in configs)
     assert list(watched_rows(one_way, 100)) == list(watched_rows(other, 100))
-    assert len(watched_rows(one_way, 10_000)) == one_way.generator.watch.num_images
+    assert len(watched_rows(one_way, 10_000)) == one_way.num_images

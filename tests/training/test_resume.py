@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 from miniature import NO_TIME, TWO_RANKS, miniature, on, run
@@ -39,8 +41,17 @@ def weights(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("name", JOBS)
+ON_TWO_RANKS_BY_DEFAULT = "pix2pixhd"
+
+
+def choices() -> Iterator[Any]:
+    """Every trainer on one rank and on two; the latter takes minutes."""
+    for name in JOBS:
+        yield pytest.param(name, 1)
+        yield pytest.param(name, 2, marks=() if name == ON_TWO_RANKS_BY_DEFAULT else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "ranks"), choices())
 def test_pieces_with_workers_make_one_whole(
     name: str, ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ CLOSED = "http://127.0.0.1:9"
 
 @pytest.fixture(autouse=True)
 def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_RUN_ID"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -87,10 +88,11 @@ def seconds_of_a_run(folder: Path, number: int, offline: bool = False) -> float:
     return time.monotonic() - start
 
 
-def test_a_server_that_is_not_there_costs_seconds_and_no_metric(tmp_path, capsys):
+def test_a_server_that_is_not_there_costs_seconds_and_no_metric(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 2)
     seconds_of_a_run(tmp_path, 0, offline=True)  # W&B's own process starts
     usual = seconds_of_a_run(tmp_path, 1, offline=True)
-    assert seconds_of_a_run(tmp_path, 2) < 30 + 2 * usual
+    assert seconds_of_a_run(tmp_path, 2) < 22 + 2 * usual
     assert capsys.readouterr().out.count("goes on offline") == 1
     # The process knows by now.
     assert seconds_of_a_run(tmp_path, 3) < 5 + 2 * usual
@@ -139,7 +141,8 @@ from pathlib import Path
 from dermprompt.training import wandb_run
 
 store, trained = Path(sys.argv[1]), Path(sys.argv[2])
-run = wandb_run.open_run({"project": "p", "offline": False}, store, "run")
+wandb_run.INIT_SECONDS, patience = float(sys.argv[3]), float(sys.argv[4])
+run = wandb_run.open_run({"project": "p", "offline": False}, store, "run", patience)
 wandb_run.log_inputs(run, trained)
 [run.log({"x": x}) for x in range(3)]
 print("half", flush=True)
@@ -162,16 +165,18 @@ def store_of_two(store: Path) -> Path:
 
 
 @pytest.fixture
-def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Stub], subprocess.Popen[str]]]:
-    """Starts the process."""
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the process, with how long it waits for a server at the run's start and at its end (s)."""
     # What W&B tells a user who has not silenced it, it may have to ask the server for.
     monkeypatch.delenv("WANDB_SILENT")
     started: list[subprocess.Popen[str]] = []
 
-    def start(stub: Stub) -> subprocess.Popen[str]:
+    def start(
+        stub: Stub, init: float = wandb_run.INIT_SECONDS, finish: float = wandb_run.FINISH_SECONDS
+    ) -> subprocess.Popen[str]:
         monkeypatch.setenv("WANDB_BASE_URL", stub.url)
         monkeypatch.delenv("WANDB_SERVICE", raising=False)
-        command = [sys.executable, "-c", HALVES, str(tmp_path), str(store_of_two(tmp_path))]
+        command = [sys.executable, "-c", HALVES, str(tmp_path), str(store_of_two(tmp_path)), str(init), str(finish)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=Path(__file__).parents[2], **pipes))
         return started[0]
@@ -203,7 +208,7 @@ def test_a_server_gets_the_metrics_and_the_lineage(tmp_path, halves):
 @pytest.mark.parametrize("loss", [Stub.die, Stub.hang], ids=["dies", "hangs"])
 def test_a_server_that_is_lost_in_the_middle_costs_seconds_and_no_metric(tmp_path, halves, loss):
     stub = Stub()
-    process = halves(stub)
+    process = halves(stub, finish=4)
     assert "offline" not in first_half(process)
     loss(stub)
     start = time.monotonic()
@@ -232,7 +237,7 @@ def test_a_server_that_never_answers_costs_seconds_and_no_metric(tmp_path, halve
     stub = Stub()
     stub.hang()
     start = time.monotonic()
-    process = halves(stub)
+    process = halves(stub, init=2)
     said = first_half(process) + process.communicate("\n", timeout=60)[0]
     assert time.monotonic() - start < 30
     assert process.returncode == 0
@@ -293,6 +298,7 @@ def test_the_table_of_a_sweep(tmp_path):
     assert np.array_equal(pixels[64:, -64:, 0], 255 * drawn.masks[3])
 
 
+@pytest.mark.slow
 def test_two_ranks_log_one_run_and_tell_their_job_of_a_lost_server(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run(tmp_path, *on(TWO_RANKS, miniature("none", *SEGMENTER)))

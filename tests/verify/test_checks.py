@@ -17,12 +17,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from miniature import compose, miniature
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from dermprompt.verify import __main__ as command
 from dermprompt.verify import checks as verification
 from dermprompt.verify.__main__ import as_markdown, verify
 from dermprompt.verify.checks import FAMILIES
+
+transformers = pytest.importorskip("transformers")
 
 REPOSITORY = Path(__file__).parents[2]
 ONE, TWO = FAMILIES["quick_gelu"], FAMILIES["gelu"]
@@ -46,9 +47,8 @@ def two(one: Path, tmp_path: Path) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         text = {**json.loads((one / "text_encoder" / "config.json").read_text())}
-        CLIPTextModel(CLIPTextConfig(**{**text, "hidden_act": "gelu", "num_hidden_layers": 24})).save_pretrained(
-            folder / "text_encoder"
-        )
+        config = transformers.CLIPTextConfig(**{**text, "hidden_act": "gelu", "num_hidden_layers": 24})
+        transformers.CLIPTextModel(config).save_pretrained(folder / "text_encoder")
         unet = UNet2DConditionModel.load_config(one / "unet")
         UNet2DConditionModel.from_config({**unet, "use_linear_projection": True}).save_pretrained(folder / "unet")
     alter(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")

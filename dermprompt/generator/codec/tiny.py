@@ -170,7 +170,7 @@ def load_tiny(folder: Path) -> TinyCodec:
 
 
 def read_tiny(path: str) -> TinyCodec:
-    """Open a pretrained tiny autoencoder: a folder with an encoder's file and a decoder's, or the name of one in the box.
+    """Open a pretrained tiny autoencoder: a folder with a file for each half, or the name of the one in the box.
 
     The files are called ``*_encoder`` and ``*_decoder``, and end in ``.safetensors`` or ``.pth``.
 

@@ -261,8 +261,8 @@ LOG_SIGMA = (0.5, 1.1)
 def draw_timesteps(scheduler: DDIMScheduler, distribution: str, number: int, generator: torch.Generator) -> Tensor:
     """Steps (int64, on the generator's device) at which a batch is trained.
 
-    ``uniform``: all alike (Ho et al. 2020). ``lognormal``: log σ is normal, where σ² = (1 - ᾱ) / ᾱ, but for a tenth that
-    is drawn uniformly: at low noise there is next to nothing to learn.
+    ``uniform``: all alike (Ho et al. 2020). ``lognormal``: log σ is normal, where σ² = (1 - ᾱ) / ᾱ, but for a
+    tenth that is drawn uniformly: at low noise there is next to nothing to learn.
     """
     last, device = scheduler.config.num_train_timesteps - 1, generator.device
     steps = torch.randint(last + 1, (number,), generator=generator, device=device)

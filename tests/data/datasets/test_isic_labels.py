@@ -6,12 +6,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from real_data import REAL
 
 from dermprompt.data.datasets.isic_labels import ATTRIBUTES, isic_label_files, read_isic_labels
 from dermprompt.data.labels import Source
-
-REAL = Path(__file__).parents[3].parent / "shared" / "data" / "isic_labels"
-needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"needs {REAL}")
 
 HEAD_2017 = "image_id,melanoma,seborrheic_keratosis"
 HEAD_2019 = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
@@ -152,9 +150,9 @@ def test_label_files_are_those_that_are_read(tmp_path: Path) -> None:
     assert names == [FILE_2019, *(f"ISIC_1_attribute_{name}.png" for name in ATTRIBUTES)]
 
 
-@needs_data
+@pytest.mark.real_data("isic_labels")
 def test_real_labels() -> None:
-    sources = {one.name: one for one in read_isic_labels(REAL)}
+    sources = {one.name: one for one in read_isic_labels(REAL / "isic_labels")}
     assert sorted(one.num_rows for one in sources.values()) == [2150, 2594, 25331, 25331]
     assert not any(id.endswith("_downsampled") for one in sources.values() for id in one.rows)
     attributes = said(sources["ISIC 2018 attribute table"], "attributes")

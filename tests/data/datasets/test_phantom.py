@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from real_data import REAL
 
 from dermprompt.data.datasets.isic_labels import ATTRIBUTES
 from dermprompt.data.datasets.phantom import (
@@ -25,7 +26,6 @@ from dermprompt.data.datasets.phantom import (
 from dermprompt.data.datasets.phantom_paint import PIGMENTS, STRUCTURES, paint
 from dermprompt.data.index import read_index
 
-LABELS = Path(__file__).parents[3].parent / "shared" / "data" / "isic_labels"
 NUM_IMAGES = 12
 
 
@@ -76,11 +76,10 @@ def test_files_hold_the_exact_mask_and_nearly_the_exact_image(root: Path) -> Non
     assert len(list((root / IMAGES).iterdir())) == len(list((root / MASKS).iterdir())) == NUM_IMAGES
 
 
+@pytest.mark.real_data("isic_labels")
 @pytest.mark.parametrize("name", [DIAGNOSIS_TABLE, METADATA_TABLE, ATTRIBUTE_TABLE])
 def test_tables_have_the_form_of_the_official_ones(root: Path, name: str) -> None:
-    if not LABELS.is_dir():
-        pytest.skip(f"the ISIC label files are not at {LABELS}")
-    assert _header(root / name) == _header(LABELS / name)
+    assert _header(root / name) == _header(REAL / "isic_labels" / name)
 
 
 def test_table_cells(root: Path) -> None:

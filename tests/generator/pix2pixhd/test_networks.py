@@ -21,6 +21,7 @@ def test_size_that_does_not_divide_is_refused() -> None:
 
 
 def test_biases_that_the_norms_take_away_are_kept_and_not_trained() -> None:
+    torch.manual_seed(0)
     for network, number in (
         (GlobalGenerator(base_channels=4, num_downsamplings=2, num_blocks=1), 7),
         (MultiscaleDiscriminator(base_channels=4, num_scales=2), 6),

@@ -1,0 +1,220 @@
+"""The kinds of generators, and their bases and codecs: what each is, and its keys with their types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from dermprompt.config.constraints import number, one_of, whole
+
+
+@dataclass
+class PretrainedBase:
+    """Stable Diffusion in diffusers' format, by hub id or folder."""
+
+    name: str = MISSING
+    path: str = MISSING
+    pad: int = whole()
+    text_layers: int = whole(at_least=1)
+
+
+@dataclass
+class PCACodec:
+    """Latents that are principal components of patches of ``downscale`` pixels."""
+
+    name: str = MISSING
+    downscale: int = one_of(2, 4, 8, 16)
+    channels: int = whole(at_least=1)
+
+
+@dataclass
+class VAECodec:
+    """Latents of an AutoencoderKL that is trained on G."""
+
+    name: str = MISSING
+    downscale: int = one_of(2, 4, 8, 16)
+    channels: int = whole(at_least=1)
+    width: int = whole(at_least=32, multiple_of=32)
+    layers_per_block: int = whole(at_least=1)
+    kl_weight: float = number(at_least=0)
+    learning_rate: float = number(above=0)
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole(at_least=1)
+    augmentation: str = one_of("none", "flip", "dihedral")
+
+
+@dataclass
+class TinyCodec:
+    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
+
+    name: str = MISSING
+    path: str = MISSING
+
+    @property
+    def downscale(self) -> int:
+        """The format's own: no setting."""
+        return 8
+
+
+@dataclass
+class ScratchBase:
+    """A small latent diffusion model trained on G."""
+
+    name: str = MISSING
+    codec: Any = MISSING
+    channels: list[int] = whole(at_least=32, multiple_of=32)
+    attention_levels: int = whole(at_least=1)
+    layers_per_block: int = whole(at_least=1)
+    text_width: int = whole(at_least=32, multiple_of=32)
+    text_layers: int = whole(at_least=1)
+    context_length: int = whole(at_least=2)
+    prediction: str = one_of("v_prediction", "epsilon")
+    learning_rate: float = number(above=0)
+    warmup_steps: int = whole()
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole(at_least=1)
+    ema: float = number(at_least=0, below=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    augmentation: str = one_of("none", "flip", "dihedral")
+
+
+@dataclass
+class Watch:
+    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
+    masks are drawn.
+    """
+
+    num_images: int = whole(at_least=1)
+    every: int = whole(at_least=1)
+
+
+@dataclass
+class Sampler:
+    """How a ControlNet draws: what decides its samples, and not its weights."""
+
+    sampler: str = one_of("ddim", "dpm", "unipc")
+    num_steps: int = whole(at_least=1)
+    guidance: float = number(at_least=0)
+    control_scale: float = number(at_least=0)
+    eta: float = number(at_least=0, at_most=1)
+
+
+@dataclass
+class ControlNetWatch(Sampler, Watch):
+    """The same with a sampler of its own, for the best weights depend on it: other samples need no new training."""
+
+
+@dataclass
+class Generator:
+    """What a kind of generator is, said on its class.
+
+    Attributes:
+        is_trained: its networks are trained here; otherwise it has none.
+        has_text: prompts decide its samples.
+        has_base: it stands on a latent diffusion model.
+        draws: it has samples at all.
+        is_drawn_from: it makes an image of any mask; a folder's pairs are as they are.
+        world: what its samples are made from, where that does not depend on the arm's ``world``.
+        opens: full dotted path of what opens its folder: ``(folder)``, with a base ``(folder, base, **sampler)``.
+    """
+
+    is_trained: ClassVar[bool] = False
+    has_text: ClassVar[bool] = False
+    has_base: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
+    is_drawn_from: ClassVar[bool] = True
+    world: ClassVar[str | None] = None
+    opens: ClassVar[str] = ""
+
+    name: str = MISSING
+
+
+@dataclass
+class ControlNetTraining(Generator):
+    """What decides a ControlNet's weights, beside its base."""
+
+    watch: ControlNetWatch = field(default_factory=ControlNetWatch)
+    init: str | None = MISSING
+    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
+    hint_width: int = whole(at_least=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    accumulate: int = whole(at_least=1)
+    compile: bool = MISSING
+    learning_rate: float = number(above=0)
+    warmup_steps: int = whole()
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole()
+    ema: float = number(at_least=0, below=1)
+    decay: bool = MISSING
+    augmentation: str = one_of("none", "flip", "dihedral")
+
+
+@dataclass
+class ControlNet(Sampler, ControlNetTraining):
+    """Diffusion with a control copy; training, then sampling."""
+
+    is_trained = has_text = has_base = True
+    opens = "dermprompt.generator.export.load_controlnet"
+
+    base: Any = MISSING
+
+
+@dataclass
+class Pix2PixHD(Generator):
+    """The rival: one pass from mask to image; a base stands idle under it."""
+
+    is_trained = True
+    opens = "dermprompt.generator.export.load_pix2pixhd"
+
+    base: Any = MISSING
+    watch: Watch = field(default_factory=Watch)
+    init: str | None = MISSING
+    base_channels: int = whole(at_least=1)
+    num_downsamplings: int = whole(at_least=1)
+    num_blocks: int = whole(at_least=1)
+    upsampling: str = one_of("transposed", "resize")
+    discriminator_channels: int = whole(at_least=1)
+    num_scales: int = whole(at_least=1)
+    feature_weight: float = number(at_least=0)
+    perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
+    perceptual_weights: str | None = MISSING
+    pool_size: int = whole()
+    ema: float = number(at_least=0, below=1)
+    learning_rate: float = number(above=0)
+    batch_size: int = whole(at_least=1)
+    max_steps: int = whole()
+    decay_from_step: int = whole()
+    augmentation: str = one_of("none", "flip", "dihedral")
+
+
+@dataclass
+class Warp(Generator):
+    """No network: S.train's images, warped to the masks; a base stands idle."""
+
+    world = "closed"
+    opens = "dermprompt.generator.warp.load_warp"
+
+    base: Any = MISSING
+
+
+@dataclass
+class FolderSamples(Generator):
+    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
+
+    is_drawn_from = False
+
+    base: Any = MISSING
+    path: str = MISSING
+
+
+@dataclass
+class NoGenerator(Generator):
+    """S only; a base stands idle."""
+
+    draws = is_drawn_from = False
+
+    base: Any = MISSING

@@ -1,0 +1,66 @@
+"""How what is declared is made: here, on all devices of the trainer, or batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dermprompt.distributed.launch import Call
+from dermprompt.distributed.processes import Runtime
+from dermprompt.store.artifacts import Artifact, Declaration, Store
+
+Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
+
+
+class Maker:
+    """Makes artifacts in a store, on a runtime."""
+
+    def __init__(self, store: Store, runtime: Runtime) -> None:
+        self.store, self.runtime = store, runtime
+
+    def make(
+        self,
+        work: str,
+        name: str,
+        version: int,
+        settings: Any,
+        inputs: Inputs | None = None,
+        stage: str | None = None,
+        cost: float = 1.0,
+    ) -> Artifact:
+        """The artifact of such a :class:`~dermprompt.store.artifacts.Declaration`; ``cost``: about so many seconds."""
+        declared = self.declare(work, name, version, settings, inputs or {}, stage)
+        return self.store.make(declared.recipe, self.call(declared).here, cost)
+
+    def train(
+        self, work: str, name: str, version: int, settings: Any, inputs: Inputs, cost: float, stage: str | None = None
+    ) -> Artifact:
+        """As :meth:`make`, on all the devices of the trainer."""
+        declared = self.declare(work, name, version, settings, inputs, stage)
+        return self.store.make(declared.recipe, self.call(declared).on_all_devices, cost)
+
+    def grow(self, declared: Declaration, num_batches: int, cost: float) -> Artifact:
+        """A set of at least so many batches; ``cost``: of one."""
+        call = self.call(declared)
+
+        def build(folder: Path, numbers: list[int]) -> None:
+            call.here(folder, numbers=numbers)
+
+        return self.store.grow(declared.recipe, num_batches, build, cost)
+
+    def draw(
+        self, declared: Declaration, num_batches: int, cost: float, finish: Callable[[Path], None] | None = None
+    ) -> Artifact:
+        """As :meth:`grow`, on all the devices of the trainer."""
+        return self.store.grow(declared.recipe, num_batches, self.call(declared).share_batches, cost, finish)
+
+    def declare(
+        self, work: str, name: str, version: int, settings: Any, inputs: Inputs, stage: str | None = None
+    ) -> Declaration:
+        """``stage``: the store's folder, by default called as the module of the work."""
+        return Declaration(work, stage or work.split(".")[-2], name, version, settings, inputs)
+
+    def call(self, declared: Declaration) -> Call:
+        """The work of a declaration, on its settings and the folders of its inputs."""
+        return Call(declared.work, declared.settings, self.runtime, declared.folders)

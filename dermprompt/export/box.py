@@ -1,0 +1,62 @@
+"""Trained generators as they come with the package: bfloat16, and of the text encoder the words of prompts alone.
+
+``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT`` takes three folders of the store.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
+from dermprompt.prompts.template import TEMPLATES
+
+Weights = dict[str, Tensor]
+_DIFFUSERS = "diffusion_pytorch_model.safetensors"
+
+
+def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path) -> None:
+    """Write ``base``, ``controlnet`` and ``pix2pixhd`` below ``out``, as :mod:`dermprompt.weights.box` finds them.
+
+    The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
+    the standard deviation of the latents are kept.
+    """
+    own = controlnet / "unet"
+    _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
+    _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
+    _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
+    _copy(base / "scheduler", out / "base" / "scheduler")
+    _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS)
+    _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
+
+
+def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:
+    """Configuration as it is, weights in bfloat16."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "scheduler_config.json"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+    if weights is not None:
+        state = change(load_file(source / weights)).items()
+        halved = {key: (value.bfloat16() if value.is_floating_point() else value).contiguous() for key, value in state}
+        save_file(halved, target / weights, {"format": "pt"})
+
+
+def _words_of_prompts(state: Weights) -> Weights:
+    every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
+    return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
+
+
+def _statistics(state: Weights) -> Weights:
+    return {key: state[key] for key in ("mean", "deviation")}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT")
+    write_box(*map(Path, sys.argv[1:]))

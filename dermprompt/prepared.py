@@ -1,0 +1,114 @@
+"""What everything else is made from: the data's index, pictures and split, and the lesions that may be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from dermprompt import cost
+from dermprompt.config import schema
+from dermprompt.config.schema import Config, Data
+from dermprompt.data.clusters import clusters_path
+from dermprompt.data.findings import DECODER
+from dermprompt.data.index import fingerprint
+from dermprompt.distributed.make import Maker
+from dermprompt.distributed.processes import Runtime
+from dermprompt.generator.source import file_artifact
+from dermprompt.stages import settings as stage
+from dermprompt.store.artifacts import Artifact, Store
+from dermprompt.weights.box import SAMPLE, digest
+
+# At which size images are compared, whatever the experiment's.
+DUPLICATES_SIZE = 256
+
+
+class Prepared(Maker):
+    """The artifacts of one configuration's data."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        super().__init__(store, Runtime.of(config))
+        self.config = config
+
+    def of(self, data: Data) -> Prepared:
+        """The same of another data set, read as this one is."""
+        return Prepared(replace(self.config, data=data), self.store)
+
+    @cached_property
+    def indexed(self) -> Artifact:
+        """Names, labels and content hashes of the data set's files."""
+        data = self.config.data
+        root, labels = str(data.root), str(data.labels)
+        if data.name == "phantom":
+            files = self._phantom
+            root = labels = str(files.path)
+        elif data.name == "sample":
+            files, root, labels = Artifact(SAMPLE, digest(SAMPLE)), "sample", ""
+        else:
+            root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
+            files = Artifact(Path(root), fingerprint(data.name, Path(root), Path(labels)))
+        settings = stage.IndexData(data.name, root, labels, data.on_conflict)
+        return self.make(
+            "dermprompt.stages.prepare.index_data", f"index-{data.name}", 2, settings, {"files": files}, cost=1.0
+        )
+
+    @cached_property
+    def _phantom(self) -> Artifact:
+        data = self.config.data
+        settings = stage.PaintPhantom(data.num_images or 0, self.config.image_size, data.split.seed)
+        return self.make(
+            "dermprompt.stages.prepare.paint_phantom", "phantom", 1, settings, cost=cost.pictures(data.num_images or 0)
+        )
+
+    def cache(self, size: int) -> Artifact:
+        """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
+        data = self.config.data
+        settings = stage.CachePictures(size, data.mask_threshold, DECODER)
+        work = cost.pictures(data.num_images or sum(data.split.sizes))
+        inputs = {"indexed": self.indexed}
+        return self.make("dermprompt.stages.prepare.cache_pictures", f"pictures-{size}", 2, settings, inputs, cost=work)
+
+    @property
+    def images(self) -> Artifact:
+        """All pictures at the generator's size."""
+        return self.cache(self.config.image_size)
+
+    @cached_property
+    def prepared(self) -> Artifact:
+        """The lesions in use, their split and the coverage report."""
+        data = self.config.data
+        files = {"file": data.split.file, "clusters": data.clusters and str(clusters_path(data.clusters))}
+        keys = {"file": "data.split.file", "clusters": "data.clusters"}
+        given = {name: file_artifact(keys[name], path) for name, path in files.items() if path}
+        settings = stage.SplitData(data.on_bad, data.max_bad_fraction, replace(data.split, file=None))
+        inputs = {"indexed": self.indexed, "cache": self.images, "file": None, "clusters": None, **given}
+        return self.make(
+            "dermprompt.stages.prepare.split_data", f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0
+        )
+
+    @property
+    def rules(self) -> schema.Arm:
+        """The arm that is asked for, where all of S.train is no number."""
+        arm = self.config.arm
+        return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
+
+    @cached_property
+    def known(self) -> Artifact:
+        """The lesions that generators, masks and prompts may see; the same in all folds."""
+        return self.known_in(self.rules.world)
+
+    def known_in(self, world: str) -> Artifact:
+        """The lesions that may be seen in a world."""
+        settings = stage.ListKnown(world, self.rules.num_real if world == "closed" else None)
+        return self.make(
+            "dermprompt.stages.prepare.list_known", f"known-{world}", 1, settings, {"prepared": self.prepared}, cost=0.1
+        )
+
+    @cached_property
+    def duplicates(self) -> Artifact:
+        """Near-duplicates of the data set, as a file for ``data.clusters``."""
+        inputs = {"indexed": self.indexed, "cache": self.cache(DUPLICATES_SIZE)}
+        name = f"duplicates-{self.config.data.name}"
+        return self.make(
+            "dermprompt.stages.prepare.find_near_duplicates", name, 2, stage.Nothing(), inputs, cost=1000.0
+        )

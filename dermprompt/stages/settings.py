@@ -1,0 +1,344 @@
+"""What each stage may read beside the folders of its inputs, and so all that its artifact's key holds.
+
+Plain values and sections of the configuration. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dermprompt.config import schema
+from dermprompt.config.generators import ControlNetTraining, Sampler
+
+# Names, sizes and times of change of files that a setting names.
+Stamps = list[tuple[str, int, int]]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A stage that has no choice."""
+
+
+# Data.
+
+
+@dataclass(frozen=True)
+class PaintPhantom:
+    """A painted data set."""
+
+    num_images: int
+    size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class IndexData:
+    """Where a data set lies, how it is read, and what becomes of labels that contradict each other."""
+
+    name: str
+    root: str
+    labels: str
+    on_conflict: str
+
+
+@dataclass(frozen=True)
+class CachePictures:
+    """All pictures at a size in pixels; ``decoder``: the version of what reads them."""
+
+    size: int
+    mask_threshold: int | None
+    decoder: Any
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What becomes of bad files."""
+
+    on_bad: str
+    max_bad_fraction: float
+
+
+@dataclass(frozen=True)
+class SplitData(Usable):
+    """How the parts are drawn; a file of a split is an input."""
+
+    split: schema.Split
+
+
+@dataclass(frozen=True)
+class ListKnown:
+    """A world, and in a closed one how much of S.train is in it."""
+
+    world: str
+    num_real: int | None
+
+
+# Training on G.
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """At most so many images of G, chosen by the split's seed, are kept out of training, to validate it."""
+
+    num_images: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitCodec:
+    """A codec that is fitted, or taken from pretrained weights; ``stamps`` are those of their files."""
+
+    codec: Any
+    stamps: Stamps | None = None
+
+
+@dataclass(frozen=True)
+class TrainVAE:
+    """An autoencoder trained on G."""
+
+    codec: schema.VAECodec
+    held_out: HeldOut
+    seed: int
+    trainer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainBase:
+    """A scratch base, whose codec is an input."""
+
+    base: schema.ScratchBase
+    held_out: HeldOut
+    image_size: int
+    template: str
+    prompt_dropout: float
+    seed: int
+    trainer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenBase:
+    """How the text encoder of a pretrained base is read."""
+
+    pad: int
+    text_layers: int
+
+
+@dataclass(frozen=True)
+class TrainControlNet:
+    """A ControlNet; ``base``: how its base is read, None for one that was trained here."""
+
+    generator: ControlNetTraining
+    base: OpenBase | None
+    held_out: HeldOut
+    template: str
+    prompt_dropout: float
+    seed: int
+    trainer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainPix2PixHD:
+    """Pix2PixHD; ``stamps`` are those of the perceptual loss's weights."""
+
+    generator: schema.Pix2PixHD
+    held_out: HeldOut
+    seed: int
+    trainer: dict[str, Any]
+    stamps: Stamps | None = None
+
+
+@dataclass(frozen=True)
+class TrainJudge:
+    """The segmenter that a generator's training is validated with."""
+
+    judge: schema.SegmenterTraining
+    held_out: HeldOut
+    trainer: dict[str, Any]
+    stamps: Stamps | None = None
+
+
+# Samples.
+
+
+@dataclass(frozen=True)
+class DrawMasks:
+    """New masks."""
+
+    masks: Any
+    batch_size: int
+    image_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class CollectPairs:
+    """So many pairs of S.train."""
+
+    num_real: int | None
+
+
+@dataclass(frozen=True)
+class ImportSamples(Usable):
+    """Pairs of the folder ``name``."""
+
+    name: str
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class DrawSamples:
+    """How a generator of a kind draws.
+
+    ``precision``, ``compile``: how its networks run; None without networks. ``base``, ``sampler``, ``prompts``: None
+    where it has none.
+    """
+
+    generator: str
+    batch_size: int
+    seed: int
+    precision: str | None
+    compile: bool | None
+    base: OpenBase | None
+    sampler: Sampler | None
+    prompts: schema.DrawnPrompts | None = None
+
+
+# Segmenters.
+
+
+@dataclass(frozen=True)
+class TrainSegmenter:
+    """A segmenter and what it trains on: the real images of an arm, and ``count`` samples.
+
+    ``left_out``: of a cross-fitted judge a fold of S.train, and the number of folds. ``stamps``: of pretrained weights.
+    """
+
+    segmenter: schema.SegmenterTraining
+    arm: schema.TrainingSet
+    count: int
+    trainer: dict[str, Any]
+    left_out: tuple[int, int] | None = None
+    stamps: Stamps | None = None
+
+
+# Curation.
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """The pretrained network that compares images; ``stamps`` are those of its weights' file."""
+
+    model: str
+    weights: str | None
+    stamps: Stamps
+
+
+@dataclass(frozen=True)
+class ScoreAgreement:
+    """So many samples, by judges that had ``num_real`` images of S.train; ``size``: of the masks that they find."""
+
+    count: int
+    size: int
+    num_real: int | None = None
+
+
+@dataclass(frozen=True)
+class FindNearest:
+    """So many samples, compared as ``thumbnails`` or by a ``network``."""
+
+    count: int
+    features: str
+    network: FeatureNetwork | None = None
+
+
+@dataclass(frozen=True)
+class DropCopies:
+    """The rule ``memorisation``."""
+
+    name: str
+    quantile: float
+
+
+@dataclass(frozen=True)
+class KeepAgreeing:
+    """The rule ``agreement``, or a control that keeps as many."""
+
+    name: str
+    keep: float
+    relabel: float
+
+
+@dataclass(frozen=True)
+class DecideOnSamples:
+    """A rule for so many samples; ``size``: at which their masks' areas are measured."""
+
+    curation: DropCopies | KeepAgreeing
+    count: int
+    size: int
+    seed: int
+
+
+# Evaluation.
+
+
+@dataclass(frozen=True)
+class ScoreImages:
+    """How true masks are read; ``usable``: of a data set that is not split, what becomes of bad files."""
+
+    mask_threshold: int | None
+    usable: Usable | None = None
+
+
+@dataclass(frozen=True)
+class ScorePredictions:
+    """How true masks are read, and the size of masks predicted for exported images."""
+
+    mask_threshold: int | None
+    size: int
+
+
+@dataclass(frozen=True)
+class EvaluateTrivial:
+    """The seed of what is drawn from real images."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvaluateGenerator:
+    """``name`` and ``kind`` of the table's row; the seed of what is shuffled."""
+
+    name: str
+    kind: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvaluateSamples:
+    """So many samples; the seed of what is shuffled."""
+
+    count: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvaluateText(EvaluateSamples):
+    """The same, of samples of so many pixels."""
+
+    image_size: int
+
+
+@dataclass(frozen=True)
+class EvaluateDistribution(FeatureNetwork):
+    """So many samples of the generator ``name``, by a network's features."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
+class TrainClassifier(FeatureNetwork):
+    """Linear classifiers of a network's features."""
+
+    seed: int

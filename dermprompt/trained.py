@@ -1,0 +1,154 @@
+"""The generators: latent space, base, ControlNet or rival, and the segmenter that watches their training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from dermprompt import cost
+from dermprompt.config.compose import plain, training_settings
+from dermprompt.config.generators import ControlNetTraining, PretrainedBase, VAECodec
+from dermprompt.config.schema import SegmenterTraining, take
+from dermprompt.distributed.make import Inputs
+from dermprompt.files import stamps
+from dermprompt.generator.source import pretrained_artifact, stamps_of
+from dermprompt.prepared import Prepared
+from dermprompt.stages import settings as stage
+from dermprompt.store.artifacts import Artifact
+from dermprompt.weights.box import digest, in_box
+
+
+class Trained(Prepared):
+    """The artifacts of one configuration's generator."""
+
+    @property
+    def _g(self) -> Inputs:
+        """What generators, masks and prompts learn from."""
+        return {"known": self.known, "cache": self.images}
+
+    @property
+    def _images(self) -> Inputs:
+        return {"prepared": self.prepared, "cache": self.images}
+
+    @property
+    def _seen(self) -> Inputs:
+        """What the samples are made from: of warped images the arm's own S.train."""
+        world = self.config.generator.world
+        return {"known": self.known_in(world) if world else self.known, "cache": self.images}
+
+    @property
+    def held_out(self) -> stage.HeldOut:
+        """Which images of G no generator trains on."""
+        return stage.HeldOut(self.config.generator.watch.num_images, self.config.data.split.seed)
+
+    @property
+    def _text(self) -> dict[str, Any]:
+        prompts = self.config.prompts
+        return {"template": prompts.template, "prompt_dropout": prompts.dropout}
+
+    @property
+    def _trainer(self) -> dict[str, Any]:
+        """What of the trainer's settings changes the weights: precision and the like."""
+        return training_settings(self.config.trainer)
+
+    @property
+    def _training(self) -> dict[str, Any]:
+        return {"seed": self.config.seed, "trainer": self._trainer}
+
+    @cached_property
+    def base(self) -> Artifact | None:
+        """The frozen latent diffusion model; None where there is none under the generator."""
+        config = self.config
+        if not config.generator.has_base:
+            return None
+        base = config.generator.base
+        if isinstance(base, PretrainedBase):
+            return pretrained_artifact(base.path, plain(base))
+        own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec}
+        settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
+        return self.train(
+            "dermprompt.stages.train_generator.train_base",
+            base.name,
+            3,
+            settings,
+            inputs,
+            cost.base(config),
+            "train_base",
+        )
+
+    @cached_property
+    def codec(self) -> Artifact:
+        """The latent space of a scratch base."""
+        codec, work = self.config.generator.base.codec, cost.codec(self.config)
+        if isinstance(codec, VAECodec):
+            trained = stage.TrainVAE(codec, self.held_out, **self._training)
+            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, work)
+        files = None
+        if codec.name == "tiny":
+            files = [] if codec.path == "taef2" else stamps(codec.path)
+        fits = {"pca": "dermprompt.stages.train_codec.fit_pca", "tiny": "dermprompt.stages.train_codec.import_tiny"}
+        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=work)
+
+    @cached_property
+    def generator(self) -> Artifact:
+        """What samples are drawn from: a trained generator, one that is used as it is, or what a kind without networks
+        needs.
+        """
+        own = self.config.generator
+        if own.is_trained and own.max_steps == 0:
+            folder = in_box(own.init, own.name)
+            return Artifact(folder, digest(folder)[:16])
+        return GENERATORS[own.name](self)
+
+    def controlnet(self) -> Artifact:
+        """A ControlNet on its base."""
+        own = replace(take(ControlNetTraining, self.config.generator), init=None)
+        settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
+        return self._train_generator(
+            "dermprompt.stages.train_generator.train_controlnet", 3, settings, {"base": self.base}
+        )
+
+    def pix2pixhd(self) -> Artifact:
+        """The rival."""
+        own = replace(self.config.generator, base=None, init=None)
+        settings = stage.TrainPix2PixHD(own, self.held_out, **self._training, stamps=stamps_of(own.perceptual_weights))
+        return self._train_generator("dermprompt.stages.train_generator.train_pix2pixhd", 4, settings, {})
+
+    def _train_generator(self, work: str, version: int, settings: Any, more: Inputs) -> Artifact:
+        own = self.config.generator
+        inputs = {**self._g, "judge": self.watch_judge, **more}
+        if own.init:
+            inputs["init"] = Artifact(in_box(own.init, own.name), digest(in_box(own.init, own.name)))
+        return self.train(work, own.name, version, settings, inputs, cost.generator(self.config))
+
+    def warp(self) -> Artifact:
+        """The arm's pairs of S.train, which are warped to the masks."""
+        settings = stage.CollectPairs(self.rules.num_real)
+        return self.make(
+            "dermprompt.stages.synthesize.collect_pairs", "warp", 1, settings, self._images, "collect", 1.0
+        )
+
+    @property
+    def _reading(self) -> stage.OpenBase | None:
+        base = self.config.generator.base
+        return take(stage.OpenBase, base) if isinstance(base, PretrainedBase) else None
+
+    @cached_property
+    def watch_judge(self) -> Artifact:
+        """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
+        judge = take(SegmenterTraining, self.config.evaluation.judge)
+        settings = stage.TrainJudge(judge, self.held_out, self._trainer, stamps_of(judge.network.get("weights")))
+        work = cost.segmenter(self.config, self.config.evaluation.judge, 0)
+        return self.train(
+            "dermprompt.stages.watch_generator.train_judge", "judge-G", 2, settings, self._g, work, "train_judge"
+        )
+
+
+# What a generator of each kind draws from. A new kind has a line here, or draws from what is already there.
+GENERATORS: dict[str, Callable[[Trained], Artifact]] = {
+    "controlnet": Trained.controlnet,
+    "pix2pixhd": Trained.pix2pixhd,
+    "warp": Trained.warp,
+}

@@ -1,0 +1,85 @@
+"""What the documents say holds: their commands compose and pass the checks, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import hydra
+import pytest
+from miniature import CONF
+
+from dermprompt.config import compose as configuration
+
+REPOSITORY = Path(__file__).parents[1]
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]
+DOCUMENTS += sorted(REPOSITORY.glob("experiments/**/README.md"))
+
+
+def commands(path: Path) -> list[str]:
+    """Arguments of each ``python -m dermprompt`` in the document's blocks of shell code."""
+    blocks = re.findall(r"```bash\n(.*?)```", path.read_text().replace("\\\n", " "), re.S)
+    return [
+        line
+        for block in blocks
+        for line in re.findall(r"python -m dermprompt +([^#\n]*)", block)
+        if "-sc install" not in line
+    ]
+
+
+# What brings its own images.
+BUNDLED = ("data=phantom", "data=sample", "+experiment=demo", "+experiment=phantom")
+COMMANDS = sorted({line.strip() for path in DOCUMENTS for line in commands(path)})
+
+
+def overrides(line: str) -> list[str]:
+    """A command's overrides: of a sweep over several values the first, and without Hydra's own flags and launcher."""
+    words = [word for word in shlex.split(line) if "=" in word and not word.startswith(("hydra", "-", "install"))]
+    return [re.sub(r"=([^\[{]*?),.*", r"=\1", word) for word in words]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_command_composes(line: str) -> None:
+    words = overrides(line)
+    bundled = any(word in BUNDLED for word in words)
+    root = [] if bundled or any(word.startswith("data.root=") for word in words) else ["data.root=/data"]
+    configuration.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        configuration.freeze(hydra.compose("config", [*words, *root]))
+
+
+def test_commands_are_found() -> None:
+    assert len(COMMANDS) > 20
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    broken = []
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            name, _, heading = link.partition("#")
+            target = path if not name else path.parent / name
+            known = link.startswith("http") or (target.exists() and (not heading or heading in headings(target)))
+            broken += [] if known else [f"{path.name}: {link}"]
+    assert broken == []
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors that GitHub gives a document's headings."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in found}
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    text = DOCUMENTS[0].read_text()
+    assert [path.name for path in sorted(REPOSITORY.glob("docs/*.md")) if f"docs/{path.name}" not in text] == []
+    assert len(text.splitlines()) <= 150
+
+
+def test_drawing_needs_nothing_from_elsewhere() -> None:
+    drawing = (REPOSITORY / "docs/pipeline.svg").read_text()
+    assert not re.search(r"href=\"(?!#)|url\((?!#)|@import|<script", drawing)
+
+
+def test_overrides_take_the_first_value_of_a_sweep() -> None:
+    assert overrides("-m a=x,y b=[1,2] c={M:1,N:2}") == ["a=x", "b=[1,2]", "c={M:1,N:2}"]
