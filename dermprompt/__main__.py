@@ -60,9 +60,9 @@ def _is_read(descriptor: int) -> bool:
 
 def _explain(error: BaseException) -> str:
     """Hydra's words, and the nearest known key where one is unknown."""
-    cause = error.__cause__ or error
-    if isinstance(cause, InterpolationResolutionError) and isinstance(cause.__cause__, ValueError):
-        return str(cause.__cause__)  # of our own resolver
+    for one in (error, error.__cause__):
+        if isinstance(one, InterpolationResolutionError) and isinstance(one.__cause__, ValueError):
+            return str(one.__cause__)  # of our own resolver
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,10 +78,19 @@ def _check_all_set(composed: DictConfig) -> None:
     Raises:
         ValueError: names each key, with an example.
     """
-    missing = sorted(key for key in OmegaConf.missing_keys(composed) if not key.startswith("hydra."))
+    # Unresolved: Hydra's own part holds the run's folder, whose name may be what is being resolved.
+    missing = sorted(_unset({**cast(dict, OmegaConf.to_container(composed)), "hydra": None}))
     if missing:
         examples = " ".join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: {examples}")
+
+
+def _unset(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _unset(value, f"{prefix}{key}.")
+        elif value == "???":
+            yield prefix + key
 
 
 def _job_keys(root: DictConfig) -> list[str]:

@@ -68,8 +68,8 @@ def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cac
     with tqdm(total=len(images) * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
         pairs = find_duplicates(pictures.ids, images, bar.update)
     about = (
-        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual "
-        f"hashes at most {MAX_HASH_DISTANCE} of 64 bits apart, and fine structures that correlate by at least {THRESHOLD} "
+        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual hashes "
+        f"at most {MAX_HASH_DISTANCE} of 64 bits apart, and fine structures that correlate by at least {THRESHOLD} "
         "once aligned."
     )
     save_clusters(folder / "clusters.json", pairs, about)

@@ -74,14 +74,28 @@ def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
         base = SCRATCH
     else:
         base = [f"generator.base.path={sd}", "generator.base.text_layers=2"]
+    fresh = ["generator.init=null"] if getattr(composed.generator, "init", None) else []
     count = ["synthesis.count=4"] if composed.synthesis.count else []
     network = [f"segmenter.{UNET}"] if composed.segmenter.name == "unet" else []
-    return [f"+experiment={experiment}", *job, *DATA, *SEGMENTER, *SYNTHESIS, *network, *base, *GENERATOR[name], *count]
+    return [
+        f"+experiment={experiment}",
+        *job,
+        *DATA,
+        *SEGMENTER,
+        *SYNTHESIS,
+        *network,
+        *base,
+        *GENERATOR[name],
+        *fresh,
+        *count,
+    ]
 
 
 def compose_whole(experiment: str, job: list[str]) -> Config:
     """The experiment as it is."""
-    return compose(f"+experiment={experiment}", *job, *([] if experiment == "demo" else ["data.root=/data"]))
+    return compose(
+        f"+experiment={experiment}", *job, *([] if experiment in ("demo", "phantom") else ["data.root=/data"])
+    )
 
 
 @EVERY_JOB

@@ -145,4 +145,5 @@ def test_losses_of_three_steps(tmp_path: Path, vgg: Path, num_scales: int) -> No
         warnings.simplefilter("ignore")
         trainer.fit(module, DataLoader([batch()] * 3, batch_size=None))
     for found, expected in zip(recorder.losses, LOSSES[num_scales], strict=True):
-        assert found == pytest.approx(expected, rel=1e-4)
+        # float32: three steps of two processors' kernels were seen to differ by 2.1e-4.
+        assert found == pytest.approx(expected, rel=5e-4)
