@@ -69,17 +69,14 @@ def one_of(*words: str | int) -> Any:
     return _field(Constraint(words=words))
 
 
-def whole(
-    at_least: int = 0, at_most: int | None = None, multiple_of: int | None = None, length: int | None = None
-) -> Any:
-    """A key whose value is a whole number within bounds, or a list of such."""
-    bounds = {"at_least": at_least, "at_most": at_most, "multiple_of": multiple_of}
-    return _field(Constraint(**bounds, length=length, noun="whole number"))
+def whole(at_least: int = 0, **bounds: Any) -> Any:
+    """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
+    return _field(Constraint(at_least=at_least, noun="whole number", **bounds))
 
 
-def number(length: int | None = None, **bounds: float) -> Any:
-    """A key whose value is a finite number within bounds (``at_least``, ``above``, ``at_most``, ``below``)."""
-    return _field(Constraint(**bounds, length=length))
+def number(**bounds: Any) -> Any:
+    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such."""
+    return _field(Constraint(**bounds))
 
 
 def _field(constraint: Constraint) -> Any:
