@@ -43,6 +43,8 @@ def main() -> None:
         # As `| head` does. What is left in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OmegaConfBaseException as error:  # some of them are ValueErrors too
+        sys.exit(f"error: {_explain(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except Exception as error:
