@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt.config import compose, schema
 
@@ -43,6 +43,8 @@ def main() -> None:
         # As `| head` does. What is left in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OmegaConfBaseException as error:  # some of them are ValueErrors too
+        sys.exit(f"error: {_explain(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except Exception as error:
@@ -60,9 +62,9 @@ def _is_read(descriptor: int) -> bool:
 
 def _explain(error: BaseException) -> str:
     """Hydra's words, and the nearest known key where one is unknown."""
-    for one in (error, error.__cause__):
-        if isinstance(one, InterpolationResolutionError) and isinstance(one.__cause__, ValueError):
-            return str(one.__cause__)  # of our own resolver
+    ours = re.search(r"ValueError raised while resolving interpolation: (.*)", str(error))
+    if ours is not None:
+        return ours[1]  # OmegaConf keeps of a resolver's error its words alone
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
