@@ -170,6 +170,7 @@ class Pix2PixHD(Generator):
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"
 
+    # In every kind: Hydra composes generator/base whatever the generator, so that a sweep over generators can name one.
     base: Any = MISSING
     watch: Watch = field(default_factory=Watch)
     init: str | None = MISSING
