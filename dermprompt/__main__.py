@@ -43,6 +43,8 @@ def main() -> None:
         # As `| head` does. What is left in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except InterpolationResolutionError as error:  # a ValueError too, whose own words hide those of our resolvers
+        sys.exit(f"error: {_explain(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except Exception as error:
@@ -58,11 +60,18 @@ def _is_read(descriptor: int) -> bool:
     return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
+def _first(error: BaseException) -> BaseException:
+    """The error that the others were raised on; OmegaConf names it as their context, not as their cause."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
+
+
 def _explain(error: BaseException) -> str:
     """Hydra's words, and the nearest known key where one is unknown."""
-    for one in (error, error.__cause__):
-        if isinstance(one, InterpolationResolutionError) and isinstance(one.__cause__, ValueError):
-            return str(one.__cause__)  # of our own resolver
+    first = _first(error)
+    if isinstance(first, ValueError) and not isinstance(first, OmegaConfBaseException):
+        return str(first)  # of our own resolver
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
