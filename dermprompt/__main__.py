@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt.config import compose, schema
 
@@ -43,7 +43,7 @@ def main() -> None:
         # As `| head` does. What is left in the buffer would be complained of at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except InterpolationResolutionError as error:  # a ValueError too, whose own words hide those of our resolvers
+    except OmegaConfBaseException as error:  # some of them are ValueErrors too
         sys.exit(f"error: {_explain(error)}")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -60,18 +60,11 @@ def _is_read(descriptor: int) -> bool:
     return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _first(error: BaseException) -> BaseException:
-    """The error that the others were raised on; OmegaConf names it as their context, not as their cause."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return error
-
-
 def _explain(error: BaseException) -> str:
     """Hydra's words, and the nearest known key where one is unknown."""
-    first = _first(error)
-    if isinstance(first, ValueError) and not isinstance(first, OmegaConfBaseException):
-        return str(first)  # of our own resolver
+    ours = re.search(r"ValueError raised while resolving interpolation: (.*)", str(error))
+    if ours is not None:
+        return ours[1]  # OmegaConf keeps of a resolver's error its words alone
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
