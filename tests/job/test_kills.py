@@ -69,9 +69,14 @@ class Kills:
     attempts: int = 0
 
     def run(self, seconds: Callable[[], float]) -> None:
-        """Start the command and kill it after so long, ``number`` times; then let it end."""
+        """Start the command and kill it after so long, ``number`` times; then let it end.
+
+        On a machine whose load varies it may end before its last kills, but not before half of them.
+        """
         while self.attempts < self.number:
-            assert self.attempt(seconds()) in (None, -signal.SIGKILL), "it ended before its last kill"
+            if self.attempt(seconds()) not in (None, -signal.SIGKILL):
+                break
+        assert self.attempts > self.number // 2, f"it ended before kill {self.attempts}"
         assert self.attempt(None) == 0, self.log.read_text()[-3000:]
 
     @property

@@ -26,7 +26,10 @@ VAE = [
         (["image_size=144", "generator/base/codec=tiny", "generator.base.codec.path=x"], "a multiple of 32 pixels"),
         (["generator.base.codec.downscale=3"], r"codec\.downscale=3: allowed are 2, 4, 8, 16"),
         (["generator.base.codec.channels=49"], r"codec\.channels=49: from 1 to 48"),
-        (["generator/base/codec=vae", "generator.base.codec.width=48"], r"codec\.width=48: a multiple of 32"),
+        (
+            ["generator/base/codec=vae", "generator.base.codec.width=48"],
+            r"codec\.width=48: a whole number, a multiple of 32",
+        ),
         (["generator/base/codec=vae", "generator.base.codec.kl_weight=-1"], r"codec\.kl_weight=-1"),
         (["generator/base/codec=vae", "generator.base.codec.augmentation=turn"], r"codec\.augmentation=turn: .* flip"),
         (["generator/base/codec=vae", "generator.base.codec.max_steps=0"], r"codec\.max_steps=0: .* at least 1"),

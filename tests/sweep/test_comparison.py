@@ -104,7 +104,7 @@ def test_half_of_every_batch_is_real() -> None:
         ("arm.num_real=0", "arm.num_real=0"),
         ("arm.real=s_and_g arm.world=closed", "G stands outside"),
         ("arm.world=other", "allowed are open, closed"),
-        ("data.split.fold=5", "data.split.fold=5: 0 to 4"),
+        ("data.split.fold=5", "data.split.fold=5: a whole number, at least 0 and at most 4"),
         ("segmenter.max_steps=5", "one of them, the other null"),
     ],
 )
