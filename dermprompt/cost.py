@@ -109,7 +109,7 @@ def segmenter(config: Config, settings: Segmenter, count: int) -> float:
 
 def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
     """Sizes of the parts: of the split where it is made, else as configured."""
-    made = prepared / "coverage.json"
+    made = prepared / "split.json"
     if made.exists():
-        return json.loads(made.read_text())["split"]
+        return {part: len(ids) for part, ids in json.loads(made.read_text())["parts"].items()}
     return dict(zip(("generator", "train", "val", "test"), config.data.split.sizes, strict=True))

@@ -131,7 +131,7 @@ def _run_stage(pipeline: Pipeline) -> None:
     }
     stages[pipeline.config.stage]()
     if pipeline.config.stage == "prepare":
-        report = pipeline.prepared.path / "coverage.txt"
+        report = pipeline.coverage.path / "coverage.txt"
         print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
     if pipeline.config.stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")

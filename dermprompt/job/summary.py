@@ -66,7 +66,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         generator_seed=config.seed,
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
-        data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
+        data=digest_for_page(read_json(pipeline.coverage.path / "coverage.json")),
         **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
         curation=_curation(pipeline),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dermprompt.data.decode import BadPicture, decode_mask
+from dermprompt.data.decode import BadPicture
 from dermprompt.data.findings import listed
+from dermprompt.data.fit import frame, unframe
 from dermprompt.data.index import load_index
+from dermprompt.data.masks import decode_mask
+from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
@@ -73,7 +76,7 @@ def score_images(
     def work(free: Iterator[int]) -> None:
         for number in free:
             rows = slice(number * BATCH, (number + 1) * BATCH)
-            scores = _scores(network, part.lesions[rows], part.images[rows], settings.mask_threshold)
+            scores = _scores(network, part.lesions[rows], part.images[rows], settings)
             write_json(batch_record(folder, number), {id: dataclasses.asdict(one) for id, one in scores.items()})
 
     (folder / "batches").mkdir(exist_ok=True)
@@ -116,13 +119,14 @@ def _in_files(indexed: Path) -> dict[str, Lesion]:
 
 
 def _scores(
-    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, threshold: int | None
+    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, reading: Reading
 ) -> dict[str, Scores]:
     (predicted,) = predict_logits(network, images)
     scores = {}
     for lesion, logits in zip(lesions, predicted, strict=True):
-        mask = decode_mask(lesion.mask.read_bytes(), threshold).pixels
-        scores[lesion.id] = score(enlarge(logits, mask.shape), mask)
+        mask = decode_mask(lesion.mask.read_bytes(), reading).pixels
+        found = enlarge(logits, frame(*mask.shape, reading.fit)[2:])
+        scores[lesion.id] = score(unframe(found, mask.shape, reading.fit), mask)
     return scores
 
 
@@ -141,13 +145,14 @@ def score_predictions(
         raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
     scores = {}
     for id in split.test:
-        mask = decode_mask(lesions[id].mask.read_bytes(), settings.mask_threshold).pixels
-        scores[id] = score(read_prediction(predictions / f"{id}.png", mask.shape, settings.size), mask)
+        mask = decode_mask(lesions[id].mask.read_bytes(), settings).pixels
+        found = read_prediction(predictions / f"{id}.png", mask.shape, settings.size, settings.fit)
+        scores[id] = score(found, mask)
     save_scores(scores, folder / "scores.csv")
 
 
-def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
-    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels is enlarged.
+def read_prediction(path: Path, size: tuple[int, int], side: int, fit: str = "squeeze") -> np.ndarray:
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels, made by ``fit``, is enlarged.
 
     An empty prediction is a prediction.
 
@@ -155,14 +160,12 @@ def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
         ValueError: it cannot be read, has values between, or another size.
     """
     try:
-        mask = decode_mask(path.read_bytes()).pixels
+        mask = decode_mask(path.read_bytes(), replace(PLAIN, empty_masks="keep")).pixels
     except BadPicture as error:
-        if error.verdict != "empty_mask":
-            raise ValueError(f"{path}: {error}") from None
-        with Image.open(path) as opened:
-            mask = np.zeros((opened.height, opened.width), np.uint8)
+        raise ValueError(f"{path}: {error}") from None
     if mask.shape == (side, side):
-        return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+        _, _, tall, wide = frame(*size, fit)
+        return unframe(cv2.resize(mask, (wide, tall), interpolation=cv2.INTER_NEAREST_EXACT), size, fit)
     if mask.shape != size:
         raise ValueError(
             f"{path}: {mask.shape} pixels (height, width); allowed are those of the true mask, {size}, and of the "

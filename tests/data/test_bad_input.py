@@ -15,10 +15,12 @@ from miniature import compose
 from PIL import Image
 
 from dermprompt.data.datasets.phantom import write_phantom
+from dermprompt.config.schema import take
 from dermprompt.data.findings import DECODER
+from dermprompt.data.reading import Reading
 from dermprompt.distributed.processes import Runtime
-from dermprompt.stages.prepare import cache_pictures, index_data, split_data
-from dermprompt.stages.settings import CachePictures, IndexData, SplitData
+from dermprompt.stages.prepare import cache_pictures, index_data, report_coverage, split_data
+from dermprompt.stages.settings import CachePictures, IndexData, Nothing, SplitData
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 DIAGNOSES, ATTRIBUTES = "ISIC_2019_Training_GroundTruth.csv", "ISIC2018_Task2_Training_image_attributes.csv"
@@ -168,7 +170,6 @@ BAD_ELSEWHERE: dict[str, tuple[str, Callable[[Data], object]]] = {
     "no image": ("no_image", lambda d: shutil.copy(d.mask, d.mask.with_name("ISIC_9_segmentation.png"))),
     "missing column": ("missing_columns", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("VASC", "VAS"))),
     "empty table": ("missing_columns", lambda d: d.edit(DIAGNOSES, lambda t: "")),
-    "utf-16 table": ("unreadable_table", lambda d: (d.root / DIAGNOSES).write_bytes("image,MEL".encode("utf-16"))),
     "latin-1 table": ("unreadable_table", lambda d: (d.root / DIAGNOSES).write_bytes(b"image,MEL\nna\xefve,1\n")),
     "too few cells": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,1\n")),
     "too many cells": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,1,0,0,0,0,0,0\n")),
@@ -219,19 +220,20 @@ def prepare(data: Data, *overrides: str) -> tuple[dict, str]:
     folder = data.root.parent
     keys = (f"data.root={data.root}", "image_size=32", "data.max_bad_fraction=0.1", *overrides)
     config = compose("data=isic", *keys)
-    for name in ("indexed", "store", "split"):
+    for name in ("indexed", "store", "split", "report"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    indexed, cache, split = folder / "indexed", folder / "store" / "cache", folder / "split"
-    for place in (indexed, cache, split):
+    indexed, cache, split, report = (folder / name for name in ("indexed", "store/cache", "split", "report"))
+    for place in (indexed, cache, split, report):
         place.mkdir(parents=True)
     settings, runtime = config.data, Runtime.of(config)
     index = IndexData("isic", str(data.root), str(data.root), settings.on_conflict)
     index_data(index, runtime, data.root, indexed)
-    cache_pictures(CachePictures(32, settings.mask_threshold, DECODER), runtime, indexed, cache)
+    reading = CachePictures(**vars(take(Reading, settings)), size=32, decoder=DECODER)
+    cache_pictures(reading, runtime, indexed, cache)
     drawn = SplitData(settings.on_bad, settings.max_bad_fraction, settings.split)
     split_data(drawn, runtime, indexed, cache, split)
-    report = json.loads((folder / "split" / "coverage.json").read_text())
-    return report, (folder / "split" / "coverage.txt").read_text()
+    report_coverage(Nothing(), runtime, indexed, cache, split, report)
+    return json.loads((report / "coverage.json").read_text()), (report / "coverage.txt").read_text()
 
 
 def parts(report_folder: Path) -> set[str]:

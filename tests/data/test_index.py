@@ -34,7 +34,7 @@ def test_an_index_comes_back_as_it_was(root: Path, tmp_path: Path) -> None:
 def test_no_images(root: Path) -> None:
     for path in (root / IMAGES).iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=f"no images of data=isic in {root}"):
+    with pytest.raises(ValueError, match=rf"data=isic: no images\. In {root} there is: .*Input/ \(empty\)"):
         read_index("isic", root, root)
 
 
