@@ -211,7 +211,9 @@ class Pipeline(Trained):
         """How near each sample comes to an image that its generator has seen."""
         config, features = self.config, self.config.curation.features
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
-        settings = stage.FindNearest(config.synthesis.count, features, network)
+        # Nobody knows what a program elsewhere has seen.
+        of_all = not config.generator.is_drawn_from
+        settings = stage.FindNearest(config.synthesis.count, features, network, of_all)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
         return self.make(
             "dermprompt.stages.curate.find_nearest",
@@ -275,7 +277,13 @@ class Pipeline(Trained):
         if data is None or arm.settings.predictions:
             return None
         settings = stage.ScoreImages(**vars(take(Reading, data)), usable=take(stage.Usable, data))
-        return self._score(f"external-{data.name}", 1, settings, self.of(data, "external"), arm)
+        assert self.external_data is not None
+        return self._score(f"external-{data.name}", 1, settings, self.external_data, arm)
+
+    @cached_property
+    def external_data(self) -> Prepared | None:
+        """The data set that nothing is trained on, if there is one."""
+        return None if self.config.external is None else self.of(self.config.external, "external")
 
     def _score(self, name: str, version: int, settings: stage.ScoreImages, data: Prepared, arm: Arm) -> Artifact:
         """Scores of a data set's images, whose batches the devices of the trainer share."""

@@ -101,6 +101,12 @@ class Prepared(Maker):
         inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared}
         return self.make("dermprompt.stages.prepare.report_coverage", "coverage", 1, stage.Nothing(), inputs, cost=0.1)
 
+    def overlap(self, other: Prepared) -> Artifact:
+        """Which images another data set has of this one."""
+        usable = take(stage.Usable, other.config.data)
+        inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
+        return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, cost=5.0)
+
     @property
     def rules(self) -> schema.Arm:
         """The arm that is asked for, where all of S.train is no number."""

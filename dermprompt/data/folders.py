@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +71,12 @@ def unnest(folder: Path) -> Path:
 
 def plain(name: str) -> str:
     """A name without what people change in it: case, blanks, dashes."""
-    return re.sub(r"[\s_-]+", "_", name.casefold())
+    return re.sub(r"[\s_-]+", "_", fold(name))
+
+
+def fold(name: str) -> str:
+    """A name without case, and with letters and their accents as one character, which macOS parts."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def tree(root: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from dermprompt.data.findings import Finding, listed
-from dermprompt.data.folders import ENDINGS
+from dermprompt.data.folders import ENDINGS, fold
 from dermprompt.data.tables import Fields, Table, put
 from dermprompt.lesion import Lesion
 
@@ -102,7 +102,7 @@ def join(
         odd += [*more, *source.findings]
     joined, conflicts = [], {}
     for lesion in lesions:
-        said = {s.name: rows[lesion.id.casefold()][1] for s, rows in _knowing(sources, found, lesion.id)}
+        said = {s.name: rows[fold(lesion.id)][1] for s, rows in _knowing(sources, found, lesion.id)}
         known, disputed = _settle(said, on_conflict)
         joined.append(replace(lesion, **known))
         conflicts.update({(lesion.id, name): values for name, values in disputed.items()})
@@ -118,7 +118,7 @@ Rows = dict[str, tuple[str, Fields]]
 
 def _by_image(source: Source, lesions: Sequence[Lesion]) -> tuple[Rows, list[Finding]]:
     """Its rows by the images' ids, which it may write in another case, with a path or with a file's ending."""
-    ids = {one.id.casefold(): one.id for one in lesions}
+    ids = {fold(one.id): one.id for one in lesions}
     rows: Rows = {}
     findings: list[Finding] = []
     odd: dict[str, list[str]] = {"id_case": [], "id_form": []}
@@ -131,14 +131,14 @@ def _by_image(source: Source, lesions: Sequence[Lesion]) -> tuple[Rows, list[Fin
             continue
         rows[key] = (id, row)
         if key in ids and id != ids[key]:
-            odd["id_case" if id.casefold() == key else "id_form"].append(f"{id} for {ids[key]}")
+            odd["id_case" if fold(id) == key else "id_form"].append(f"{id} for {ids[key]}")
     findings += [Finding(verdict, source.name, listed(ones)) for verdict, ones in odd.items() if ones]
     return rows, [*findings, *_few_matches(source, rows, ids)]
 
 
 def _key(id: str, ids: Mapping[str, str]) -> str:
     """The id in lower case; without path and ending, where only so it is an image's."""
-    key = id.casefold()
+    key = fold(id)
     bare = PureWindowsPath(key).name  # of either system's paths
     stem, ending = os.path.splitext(bare)
     return next((one for one in (key, bare, stem if ending in ENDINGS else key) if one in ids), key)
@@ -153,7 +153,7 @@ def _few_matches(source: Source, rows: Rows, ids: Mapping[str, str]) -> Iterator
 
 
 def _knowing(sources: Sequence[Source], found: Sequence[Rows], id: str) -> Iterator[tuple[Source, Rows]]:
-    return ((s, rows) for s, rows in zip(sources, found, strict=True) if id.casefold() in rows)
+    return ((s, rows) for s, rows in zip(sources, found, strict=True) if fold(id) in rows)
 
 
 def _settle(said: dict[str, Fields], rule: str) -> tuple[Fields, dict[str, dict[str, Any]]]:
@@ -186,13 +186,13 @@ def _describe(conflicts: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def _coverage(source: Source, rows: Rows, lesions: Sequence[Lesion], conflicts: set[tuple[str, str]]) -> Coverage:
-    matched = tuple(one.id for one in lesions if one.id.casefold() in rows)
+    matched = tuple(one.id for one in lesions if fold(one.id) in rows)
     return Coverage(
         source=source.name,
         files=source.files,
         num_rows=source.num_rows,
         matched=matched,
-        unmatched=tuple(one.id for one in lesions if one.id.casefold() not in rows),
+        unmatched=tuple(one.id for one in lesions if fold(one.id) not in rows),
         num_foreign=len(rows) - len(matched),
         conflicting=tuple(one.id for one in lesions if (source.name, one.id) in conflicts),
     )

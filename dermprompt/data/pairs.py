@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dermprompt.data.findings import Finding, listed
-from dermprompt.data.folders import Picture
+from dermprompt.data.folders import Picture, fold
 from dermprompt.files import sha256
 from dermprompt.lesion import Lesion
 
@@ -66,7 +66,7 @@ def _told_apart(files: Files, given: str | None) -> tuple[Groups, Groups, list[F
     """Images and masks by id; where both lie in one folder, what is a mask by its name is no image."""
     tried = files.suffixes if given is None else (given,)
     tried = tuple(one for one in tried if one or not files.together)
-    ids = {one.id.casefold() for one in files.images}
+    ids = {fold(one.id) for one in files.images}
     pairing = {end: sum(_without(one.id, end, ids) is not None for one in files.masks) for end in tried}
     order = sorted(tried, key=lambda end: -pairing[end])
     masks, ends = [], Counter[str]()
@@ -85,8 +85,8 @@ def _told_apart(files: Files, given: str | None) -> tuple[Groups, Groups, list[F
 
 def _without(stem: str, end: str, ids: set[str]) -> str | None:
     """The id of the image whose mask is called so with this ending, if there is one."""
-    id = _stripped(stem, end).casefold()
-    return id if stem.casefold() == id + end.casefold() and id in ids else None
+    id = fold(_stripped(stem, end))
+    return id if fold(stem) == id + fold(end) and id in ids else None
 
 
 def _stripped(stem: str, end: str) -> str:
@@ -101,7 +101,7 @@ def _say(ends: Counter[str]) -> Finding:
 def _by_id(pictures: Iterable[Picture]) -> Groups:
     groups: Groups = defaultdict(list)
     for one in pictures:
-        groups[one.id.casefold()].append(one)
+        groups[fold(one.id)].append(one)
     return groups
 
 

@@ -55,6 +55,7 @@ def export_nnunet(pipeline: Pipeline, folder: Path) -> Path:
     drawn = write_pairs(root, "Tr", _drawn(pipeline, rows))
     val = write_pairs(root, "Tr", _pairs(_part(pipeline, "val")))
     test = write_pairs(root, "Ts", _pairs(_part(pipeline, "test")))
+    assert not {*real, *drawn} & {*val, *test}, "training, validation and test share images"
     about = {
         "channel_names": {"0": "red", "1": "green", "2": "blue"},
         "labels": {"background": 0, "foreground": 1},
@@ -80,6 +81,7 @@ def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
         image, label = _files(root, part, pair.id)
         for path in (image, label):
             path.parent.mkdir(parents=True, exist_ok=True)
+            assert not path.exists(), path
         Image.fromarray(pair.image).save(image, pnginfo=_said(pair.comment), compress_level=1)
         cv2.imwrite(str(label), pair.mask)
         ids.append(pair.id)
@@ -104,7 +106,13 @@ def _part(pipeline: Pipeline, name: str) -> Part:
 
 
 def _pairs(part: Part) -> Pairs:
-    return (Pair(one.id, image, mask) for one, image, mask in zip(part.lesions, part.images, part.masks, strict=True))
+    ids = (_real_id(one.id) for one in part.lesions)
+    return (Pair(id, image, mask) for id, image, mask in zip(ids, part.images, part.masks, strict=True))
+
+
+def _real_id(id: str) -> str:
+    """The id of a real image; what begins with SYN_ is a sample here."""
+    return f"REAL_{id}" if id.upper().startswith("SYN_") else id
 
 
 def _real(pipeline: Pipeline) -> list[Pairs]:

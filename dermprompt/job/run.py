@@ -92,6 +92,7 @@ def _check_batches(config: Config) -> None:
 def _check_conditions(pipeline: Pipeline) -> None:
     """Masks and prompts that cannot be drawn are said before the training that they wait for."""
     config = pipeline.config
+    _check_shared(pipeline)
     early = config.stage in ("prepare", "find_duplicates")
     if early or not config.synthesis.count:
         return
@@ -106,6 +107,25 @@ def _check_conditions(pipeline: Pipeline) -> None:
     if config.generator.has_text:
         check_prompts(config.prompts, config.seed, pipeline.known.path)
     mask_source(pipeline.mask_settings, pipeline.known.path, pipeline.images.path)
+
+
+def _check_shared(pipeline: Pipeline) -> None:
+    """Look whether images from elsewhere are images of this study, before anything is trained on those.
+
+    Raises:
+        ValueError: names them.
+    """
+    generator, external = pipeline.config.generator, pipeline.external_data
+    if external is None and not isinstance(generator, FolderSamples):
+        return
+    from dermprompt.stages.overlap import check_overlap
+
+    if external is not None:
+        ways, remedy = ("id", "file", "pixels", "picture"), "take them out of that folder"
+        check_overlap(pipeline.overlap(external).path, f"external.root={external.config.data.root}", ways, remedy)
+    if isinstance(generator, FolderSamples) and pipeline.config.synthesis.count:
+        overlap = pipeline.overlap(pipeline.made_elsewhere)
+        check_overlap(overlap.path, f"generator.path={generator.path}", ("file", "pixels"), "they are no samples")
 
 
 def _are_drawn(pipeline: Pipeline) -> bool:

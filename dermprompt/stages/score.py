@@ -28,7 +28,7 @@ from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
 from dermprompt.stages.settings import ScoreImages, ScorePredictions
-from dermprompt.store.artifacts import batch_record, read_recipe
+from dermprompt.store.artifacts import batch_record
 from dermprompt.store.claims import share_out
 
 
@@ -97,19 +97,10 @@ def gather_scores(folder: Path) -> None:
 
 def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
     """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
-
-    Raises:
-        ValueError: an image of the other data set is one of the split's.
     """
-    split = load_lesions(prepared)[1]
     if settings.usable is None:
-        found = _in_files(indexed)
+        found, split = _in_files(indexed), load_lesions(prepared)[1]
         return [found[id] for id in split.test]
-    ours = set(split.contents.values())
-    shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
-    if shared:
-        root = read_recipe(indexed).settings["root"]
-        raise ValueError(f"external.root={root}: {listed(shared)} are images of data.root too")
     return usable_lesions(settings.usable, indexed, cache)
 
 

@@ -249,11 +249,12 @@ class ScoreAgreement:
 
 @dataclass(frozen=True)
 class FindNearest:
-    """So many samples, compared as ``thumbnails`` or by a ``network``."""
+    """So many samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with all real images, S.test's too."""
 
     count: int
     features: str
     network: FeatureNetwork | None = None
+    of_all: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,32 @@ def extra_column(text: str) -> str:
     return "\n".join([head + ",note", *(row + ",x" for row in rows)]) + "\n"
 
 
+def several_pages(data: Data) -> None:
+    data.replace_image(data.pixels(), ".tif", save_all=True, append_images=[data.pixels()])
+
+
+def two_shapes(data: Data) -> np.ndarray:
+    return np.stack([data.foreground(), np.roll(data.foreground(), 9, 0)], -1)
+
+
+def swallow(text: str) -> str:
+    """A note of which the quote that should close it stands two rows further down."""
+    head, first, second, third, *rows = text.splitlines()
+    quoted = [f'{first},"x', f"{second},y", f'{third},z"']
+    return "\n".join([head + ",note", *quoted, *(row + ",x" for row in rows)]) + "\n"
+
+
+def two_lines(text: str) -> str:
+    head, first, *rows = text.splitlines()
+    cells, last = first.rsplit(",", 1)
+    return "\n".join([head, f'{cells},"\n{last}"', *rows]) + "\n"
+
+
+def column_twice(text: str) -> str:
+    head, *rows = text.splitlines()
+    return "\n".join([head + ",MEL", *(row + ",0" for row in rows)]) + "\n"
+
+
 BAD: dict[str, tuple[str, Callable[[Data], object]]] = {
     "empty image": ("unreadable", lambda d: d.image.write_bytes(b"")),
     "text called jpg": ("unreadable", lambda d: d.image.write_text("<html>not found</html>")),
@@ -165,6 +192,14 @@ BAD: dict[str, tuple[str, Callable[[Data], object]]] = {
     "two endings": ("duplicate_id", lambda d: d.pixels().save(d.image.with_suffix(".png"))),
     "two cases": ("duplicate_id", lambda d: d.pixels().save(d.image.with_name(f"{ID.lower()}.jpg"))),
     "no mask": ("no_mask", lambda d: d.mask.unlink()),
+    "pages": ("several_frames", several_pages),
+    "folder called jpg": ("not_a_file", lambda d: (d.image.unlink(), d.image.mkdir())),
+    "pipe called jpg": ("not_a_file", lambda d: (d.image.unlink(), os.mkfifo(d.image))),
+    "pipe called png": ("not_a_file", lambda d: (d.mask.unlink(), os.mkfifo(d.mask))),
+    "link to nothing": ("not_a_file", lambda d: (d.image.unlink(), d.image.symlink_to("nowhere"))),
+    "format of a phone": ("unknown_format", lambda d: d.image.rename(d.image.with_suffix(".heic"))),
+    "alpha and colour": ("alpha_and_colour", lambda d: save_mask(d, two_shapes(d))),
+    "classes": ("grey_mask", lambda d: save_mask(d, d.foreground() // 255 + np.eye(64, dtype=np.uint8))),
 }
 BAD_ELSEWHERE: dict[str, tuple[str, Callable[[Data], object]]] = {
     "no image": ("no_image", lambda d: shutil.copy(d.mask, d.mask.with_name("ISIC_9_segmentation.png"))),
@@ -175,6 +210,8 @@ BAD_ELSEWHERE: dict[str, tuple[str, Callable[[Data], object]]] = {
     "too many cells": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,1,0,0,0,0,0,0\n")),
     "no number": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,yes,0,0,0,0\n")),
     "zero bytes in a table": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,\0,0,0,0,0\n")),
+    "a column twice": ("duplicate_columns", lambda d: d.edit(DIAGNOSES, column_twice)),
+    "a quote too many": ("swallowed_rows", lambda d: d.edit(DIAGNOSES, swallow)),
     "rows that disagree": ("duplicate_row", lambda d: d.edit(DIAGNOSES, contradict_row)),
 }
 ACCEPTED: dict[str, tuple[str, Callable[[Data], object]]] = {
@@ -188,6 +225,16 @@ ACCEPTED: dict[str, tuple[str, Callable[[Data], object]]] = {
     "label in another case": ("id_case", lambda d: d.edit(DIAGNOSES, rename_row)),
     "same row twice": ("repeated_row", lambda d: d.edit(DIAGNOSES, repeat_row)),
     "byte order mark": ("byte_order_mark", lambda d: d.edit(DIAGNOSES, lambda t: "\ufeff" + t)),
+    "utf-16": ("utf_16", lambda d: (d.root / DIAGNOSES).write_bytes((d.root / DIAGNOSES).read_text().encode("utf-16"))),
+    "tabs": ("delimiter", lambda d: d.edit(DIAGNOSES, lambda t: t.replace(",", "\t"))),
+    "upper-case header": ("header_case", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("image,", "Image,"))),
+    "ids with endings": ("id_form", lambda d: d.edit(DIAGNOSES, lambda t: t.replace(ID, f"{ID}.jpg"))),
+    "cell of two lines": ("multiline_cell", lambda d: d.edit(DIAGNOSES, two_lines)),
+    "few rows": ("few_matches", lambda d: d.edit(ATTRIBUTES, lambda t: "\n".join(t.split("\n")[:5]))),
+    "image there twice": ("repeated_file", lambda d: shutil.copy(d.image, d.image.with_suffix(".JPG"))),
+    "mask without an ending": ("mask_suffix", lambda d: d.mask.rename(d.mask.with_name(f"{ID}.png"))),
+    "16-bit mask": ("deep_mask", lambda d: cv2.imwrite(str(d.mask), d.foreground().astype(np.uint16) * 257)),
+    "shape in alpha": ("alpha_mask", lambda d: save_mask(d, np.dstack([np.full((64, 64, 3), 255, np.uint8), d.foreground()]))),
     "windows line ends": ("crlf", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("\n", "\r\n"))),
     "extra column": ("extra_columns", lambda d: d.edit(DIAGNOSES, extra_column)),
 }
@@ -300,5 +347,7 @@ def test_every_verdict_has_a_case() -> None:
     from dermprompt.data import findings
 
     covered = {verdict for cases in (BAD, BAD_ELSEWHERE, ACCEPTED) for verdict, _ in cases.values()}
-    elsewhere = {"thresholded_mask", "incomplete_attributes"}  # above, and in test_isic_labels.py
+    # Above, and in test_masks.py, test_fit.py, test_pairs.py, test_tables.py, test_isic.py and test_layouts.py.
+    elsewhere = {"thresholded_mask", "incomplete_attributes", "too_large", "unnamed_class", "negative", "cropped_away"}
+    elsewhere |= {"palette_mask", "unused_folder", "unread_table", "unlabelled", "unknown_diagnosis"}
     assert covered | elsewhere == findings.BAD.keys() | findings.ACCEPTED.keys()

@@ -87,6 +87,12 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
     assert sorted(ids(read(tmp_path))) == sorted(ODD_NAMES)
 
 
+def test_accents_as_macos_writes_them(tmp_path: Path) -> None:
+    put(tmp_path, "images/La\u0308sion.jpg", "masks/L\u00e4sion_mask.png")
+    (tmp_path / "labels.csv").write_text("id,diagnosis\nL\u00e4sion,MEL\n")
+    assert [one.diagnosis for one in read(tmp_path).lesions] == ["MEL"]
+
+
 @pytest.mark.parametrize("ending", ["JPG", "jpeg", "JPEG", "png", "tif", "TIFF", "bmp", "webp", "WebP"])
 def test_endings_of_any_case(ending: str, tmp_path: Path) -> None:
     put(tmp_path, f"images/a.{ending}", f"masks/a.{ending}")
