@@ -105,7 +105,7 @@ class Prepared(Maker):
         """Which images another data set has of this one."""
         usable = take(stage.Usable, other.config.data)
         inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
-        return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, cost=5.0)
+        return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, "prepare", 5.0)
 
     @property
     def rules(self) -> schema.Arm:

@@ -58,7 +58,9 @@ def _check_classes(key: str, data: schema.Data) -> None:
         return
     good = isinstance(classes, dict) and classes and all(type(one) is int and one >= 0 for one in classes)
     if not good or set(classes.values()) - set(CLASSES) or "lesion" not in classes.values():
-        raise ValueError(f"{key}.mask_classes={classes}: lesion or background for values, such as '{{1: lesion, 2: lesion}}'")
+        raise ValueError(
+            f"{key}.mask_classes={classes}: lesion or background for values, such as '{{1: lesion, 2: lesion}}'"
+        )
     if data.mask_threshold is not None:
         raise ValueError(f"{key}.mask_classes={classes} with {key}.mask_threshold={data.mask_threshold}: one of them")
 

@@ -121,7 +121,9 @@ def _format_sources(sources: list[dict[str, Any]]) -> list[str]:
 
 def _format_several(report: dict[str, Any]) -> list[str]:
     torn, several = _torn(report), report["several_images"]
-    lines = [f"            {len(several)} lesions or persons have several images; {len(torn)} lie in more than one part"]
+    lines = [
+        f"            {len(several)} lesions or persons have several images; {len(torn)} lie in more than one part"
+    ]
     named = {**torn, **several}
     lines += [
         f"              {group}: " + listed(f"{id} in {part}" for id, part in named[group].items())

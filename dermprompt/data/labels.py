@@ -147,9 +147,14 @@ def _key(id: str, ids: Mapping[str, str]) -> str:
 def _few_matches(source: Source, rows: Rows, ids: Mapping[str, str]) -> Iterator[Finding]:
     matched = sum(key in ids for key in rows)
     if ids and rows and matched < _FEW * len(ids):
-        without, foreign = [id for key, id in ids.items() if key not in rows], [id for key, (id, _) in rows.items() if key not in ids]
+        without, foreign = (
+            [id for key, id in ids.items() if key not in rows],
+            [id for key, (id, _) in rows.items() if key not in ids],
+        )
         detail = f"{matched} of {len(ids)} images; images without a row: {', '.join(without[:3])}"
-        yield Finding("few_matches", source.name, f"{detail}; rows without an image: {', '.join(foreign[:3]) or 'none'}")
+        yield Finding(
+            "few_matches", source.name, f"{detail}; rows without an image: {', '.join(foreign[:3]) or 'none'}"
+        )
 
 
 def _knowing(sources: Sequence[Source], found: Sequence[Rows], id: str) -> Iterator[tuple[Source, Rows]]:

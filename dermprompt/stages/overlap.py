@@ -96,5 +96,8 @@ def _thumbnails(lesions: list[Lesion], cache: Path) -> tuple[np.ndarray, dict[st
     small, hashes = np.empty((len(lesions), _SIDE, _SIDE, 3), np.uint8), {}
     for i, row in enumerate(pictures.rows):
         image = np.ascontiguousarray(pictures.images[row])
-        small[i], hashes[lesions[i].id] = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), sha256(image.tobytes())
+        small[i], hashes[lesions[i].id] = (
+            cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA),
+            sha256(image.tobytes()),
+        )
     return small, hashes

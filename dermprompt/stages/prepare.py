@@ -91,6 +91,9 @@ def split_data(
     index = load_index(indexed / "index.json")
     findings = [*index.findings, *read_findings(cache)]
     lesions = _good(settings, index, findings)
+    for one in findings:
+        if one.verdict == "few_matches":
+            print(f"warning: {one}")
     groups, contents = _groups(lesions, clusters), {one.id: index.contents[one.id][0] for one in lesions}
     split = _split(settings, lesions, contents, groups, file)
     split.save(folder / "split.json")
@@ -103,7 +106,9 @@ def split_data(
     return sha256(json.dumps([known, split.hash]))[:16]
 
 
-def report_coverage(settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, prepared: Path, folder: Path) -> None:
+def report_coverage(
+    settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, prepared: Path, folder: Path
+) -> None:
     """Write the coverage report, ``coverage.json`` and ``coverage.txt``."""
     index = load_index(indexed / "index.json")
     lesions, split = load_lesions(prepared)

@@ -96,8 +96,7 @@ def gather_scores(folder: Path) -> None:
 
 
 def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
-    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
-    """
+    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today."""
     if settings.usable is None:
         found, split = _in_files(indexed), load_lesions(prepared)[1]
         return [found[id] for id in split.test]
@@ -109,9 +108,7 @@ def _in_files(indexed: Path) -> dict[str, Lesion]:
     return {one.id: one for one in load_index(indexed / "index.json").lesions}
 
 
-def _scores(
-    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, reading: Reading
-) -> dict[str, Scores]:
+def _scores(network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, reading: Reading) -> dict[str, Scores]:
     (predicted,) = predict_logits(network, images)
     scores = {}
     for lesion, logits in zip(lesions, predicted, strict=True):

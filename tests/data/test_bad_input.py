@@ -15,8 +15,8 @@ import pytest
 from miniature import compose
 from PIL import Image
 
-from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.config.schema import take
+from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.findings import DECODER
 from dermprompt.data.reading import Reading
 from dermprompt.distributed.processes import Runtime
@@ -234,7 +234,10 @@ ACCEPTED: dict[str, tuple[str, Callable[[Data], object]]] = {
     "image there twice": ("repeated_file", lambda d: shutil.copy(d.image, d.image.with_suffix(".JPG"))),
     "mask without an ending": ("mask_suffix", lambda d: d.mask.rename(d.mask.with_name(f"{ID}.png"))),
     "16-bit mask": ("deep_mask", lambda d: cv2.imwrite(str(d.mask), d.foreground().astype(np.uint16) * 257)),
-    "shape in alpha": ("alpha_mask", lambda d: save_mask(d, np.dstack([np.full((64, 64, 3), 255, np.uint8), d.foreground()]))),
+    "shape in alpha": (
+        "alpha_mask",
+        lambda d: save_mask(d, np.dstack([np.full((64, 64, 3), 255, np.uint8), d.foreground()])),
+    ),
     "windows line ends": ("crlf", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("\n", "\r\n"))),
     "extra column": ("extra_columns", lambda d: d.edit(DIAGNOSES, extra_column)),
 }

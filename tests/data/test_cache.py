@@ -8,8 +8,8 @@ import pytest
 
 from dermprompt.data.cache import build_cache, load_cache, read_findings
 from dermprompt.data.datasets.phantom import write_phantom
-from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.data.index import Index, read_index
+from dermprompt.data.reading import PLAIN, Reading
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 

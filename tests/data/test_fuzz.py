@@ -91,7 +91,9 @@ def test_a_damaged_image_gives_pixels_or_a_verdict(kind: str, seed: int, how: st
 @many
 @given(st.sampled_from(list(MASK_FILES)), SEEDS, HOWS, st.sampled_from((None, 128)))
 def test_a_damaged_mask_gives_pixels_or_a_verdict(kind: str, seed: int, how: str, threshold: int | None) -> None:
-    pixels = pixels_or_verdict(lambda data: decode_mask(data, replace(PLAIN, mask_threshold=threshold)), damage(MASK_FILES[kind], seed, how))
+    pixels = pixels_or_verdict(
+        lambda data: decode_mask(data, replace(PLAIN, mask_threshold=threshold)), damage(MASK_FILES[kind], seed, how)
+    )
     assert pixels is None or (pixels.ndim == 2 and pixels.max() == 1)
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from real_data import REAL
 
 from dermprompt.data import library
-from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.data.library import Entry, Pair, grow_library, library_name, open_records, read_entries, record_sha256
+from dermprompt.data.reading import PLAIN, Reading
 
 
 def pair_of(image: Path, mask: Path) -> Pair:

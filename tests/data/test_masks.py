@@ -83,7 +83,11 @@ def frames(kind: str) -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
-    "three classes": (lambda: saved(SHAPE + np.eye(8, dtype=np.uint8)), "grey_mask", r"values 0, 1, 2; data.mask_classes"),
+    "three classes": (
+        lambda: saved(SHAPE + np.eye(8, dtype=np.uint8)),
+        "grey_mask",
+        r"values 0, 1, 2; data.mask_classes",
+    ),
     "one odd value": (lambda: saved(SHAPE * 128), "grey_mask", r"values 0, 128; data.mask_classes='{128: lesion}'"),
     "jpeg": (jpeg, "grey_mask", r"JPEG blurs .* data.mask_threshold=128 would take 14\.\d% of it as foreground"),
     "many greys": (lambda: saved(np.arange(64, dtype=np.uint8).reshape(8, 8)), "grey_mask", r"data.mask_threshold=128"),

@@ -118,7 +118,15 @@ def test_folders_of_the_parts(image: str, tmp_path: Path) -> None:
 
 
 def test_what_macos_and_windows_leave_there_is_no_picture(tmp_path: Path) -> None:
-    put(tmp_path, "images/a.jpg", "images/._a.jpg", "images/.DS_Store", "images/Thumbs.db", "masks/a.png", "masks/._a.png")
+    put(
+        tmp_path,
+        "images/a.jpg",
+        "images/._a.jpg",
+        "images/.DS_Store",
+        "images/Thumbs.db",
+        "masks/a.png",
+        "masks/._a.png",
+    )
     index = read(tmp_path)
     assert (ids(index), verdicts(index), index.num_images) == (["a"], [], 1)
 

@@ -53,4 +53,6 @@ def read_archive(path: Path) -> Table:
     return replace(table, findings=(*findings, *found))
 
 
-ARCHIVE = Tables(("metadata.csv", "isic_metadata*.csv", "challenge-*_metadata_*.csv", "*_metadata_????-??-??.csv"), read_archive)
+ARCHIVE = Tables(
+    ("metadata.csv", "isic_metadata*.csv", "challenge-*_metadata_*.csv", "*_metadata_????-??-??.csv"), read_archive
+)

@@ -92,7 +92,9 @@ def _read_groups(path: Path) -> Table:
 
 
 _SOURCES = {
-    "HAM10000 metadata": Tables(tuple(f"HAM10000_metadata{end}" for end in ("", ".csv", ".tab", ".tsv")), _read_metadata),
+    "HAM10000 metadata": Tables(
+        tuple(f"HAM10000_metadata{end}" for end in ("", ".csv", ".tab", ".tsv")), _read_metadata
+    ),
     "HAM10000 diagnosis": Tables((f"{TASK3}.csv", "GroundTruth.csv"), _read_task3),
     "HAM10000 lesions": Tables(("ISIC2018_Task3_Training_LesionGroupings.csv",), _read_groups),
 }

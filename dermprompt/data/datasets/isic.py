@@ -42,7 +42,9 @@ def find_isic(root: Path, labels: Path) -> Files:
             folders = _folders(root, layout, part)
             found += [one for folder in folders for one in pictures(folder, part) if not _is_superpixels(one)]
         _check_both(root, there[0] if there else CHALLENGES[0], part)
-    unused = [Finding("unused_folder", one.name) for layouts in there[1:] for one in _folders(root, layouts[0], "training")]
+    unused = [
+        Finding("unused_folder", one.name) for layouts in there[1:] for one in _folders(root, layouts[0], "training")
+    ]
     labelled = tuple(isic_label_files(labels))
     return Files(tuple(images), tuple(masks), labelled, SUFFIXES, findings=tuple(unused))
 

@@ -73,7 +73,10 @@ def isic_names(root: Path) -> None:
     rows = "ISIC_0027419,0,0,0,0,1,0,0\nISIC_0025030,0,0,0,0,1,0,0\nISIC_0026769,1,0,0,0,0,0,0\n"
     put(root / truth / f"{truth}.csv", "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\n" + rows)
     groups = "".join(f"{id},HAM_{number // 2},histopathology\n" for number, id in enumerate(HAM_IDS))
-    put(root / truth / "ISIC2018_Task3_Training_LesionGroupings.csv", "image,lesion_id,diagnosis_confirm_type\n" + groups)
+    put(
+        root / truth / "ISIC2018_Task3_Training_LesionGroupings.csv",
+        "image,lesion_id,diagnosis_confirm_type\n" + groups,
+    )
 
 
 def plain_folders(root: Path) -> None:
