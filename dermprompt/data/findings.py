@@ -49,7 +49,7 @@ ACCEPTED = {
     "alpha_mask": "a mask whose shape is in its alpha channel alone",
     "palette_mask": "a mask with a palette, read by the palette's numbers",
     "thresholded_mask": "a grey mask, cut at data.mask_threshold",
-    "negative": "an empty mask: an image without a lesion, on which no generator trains and from which no mask is drawn",
+    "negative": "an empty mask: an image without a lesion, which generators and mask shapes leave out",
     "duplicate_content": "images of one content under several ids, kept in one part",
     "repeated_file": "a file that lies there several times, with one content",
     "mask_suffix": "masks whose names are their images' with an ending",

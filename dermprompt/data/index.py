@@ -69,7 +69,7 @@ def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", 
     pairs, findings = pair(files, suffix)
     if files.unlabelled and not pairs:
         raise ValueError(
-            f"none of the {len(files.images)} images has a mask, which is what segmenters and generators learn from; an "
+            f"none of the {len(files.images)} images has a mask, which segmenters and generators learn from; an "
             "export of the ISIC Archive without masks gives labels: data=isic data.labels=ITS FOLDER"
         )
     lesions, coverages, odd = join(pairs, LOADERS[kind][1](labels), on_conflict)

@@ -126,7 +126,7 @@ def _merged(values: np.ndarray, found: np.ndarray, classes: Mapping[int, str]) -
 
 
 def _cut(values: np.ndarray, found: np.ndarray, threshold: int) -> np.ndarray:
-    """Foreground from ``threshold`` of 255 on; 16 bits have 65535 for 255, and floating-point numbers up to 1 have 1."""
+    """Foreground from ``threshold`` of 255 on; 16 bits have 65535 for 255, and numbers up to 1 have 1."""
     white = 255 if values.dtype == np.uint8 else 65535
     if values.dtype.kind == "f":
         white = 1 if found[-1] <= 1 else 255

@@ -16,7 +16,8 @@ class Reading:
     ``mask_threshold``: from which value on, of 255, a grey mask is foreground. ``mask_classes``: ``lesion`` or
     ``background`` for each value of a map of classes; 0 is background. ``empty_masks``: whether a mask without
     foreground is an ``error``, or stands for an image without a lesion (``keep``). ``fit``: how what is not square
-    becomes so, by ``squeeze``, ``crop`` to the middle, or ``pad``. ``max_megapixels``: of a picture, before it is decoded.
+    becomes so, by ``squeeze``, ``crop`` to the middle, or ``pad``. ``max_megapixels``: of a picture, seen before it is
+    decoded.
     """
 
     mask_threshold: int | None

@@ -87,7 +87,7 @@ def read_text(path: Path) -> tuple[str, list[Finding]]:
 
 
 def _header(text: str, wanted: tuple[str, ...]) -> tuple[list[str], str]:
-    """The cells of the first line that is not blank, by the delimiter that gives most of the columns; of equals the first."""
+    """The cells of the first line that is not blank, by the delimiter that gives most of the columns."""
     found = {}
     for delimiter in DELIMITERS:
         header = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])

@@ -28,7 +28,7 @@ _SIDE = 32
 
 @dataclass(frozen=True)
 class Shared:
-    """An image ``theirs`` of the other data set that is ``ours``, by its ``id``, ``file``, ``pixels`` or ``picture``."""
+    """An image of the other data set that is one of this, by its ``id``, ``file``, ``pixels`` or ``picture``."""
 
     theirs: str
     ours: str

@@ -140,7 +140,7 @@ def score_predictions(
 
 
 def read_prediction(path: Path, size: tuple[int, int], side: int, fit: str = "squeeze") -> np.ndarray:
-    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels, made by ``fit``, is enlarged.
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels, of a ``fit``, is enlarged.
 
     An empty prediction is a prediction.
 

@@ -249,7 +249,7 @@ class ScoreAgreement:
 
 @dataclass(frozen=True)
 class FindNearest:
-    """So many samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with all real images, S.test's too."""
+    """So many samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with S.test's images too."""
 
     count: int
     features: str

@@ -73,7 +73,8 @@ def _in_parts(folders: list[Path]) -> tuple[Picture, ...]:
 
 
 def read_folder_labels(labels: Path) -> list[Source]:
-    """Read ``labels.csv``: a column ``id`` and any of diagnosis, attributes, age, sex, site, lesion_id, patient_id, part.
+    """Read ``labels.csv``: a column ``id``, and any of diagnosis, attributes, age, sex, site, lesion_id, patient_id and
+    part.
 
     ``attributes`` are separated by semicolons; ``none`` says that there are none, an empty cell that they are not
     known, as in every column. ``lesion_id`` and ``patient_id`` are the same for images that belong together; ``part``

@@ -19,8 +19,8 @@ from dermprompt.data.tables import Fields, put, read_text
 IMAGE_FOLDER = "PH2 Dataset images"
 TEXT, SHEET = "PH2_dataset.txt", "PH2_dataset.xlsx"
 LAYOUT = (
-    "ROOT/IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp and ROOT/IMDxxx/IMDxxx_lesion/IMDxxx_lesion.bmp, or ROOT/images and "
-    "ROOT/masks"
+    "ROOT/IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp and ROOT/IMDxxx/IMDxxx_lesion/IMDxxx_lesion.bmp, or ROOT/images "
+    "and ROOT/masks"
 )
 SUFFIXES = ("_lesion", "", "_mask", "_segmentation")
 DIAGNOSES = {"0": "NV", "1": "NV", "2": "MEL"}
