@@ -11,7 +11,8 @@ from dermprompt.config import schema
 from dermprompt.config.schema import Config, Data, take
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
-from dermprompt.data.index import fingerprint
+from dermprompt.data.index import find_files, fingerprint
+from dermprompt.data.pairs import Files
 from dermprompt.data.reading import Reading
 from dermprompt.distributed.make import Maker
 from dermprompt.distributed.processes import Runtime
@@ -47,15 +48,19 @@ class Prepared(Maker):
             files, root, labels = Artifact(SAMPLE, digest(SAMPLE)), "sample", ""
         else:
             root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
-            files = Artifact(Path(root), self._fingerprint(Path(root), Path(labels)))
+            files = Artifact(Path(root), fingerprint(self._files, Path(root), Path(labels)))
         settings = stage.IndexData(data.name, root, labels, data.on_conflict, data.mask_suffix)
         return self.make(
             "dermprompt.stages.prepare.index_data", f"index-{data.name}", 2, settings, {"files": files}, cost=1.0
         )
 
-    def _fingerprint(self, root: Path, labels: Path) -> str:
+    @cached_property
+    def _files(self) -> Files:
+        """The files of a data set on disk."""
+        data = self.config.data
+        root, labels = (Path(str(one)).expanduser().resolve() for one in (data.root, data.labels))
         try:
-            return fingerprint(self.config.data.name, root, labels)
+            return find_files(data.name, root, labels)
         except (ValueError, PermissionError) as error:
             key = self.key if "." in self.key else f"{self.key}.root"
             raise ValueError(f"{key}={root}: {error}") from None
@@ -72,7 +77,8 @@ class Prepared(Maker):
         """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
         data = self.config.data
         settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
-        work = cost.pictures(data.num_images or sum(data.split.sizes))
+        painted = data.name in ("phantom", "sample")
+        work = cost.pictures(data.num_images or sum(data.split.sizes) if painted else len(self._files.images))
         inputs = {"indexed": self.indexed}
         return self.make("dermprompt.stages.prepare.cache_pictures", f"pictures-{size}", 2, settings, inputs, cost=work)
 

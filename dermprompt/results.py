@@ -255,7 +255,8 @@ class Curation:
 class Memorisation:
     """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the share ``quantile`` of unseen
     real images. ``nearer``: the share nearer to G than to as many unseen images, 0.5 where nothing is memorised;
-    None without unseen images. ``pairs``: the nearest ones, the image of G beside the sample.
+    None without unseen images. ``pairs``: the nearest ones, the image of G beside the sample. ``of_all``: all real
+    images took G's place, for what the samples' generator has seen is not known.
     """
 
     features: str
@@ -264,6 +265,7 @@ class Memorisation:
     copies: int
     nearer: float | None
     pairs: tuple[Picture, ...]
+    of_all: bool = False
 
 
 @dataclass(frozen=True)

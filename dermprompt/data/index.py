@@ -131,16 +131,12 @@ def load_index(path: Path) -> Index:
     )
 
 
-def fingerprint(kind: str, root: Path, labels: Path) -> str:
+def fingerprint(files: Files, root: Path, labels: Path) -> str:
     """Hash (sha256, hex) name, size and time of change of every file that :func:`read_index` uses.
 
     It tells in a fraction of a second whether anything was changed, added or removed since. Names are
     relative: moving the whole folder with its times does not alter it.
-
-    Raises:
-        ValueError: no images.
     """
-    files = find_files(kind, root, labels)
     pictures = dict.fromkeys(one.path for one in (*files.images, *files.masks) if one.problem is None)
     odd = [(str(one.path.relative_to(root)), one.problem) for one in (*files.images, *files.masks) if one.problem]
     found = [*odd, *(stamp(one, root) for one in pictures), *(stamp(one, labels) for one in files.labels)]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
+from dermprompt.config.schema import Data
 from dermprompt.data.coverage import digest_for_page
+from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
 from dermprompt.evaluation.subgroups import size_of, subgroups
@@ -66,7 +69,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         generator_seed=config.seed,
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
-        data=digest_for_page(read_json(pipeline.coverage.path / "coverage.json")),
+        data=digest_for_page(read_json(pipeline.coverage.path / "coverage.json")) | _reading(config.data),
         **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
         curation=_curation(pipeline),
@@ -78,6 +81,13 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
     )
+
+
+def _reading(data: Data) -> dict[str, list[str]]:
+    """How the data's pictures were read, where that is not the usual way."""
+    chosen = {one.name: getattr(data, one.name) for one in fields(Reading)}
+    changed = [f"data.{name}={value}" for name, value in chosen.items() if value != getattr(PLAIN, name)]
+    return {"pictures read with": changed} if changed else {}
 
 
 def _generated(pipeline: Pipeline) -> dict[str, Any]:
@@ -244,7 +254,10 @@ def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
     number = int(copied(found, config.curation.quantile).sum())
     named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
     pairs = _nearest_pairs(pipeline, found["distances"], found["nearest"], folder)
-    return Memorisation(named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs)
+    of_all = not config.generator.is_drawn_from
+    return Memorisation(
+        named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs, of_all
+    )
 
 
 def _nearest_pairs(pipeline: Pipeline, distances: list[float], ids: list[str], folder: Path) -> tuple[Picture, ...]:

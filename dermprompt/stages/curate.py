@@ -70,7 +70,7 @@ def find_nearest(
     """Find each sample's nearest image of G, or of all real ones, and each unseen image's of G, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
-    than 99 in 100 are left out as near-duplicates; None without unseen images.
+    than 99 in 100 are left out as near-duplicates; None without unseen images, and where nobody knows what was seen.
     """
     seen, embed = load_known_part(known, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
@@ -80,7 +80,7 @@ def find_nearest(
     distances, rows = nearest(drawn.images, compared.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = None
-    if len(unseen):
+    if len(unseen) and not settings.of_all:
         others = unseen[apart >= np.quantile(apart, 0.01)]
         number = min(len(others), len(seen.images))
         nearer = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
