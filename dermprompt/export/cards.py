@@ -30,7 +30,8 @@ _WHAT = (
 _FROM_ELSEWHERE = (
     "Images whose names begin with `SYN_` were made by another program. That they are synthetic, and what that program "
     "has seen, is its author's word; here they were only compared with the real images of this study. They are for "
-    "research on segmentation. They are no evidence on any disease, and a model that was trained on them is no medical device."
+    "research on segmentation. They are no evidence on any disease, and a model that was trained on them is no medical "
+    "device."
 )
 
 _FOR = (
