@@ -19,7 +19,7 @@ from dermprompt.data.findings import Finding
 from dermprompt.data.folders import subfolders, tree
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair
-from dermprompt.files import sha256, stamp, write_json
+from dermprompt.files import sha256, stamp, write_bytes
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -54,7 +54,7 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write as JSON; :func:`load_index` reads it back."""
-        write_json(path, json.loads(json.dumps(asdict(self), default=str)))
+        write_bytes(path, json.dumps(asdict(self), indent=1, default=str).encode())
 
 
 def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:

@@ -53,3 +53,10 @@ def test_the_seed_chooses_the_pair(tmp_path: Path) -> None:
     again = generator.generate(wanted[:3], [""] * 3, [7, 8, 9])
     assert torch.equal(drawn[7:10], again)
     assert len({float(one.mean()) for one in drawn}) == 5
+
+
+def test_to_an_empty_mask_nothing_is_warped() -> None:
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 255, (16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)
+    mask[4:9, 5:11] = 1
+    np.testing.assert_array_equal(warp(image, mask, np.zeros_like(mask)), image)

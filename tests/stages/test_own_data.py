@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -67,6 +69,50 @@ def test_the_fit_is_said_and_scores_are_of_the_files_own_resolution(fit: str, ow
     said = [] if fit == "squeeze" else [f"data.fit={fit}"]
     assert results["data"]["pictures read with"] == ["data.empty_masks=keep", *said]
     assert "pictures read with" in (tmp_path / "runs/job/index.html").read_text()
+
+
+ODD = (
+    "with blanks",
+    "a.b.c",
+    "(1) [x]",
+    "a,b;c",
+    "x=1,y={2}",
+    "Läsion",
+    "quote'\"",
+    "$HOME `ls`",
+    "-dash",
+    "x" * 200,
+    "SYN_0000001",
+)
+
+
+def test_names_of_any_kind_survive_page_command_and_export(own: Path, tmp_path: Path) -> None:
+    """The root's name is odd too, and the report's command runs as it stands in a shell."""
+    root = tmp_path / "mine (1), [x] ü"
+    own.rename(root)
+    for i, name in enumerate(ODD):
+        for part, ending in (("images", "jpg"), ("masks", "png")):
+            (root / part / f"a{2 * i}.{ending}").rename(root / part / f"{name}.{ending}")
+    quoted = str(root).replace("\\", "\\\\").replace("'", "\\'")
+    warp = [one for one in SMALL if one not in ("generator=none", "synthesis.count=0")]
+    job = [*warp, "generator=warp", "synthesis.count=4", "synthesis.batch_size=4", "synthesis.export_copies=true"]
+    job += ["data=folder", f"data.root='{quoted}'", "data.empty_masks=keep", "arm.real=s_and_g"]
+    run(tmp_path, *job)
+    results = json.loads((tmp_path / "runs/job/results.json").read_text())
+    asked = shlex.split(results["command"])
+    assert asked[:3] == ["python", "-m", "dermprompt"]
+    echoed = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {results['command']}"], capture_output=True, text=True, check=True
+    )
+    assert echoed.stdout.split("\0")[:-1] == ["python", "-m", "dermprompt", *asked[3:]]
+    assert compose(*asked[3:]).data.root == str(root)
+    run(tmp_path, *job, "stage=export", "export=nnunet", job="export")
+    train = tmp_path / "runs/export/Dataset500_default/labelsTr"
+    test = tmp_path / "runs/export/Dataset500_default/labelsTs"
+    stems = {path.stem for folder in (train, test) for path in folder.iterdir()}
+    assert stems >= {*ODD[:-1], "REAL_SYN_0000001", "SYN_0000001"}
+    about = json.loads((train.parent / "dataset.json").read_text())
+    assert about["numTraining"] == len(list(train.iterdir())) == len(list((train.parent / "imagesTr").iterdir()))
 
 
 def test_a_person_is_never_on_both_sides(own: Path, tmp_path: Path) -> None:
