@@ -5,12 +5,12 @@ FLOP counts are those of the networks at their usual sizes, scaled by area and b
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from dermprompt.config.generators import Pix2PixHD, ScratchBase, VAECodec
 from dermprompt.config.schema import Config, Segmenter
+from dermprompt.files import read_json
 
 CPU_TFLOPS = 0.05
 GPU_TFLOPS = 60.0
@@ -111,5 +111,5 @@ def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
     """Sizes of the parts: of the split where it is made, else as configured."""
     made = prepared / "coverage.json"
     if made.exists():
-        return json.loads(made.read_text())["split"]
+        return read_json(made)["split"]
     return dict(zip(("generator", "train", "val", "test"), config.data.split.sizes, strict=True))

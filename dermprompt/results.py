@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dermprompt.files import write_bytes
+from dermprompt.files import read_json, reading, write_bytes
 
 Record = TypeVar("Record")
 
@@ -357,7 +357,8 @@ def load_results(path: Path) -> Results:
     Raises:
         ValueError: it is no such file; names every value that does not fit.
     """
-    return record(Results, json.loads(path.read_text()))
+    with reading(path):
+        return record(Results, read_json(path, dict))
 
 
 def record(kind: type[Record], values: Any) -> Record:

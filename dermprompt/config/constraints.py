@@ -5,17 +5,35 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-KEY = "constraint"
+from dermprompt.files import NAME_IN_WORDS, is_name, printable
+
+KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
+DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
+# What is neither a word nor a number.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    NAME_IN_WORDS: is_name,
+    "true or false": lambda value: isinstance(value, bool),
+    DURATION: lambda value: re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", str(value)) is not None,
+}
+# The largest whole number where a key says nothing else: of it no count of ours runs over.
+MOST = 10**9
+# Bytes of the longest text: of a path more is none on Linux.
+MOST_TEXT = 4096
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One of ``words``, or a finite number within bounds; of a list, each element, and ``length`` of them."""
+    """One of ``words``, a name, or a finite number within bounds; of a list, each element, and ``length`` of them.
+
+    A list is not empty unless ``empty`` says that it may be.
+    """
 
     words: tuple[str | int, ...] = ()
     at_least: float | None = None
@@ -24,18 +42,24 @@ class Constraint:
     below: float | None = None
     multiple_of: int | None = None
     length: int | None = None
+    empty: bool = False
     noun: str = "number"
 
     def check(self, key: str, value: Any, nullable: bool = False) -> None:
         """Raise ValueError that says key, value, what is allowed and the nearest word."""
         values = value if isinstance(value, list) else [value]
-        if not all(map(self._holds, values)) or self.length not in (None, len(values)):
+        too_few = isinstance(value, list) and not (value or self.empty)
+        if too_few or not all(map(self._holds, values)) or self.length not in (None, len(values)):
             null = ", or null" if nullable else ""
             raise ValueError(f"{key}={value}: {self}{null}{self._hint(value)}")
 
     def _holds(self, value: Any) -> bool:
         if self.words:
-            return value in self.words
+            return value in self.words and not isinstance(value, bool)
+        if self.noun in _KINDS:
+            return _KINDS[self.noun](value)
+        if isinstance(value, bool) or not isinstance(value, int if self.noun == "whole number" else int | float):
+            return False
         return (
             math.isfinite(value)
             and (self.at_least is None or value >= self.at_least)
@@ -52,6 +76,8 @@ class Constraint:
     def __str__(self) -> str:
         if self.words:
             return f"allowed are {', '.join(map(str, self.words))}"
+        if self.noun in _KINDS:
+            return self.noun
         bounds = {
             "a multiple of": self.multiple_of,
             "at least": self.at_least,
@@ -59,7 +85,7 @@ class Constraint:
             "at most": self.at_most,
             "below": self.below,
         }
-        said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        said = " and ".join(f"{word} {bound:.15g}" for word, bound in bounds.items() if bound is not None)
         article = f"{self.length} times a" if self.length else "a"
         return f"{article} {self.noun}, {said}"
 
@@ -69,9 +95,9 @@ def one_of(*words: str | int) -> Any:
     return _field(Constraint(words=words))
 
 
-def whole(at_least: int = 0, **bounds: Any) -> Any:
+def whole(at_least: int = 0, at_most: int = MOST, **bounds: Any) -> Any:
     """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(at_least=at_least, noun="whole number", **bounds))
+    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds))
 
 
 def number(**bounds: Any) -> Any:
@@ -79,12 +105,38 @@ def number(**bounds: Any) -> Any:
     return _field(Constraint(**bounds))
 
 
+def named() -> Any:
+    """A key whose value names a file or folder, and can lead nowhere else."""
+    return _field(Constraint(noun=NAME_IN_WORDS))
+
+
+def truth() -> Any:
+    """A key that is true or false, where no type says so."""
+    return _field(Constraint(noun="true or false"))
+
+
+def duration() -> Any:
+    """A key whose value is a time in Lightning's notation."""
+    return _field(Constraint(noun=DURATION))
+
+
+def optional(constrained: Any) -> Any:
+    """The same key, which may also be absent: only in a section of :func:`known`."""
+    return dataclasses.field(default=MISSING, metadata={**constrained.metadata, OPTIONAL: True})
+
+
+def known(section: type) -> Any:
+    """A key that is a dict of what ``section``, a dataclass, has; keys that are given there alone are hashed."""
+    return dataclasses.field(default=MISSING, metadata={KNOWN: section})
+
+
 def _field(constraint: Constraint) -> Any:
     return dataclasses.field(default=MISSING, metadata={KEY: constraint})
 
 
 def check_section(section: Any, prefix: str = "") -> None:
-    """Check every key below a section of the configuration that has a constraint and is not null.
+    """Check every key below a section of the configuration: by its constraint, if it has one and is not null; and
+    every other text, number, list and dict for what none may hold.
 
     Raises:
         ValueError: names the key, its value and what is allowed.
@@ -93,5 +145,52 @@ def check_section(section: Any, prefix: str = "") -> None:
         key, value = prefix + one.name, getattr(section, one.name)
         if dataclasses.is_dataclass(value):
             check_section(value, f"{key}.")
-        elif KEY in one.metadata and value is not None:
-            one.metadata[KEY].check(key, value, nullable="None" in str(one.type))
+        elif KNOWN in one.metadata:
+            _check_known(one.metadata[KNOWN], key, value)
+        else:
+            _check_value(one, key, value)
+
+
+def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:
+    """Check a value by its key's constraint, if it has one, else for what none may hold."""
+    nullable = "None" in str(one.type)
+    if KEY in one.metadata and not (value is None and nullable):
+        one.metadata[KEY].check(key, value, nullable)
+    else:
+        _check_plain(key, value)
+
+
+def _check_known(section: type, key: str, values: Any) -> None:
+    """Check a dict by the dataclass that lists its keys."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{key}={values}: keys and their values")
+    fields = {one.name: one for one in dataclasses.fields(section)}
+    for name in values:
+        if name not in fields:
+            raise ValueError(f"{key}.{name}: no such key; allowed are {', '.join(fields)}{_nearest(name, fields)}")
+    missing = [name for name, one in fields.items() if name not in values and not one.metadata.get(OPTIONAL)]
+    if missing:
+        raise ValueError(f"{key}.{missing[0]} is missing")
+    for name, value in values.items():
+        _check_value(fields[name], f"{key}.{name}", value)
+
+
+def _nearest(name: Any, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), names, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Numbers are finite, texts have no control characters and an end, also in dicts and lists."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _check_plain(f"{key}.{name}", name)
+            _check_plain(f"{key}.{name}", one)
+    elif isinstance(value, list):
+        for one in value:
+            _check_plain(key, one)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}={value}: a finite number")
+    elif isinstance(value, str) and (printable(value, "") != value or len(value.encode()) > MOST_TEXT):
+        shown = printable(value[:100], "")
+        raise ValueError(f"{key}={shown}: a text without control characters, of at most {MOST_TEXT} bytes")

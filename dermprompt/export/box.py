@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from dermprompt.entry import in_words
 from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
 from dermprompt.prompts.template import TEMPLATES
+from dermprompt.tensors import load_tensors
 
 Weights = dict[str, Tensor]
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
@@ -42,7 +44,7 @@ def _copy(source: Path, target: Path, weights: str | None = None, change: Callab
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
     if weights is not None:
-        state = change(load_file(source / weights)).items()
+        state = change(load_tensors(source / weights)).items()
         halved = {key: (value.bfloat16() if value.is_floating_point() else value).contiguous() for key, value in state}
         save_file(halved, target / weights, {"format": "pt"})
 
@@ -56,7 +58,13 @@ def _statistics(state: Weights) -> Weights:
     return {key: state[key] for key in ("mean", "deviation")}
 
 
-if __name__ == "__main__":
+@in_words
+def main() -> None:
+    """Write the folder that the command line names last."""
     if len(sys.argv) != 5:
-        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT")
+        sys.exit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT")
     write_box(*map(Path, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

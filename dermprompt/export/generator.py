@@ -17,6 +17,7 @@ from dermprompt.generator.original import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import load_results
+from dermprompt.tensors import open_pretrained
 
 SINGLE_FILE = "controlnet.safetensors"
 
@@ -102,7 +103,7 @@ def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
     unlocked = (trained / "unet").is_dir()
     if unlocked:  # a decoder that was trained with it
         shutil.copytree(trained / "unet", root / "unet")
-    controlnet = ControlNetModel.from_pretrained(root / "controlnet", use_safetensors=True)
+    controlnet = open_pretrained(ControlNetModel, root / "controlnet")
     save_original(controlnet, root / SINGLE_FILE)
     settings = plain(take(Sampler, config))
     if isinstance(config.base, PretrainedBase):

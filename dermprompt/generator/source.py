@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import sha256, stamps
+from dermprompt.files import read_json, sha256, stamps
 from dermprompt.store.artifacts import Artifact
 from dermprompt.weights.box import digest, in_box
 
@@ -46,7 +46,7 @@ def check_base(folder: Path) -> None:
                 f"generator.base.path: no *.safetensors in {folder / part} (there is {found}); pickled weights may run "
                 "code and are not opened: save the model again with safe_serialization=True"
             )
-    unet, vae, text = (_config(folder / part) for part in ("unet", "vae", "text_encoder"))
+    unet, vae, text = (read_json(folder / part / "config.json", dict) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
         raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
     # A codec of our own says "channels".
@@ -63,13 +63,6 @@ def check_base(folder: Path) -> None:
             f"{file}: cross_attention_dim {unet.get('cross_attention_dim')}, and the text encoder's hidden_size is "
             f"{text.get('hidden_size')}: these parts are of two models"
         )
-
-
-def _config(part: Path) -> dict[str, Any]:
-    try:
-        return json.loads((part / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"generator.base.path: {part / 'config.json'} cannot be read ({error})") from None
 
 
 def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dermprompt.config import compose
 from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec, VAECodec
 from dermprompt.config.schema import Config
-from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
+from dermprompt.distributed.processes import forget_ranks, num_processes
 from dermprompt.distributed.slurm import check_nodes
 from dermprompt.generator.source import check_base, resolve_base
 from dermprompt.pipeline import Pipeline
@@ -19,6 +19,7 @@ from dermprompt.training.wandb_run import is_asked
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
     """Run ``config.stage`` and what it needs."""
+    forget_ranks()
     root = Path(config.paths.store).expanduser().resolve()
     if config.stage == "plan":
         store = PlanningStore(root)
@@ -48,8 +49,6 @@ def _check_files(config: Config) -> None:
     """What would otherwise fail after hours of work."""
     check_nodes(config.trainer)
     _check_batches(config)
-    max_seconds(config.trainer)
-    group_timeout(config.trainer)
     generator = config.generator
     for key, path in (
         ("generator.path", generator.path if isinstance(generator, FolderSamples) else None),

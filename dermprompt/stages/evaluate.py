@@ -20,6 +20,7 @@ from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
 from dermprompt.stages.settings import EvaluateGenerator, EvaluateSamples, EvaluateText, EvaluateTrivial
+from dermprompt.store.artifacts import makes
 
 
 def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> d
     return dataclasses.asdict(ImageQuality(name, kind, len(real), paper, standard))
 
 
+@makes("quality.json")
 def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Table 1's rows that need no generator, as ``quality.json``."""
     test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
@@ -34,6 +36,7 @@ def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path
     write_json(folder / "quality.json", [_quality(n, "trivial", test.images, x) for n, x in rows.items()])
 
 
+@makes("generator.json")
 def evaluate_generator(
     settings: EvaluateGenerator,
     runtime: Runtime,
@@ -65,6 +68,7 @@ def evaluate_generator(
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
 
+@makes("generator.json")
 def evaluate_samples(
     settings: EvaluateSamples, runtime: Runtime, samples: Path, judge: Path, cache: Path, prepared: Path, folder: Path
 ) -> None:
@@ -79,6 +83,7 @@ def evaluate_samples(
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 
+@makes("text.json")
 def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folder: Path) -> None:
     """Text obedience on the phantom, whose colours a fixed rule can read, as ``text.json``."""
     drawn = load_samples(samples, settings.count, settings.image_size)

@@ -19,11 +19,13 @@ from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.stages.arrays import load_known_part, watched_rows
 from dermprompt.stages.networks import build_network, build_segmenter_module, open_segmenter
 from dermprompt.stages.settings import HeldOut, TrainJudge
+from dermprompt.store.artifacts import makes
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
 
+@makes("network.safetensors")
 def train_judge(settings: TrainJudge, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
     """Train a segmenter on what the generator trains on."""
     judge, part = settings.judge, load_known_part(known, cache)

@@ -10,6 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from dermprompt.entry import in_words
 from dermprompt.files import sha256, write_bytes
 from dermprompt.store.locks import hold
 from dermprompt.training.wandb_run import is_asked
@@ -77,6 +78,7 @@ def write_sweep_page(sweep: Path) -> Path | None:
     return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
 
 
+@in_words
 def main() -> None:
     """Write the page of the folder that the command line names, of a sweep or of one job."""
     from dermprompt.report.page import write_page

@@ -6,7 +6,6 @@ can end half written in the place of a good one.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from dermprompt.files import sha256, write_json
+from dermprompt.files import new_file, read_json, sha256, write_json
 
 LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
@@ -118,14 +117,12 @@ def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
 
 
 def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
-    """Write it to the disk; where that fails, give its room back."""
+    """Write it to the disk, over what a killed training left; where that fails, give its room back."""
+    staged.unlink(missing_ok=True)
     try:
-        with open(staged, "wb") as file:
+        with new_file(staged) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        staged.unlink(missing_ok=True)
+    except RuntimeError as error:
         # Of a full disk torch says only that a position is unexpected.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
@@ -147,4 +144,5 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
 
 def _hashes(folder: Path) -> list[str]:
     """The sha256 (hex) of the last checkpoint that was written, and of the one before."""
-    return json.loads((folder / HASHES).read_text()) if (folder / HASHES).exists() else []
+    known = folder / HASHES
+    return read_json(known, list, f"delete {folder} to train again") if known.exists() else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +56,11 @@ def fit(
         OSError: the disk is too small for the checkpoints (said before the first step), or is full.
         ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
+        RuntimeError: it ended at another step than the last, whatever the reason.
     """
     _quiet()
     folder.mkdir(parents=True, exist_ok=True)
+    assert len(loader), "a training without batches"
     steps_an_epoch = -(-len(loader) // accumulate)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
@@ -84,8 +87,11 @@ def fit(
     )
     with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=checkpoints.newest(folder), weights_only=True)
+    asked = max_steps if max_steps > 0 else epochs * steps_an_epoch
     if trainer.should_stop:
-        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+        raise _stopped(trainer, asked)
+    if trainer.global_step != asked:
+        raise RuntimeError(f"the training in {folder} ended at step {trainer.global_step} of {asked}")
 
 
 @contextmanager
@@ -94,6 +100,12 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into an exit as of a failure, and ignores what follows.
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise error.__context__ from None
     finally:
         # An open W&B run would swallow the next training's metrics.
         close_run()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dermprompt.files import reading
+from dermprompt.tensors import fill, load_tensors
 from dermprompt.weights.box import TAEF2
 
 WIDTH = 64
@@ -101,11 +101,12 @@ class TinyCodec(nn.Module):
         Raises:
             ValueError: the keys or shapes are of another network.
         """
-        channels = len(encoder.get("14.bias", [0]))  # the encoder's last layer
-        networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
-        for part, network, weights in zip(PARTS, networks, (encoder, decoder), strict=True):
-            _fill(part, network, weights)
-        return cls(*networks, channels)
+        with reading(Path("tiny autoencoder")):
+            channels = len(encoder["14.bias"])  # the encoder's last layer
+            networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
+            for network, weights in zip(networks, (encoder, decoder), strict=True):
+                network.load_state_dict(weights)
+            return cls(*networks, channels)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
@@ -148,25 +149,14 @@ def _pooled(weights: Weights) -> frozenset[int]:
     return frozenset(int(match[1]) for match in found if match)
 
 
-def _fill(part: str, network: nn.Sequential, weights: Weights) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()[:80]
-        raise ValueError(f"the {part} is not that of a tiny autoencoder: {first}") from None
-
-
 def load_tiny(folder: Path) -> TinyCodec:
     """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the autoencoder in the box."""
-    weights = load_file(folder / FILE)
+    weights = load_tensors(folder / FILE)
     if weights.keys() == {"mean", "deviation"}:
         codec = read_tiny(TAEF2.name)
-        codec.load_state_dict(weights, strict=False)
-        return codec
+        return fill(codec, weights, folder / FILE, strict=False)
     parts = [{key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS]
-    codec = TinyCodec.from_weights(*parts)
-    codec.load_state_dict(weights)
-    return codec
+    return fill(TinyCodec.from_weights(*parts), weights, folder / FILE)
 
 
 def read_tiny(path: str) -> TinyCodec:
@@ -189,12 +179,9 @@ def read_tiny(path: str) -> TinyCodec:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
         return TinyCodec.from_weights(*(_read(files[0]) for files in found.values()))
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{key}: {str(error).splitlines()[0]}; {expected}") from None
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}; {expected}") from error
 
 
 def _read(file: Path) -> Weights:
-    weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-    if not isinstance(weights, dict) or not all(isinstance(one, Tensor) for one in weights.values()):
-        raise ValueError(f"{file.name} holds more than a dictionary of tensors")
-    return {key: value.float() for key, value in weights.items()}
+    return {key: value.float() for key, value in load_tensors(file).items()}
