@@ -353,6 +353,14 @@ class Pipeline(Trained):
         work = "dermprompt.stages.evaluate_labels.train_classifier"
         return self.make(work, "classifier", 1, settings, self._images, "evaluate", 200.0)
 
+    def exported(self) -> None:
+        """What an export needs: the data, and the generator, or the samples with what tells copies."""
+        _ = self.prepared
+        if self.config.export == "generator":
+            _ = self.generator
+        elif self.config.synthesis.count:
+            _ = self.samples, self.memorised, self.curated
+
     def evaluate(self) -> None:
         """Everything that the report shows."""
         _ = self.trivial_quality

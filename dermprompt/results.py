@@ -342,6 +342,14 @@ class Results:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+def pictures_of(results: Results) -> list[str]:
+    """The files of all pictures that results name, relative to their run folder."""
+    copies = results.memorisation.pairs if results.memorisation else ()
+    columns = (*results.gallery, *results.samples, *copies)
+    shown = [path for one in columns for path in (one.mask, one.image, one.real) if path is not None]
+    return [*shown, *results.watched]
+
+
 # A job's run folder, and what it found out.
 Job = tuple[Path, Results]
 

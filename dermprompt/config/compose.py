@@ -135,6 +135,15 @@ def freeze(composed: DictConfig) -> Config:
     return config
 
 
+def is_dumped(path: Path) -> bool:
+    """Whether a file looks as :func:`dump` writes it, now or earlier."""
+    try:
+        found = yaml.safe_load(path.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(found, dict) and {"stage", "segmenter", "paths", "trainer"} <= found.keys()
+
+
 def thaw(path: Path) -> Config:
     """Read back what :func:`dump` wrote.
 

@@ -62,13 +62,11 @@ images = generator.generate(masks, prompts=[], seeds=[])  # masks N1HW in 0 and 
 It takes neither text nor noise: one mask, one image."""
 
 
-def export_generator(pipeline: Pipeline, folder: Path) -> Path:
-    """Write ``generator/``: of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
+def export_generator(pipeline: Pipeline, root: Path) -> None:
+    """Write into ``root`` of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
     trained here; of Pix2PixHD its settings and weights; for both ``README.md``.
     """
-    config, trained, root = pipeline.config, pipeline.generator.path, folder / "generator"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    config, trained = pipeline.config, pipeline.generator.path
     if config.generator.has_base:
         opened = _copy_controlnet(pipeline, trained, root)
     else:
@@ -84,10 +82,9 @@ def export_generator(pipeline: Pipeline, folder: Path) -> Path:
         licences=carry_licences(pipeline, root),
         base=base_name(config.generator.base.path) if pretrained else None,
     )
-    found = folder / "results.json"
+    found = root.parent / "results.json"  # of the run
     results = load_results(found) if found.exists() else None
     write_bytes(root / "README.md", model_card(facts, results).encode())
-    return root
 
 
 def base_name(path: str) -> str:

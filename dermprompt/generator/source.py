@@ -46,6 +46,7 @@ def check_base(folder: Path) -> None:
                 f"generator.base.path: no *.safetensors in {folder / part} (there is {found}); pickled weights may run "
                 "code and are not opened: save the model again with safe_serialization=True"
             )
+        check_folder("generator.base.path", folder / part)
     unet, vae, text = (read_json(folder / part / "config.json", dict) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
         raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
@@ -63,6 +64,23 @@ def check_base(folder: Path) -> None:
             f"{file}: cross_attention_dim {unet.get('cross_attention_dim')}, and the text encoder's hidden_size is "
             f"{text.get('hidden_size')}: these parts are of two models"
         )
+
+
+def check_folder(key: str, folder: Path) -> None:
+    """Open every setting and the header of every file of weights below a folder.
+
+    Raises:
+        ValueError: one is damaged, or there is none; names it.
+    """
+    from dermprompt.tensors import check_weights
+
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{key}: no *.safetensors below {folder}")
+    for path in sorted(folder.rglob("*config.json")):
+        read_json(path, dict)
+    for path in files:
+        check_weights(path)
 
 
 def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:

@@ -7,14 +7,25 @@ import shutil
 from pathlib import Path
 
 from dermprompt.config import compose
+from dermprompt.config.compose import is_dumped
 from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec, VAECodec
 from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import forget_ranks, num_processes
 from dermprompt.distributed.slurm import check_nodes
-from dermprompt.generator.source import check_base, resolve_base
+from dermprompt.export.place import check_replaceable, export_folder
+from dermprompt.files import printable, reading
+from dermprompt.generator.source import check_base, check_folder, resolve_base
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.training.wandb_run import is_asked
+from dermprompt.weights.box import in_box
+
+
+# What a report and its stages leave in a run's folder.
+WRITTEN = (
+    *("config.yaml", "results.json", "split.json", "index.html", "report.md", "samples.csv", "quiz.html"),
+    *("pictures", "training"),
+)
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
@@ -29,10 +40,15 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     _check_files(config)
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    _check_run_folder(folder)
+    if config.stage == "export":
+        check_replaceable(export_folder(config, folder))
     compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
+    _rehearse(config, root)
     _check_conditions(pipeline)
-    _run_stage(pipeline)
+    _make(pipeline)
+    _show_made(pipeline)
     if config.stage == "export":
         from dermprompt.export.run import export
 
@@ -58,6 +74,8 @@ def _check_files(config: Config) -> None:
             raise ValueError(f"{key}={path}: no such folder")
     if generator.has_base and isinstance(generator.base, PretrainedBase):
         check_base(resolve_base(generator.base.path))
+    if getattr(generator, "init", None):
+        check_folder("generator.init", in_box(generator.init, generator.name))
     if isinstance(generator, Pix2PixHD) and generator.pool_size and num_processes(config.trainer) > 1:
         raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
     if generator.has_base and isinstance(getattr(generator.base, "codec", None), TinyCodec):
@@ -65,9 +83,24 @@ def _check_files(config: Config) -> None:
 
         read_tiny(generator.base.codec.path)
     if isinstance(generator, Pix2PixHD) and generator.perceptual_weights:
-        weights = Path(generator.perceptual_weights).expanduser()
-        if not weights.is_file():
-            raise ValueError(f"generator.perceptual_weights={weights}: no such file")
+        from dermprompt.tensors import check_weights
+
+        with reading(Path("generator.perceptual_weights")):
+            check_weights(Path(generator.perceptual_weights).expanduser())
+
+
+def _check_run_folder(folder: Path) -> None:
+    """What a job writes over is what a job wrote: in a folder of the user's own, everything is.
+
+    Raises:
+        ValueError: something of the same name is not; names it.
+    """
+    there = [folder / name for name in WRITTEN if (folder / name).exists() or (folder / name).is_symlink()]
+    linked = [path for path in there if path.is_symlink()]
+    config = folder / "config.yaml"
+    ours = config in there and is_dumped(config)
+    if linked or (there and not ours):
+        raise ValueError(f"{(linked or there)[0]} was not written by a job, and is not written over; choose another run")
 
 
 def _check_batches(config: Config) -> None:
@@ -114,7 +147,23 @@ def _are_drawn(pipeline: Pipeline) -> bool:
     return all(one.exists for one in store.plan)
 
 
-def _run_stage(pipeline: Pipeline) -> None:
+def _rehearse(config: Config, root: Path) -> None:
+    """Build once what this job will train and compare with; nothing where all of that is done."""
+    store = PlanningStore(root)
+    _make(Pipeline(config, store))
+    stages = {one.stage for one in store.plan if not one.exists}
+    if any(one.startswith("train_") for one in stages):
+        from dermprompt.stages.rehearsal import rehearse
+
+        rehearse(config, stages)
+    if {"evaluate", "curate"} & stages and config.synthesis.count:
+        from dermprompt.stages.rehearsal import check_features
+
+        check_features(config.evaluation.features)
+
+
+def _make(pipeline: Pipeline) -> None:
+    """What the stage is there for, and what that needs."""
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
@@ -125,13 +174,18 @@ def _run_stage(pipeline: Pipeline) -> None:
         "synthesize": lambda: pipeline.samples,
         "train_segmenter": lambda: [pipeline.segmenter(arm) for arm in pipeline.arms],
         "evaluate": pipeline.evaluate,
-        "export": lambda: pipeline.prepared,
+        "export": pipeline.exported,
         "report": pipeline.evaluate,
     }
     stages[pipeline.config.stage]()
+
+
+def _show_made(pipeline: Pipeline) -> None:
     if pipeline.config.stage == "prepare":
         report = pipeline.prepared.path / "coverage.txt"
-        print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
+        print(
+            f"{printable(report.read_text())}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it"
+        )
     if pipeline.config.stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
 

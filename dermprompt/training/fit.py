@@ -58,7 +58,7 @@ def fit(
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
         RuntimeError: it ended at another step than the last, whatever the reason.
     """
-    _quiet()
+    quiet()
     folder.mkdir(parents=True, exist_ok=True)
     assert len(loader), "a training without batches"
     steps_an_epoch = -(-len(loader) // accumulate)
@@ -143,7 +143,7 @@ def _environment() -> ClusterEnvironment:
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep what Lightning says of hardware, of its other products and of its own code off the screen."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
