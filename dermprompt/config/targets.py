@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ ALLOWED_TARGETS = frozenset(
     }
 )
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+# Of Hydra's, beside the callbacks that conf/config.yaml names.
 HYDRAS_TARGETS = frozenset(
     {
-        "dermprompt.sweep.page.SweepReport",
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         f"{_SUBMITIT}.SlurmLauncher",
@@ -86,13 +87,24 @@ def check_composed(composed: DictConfig, conf: Path) -> None:
     assert isinstance(whole, dict)
     hydras = whole.pop("hydra", None) or {}
     check_targets(whole, ALLOWED_TARGETS)
-    check_targets(hydras, HYDRAS_TARGETS, "hydra")
+    check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
     for part in ("hydra_logging", "job_logging"):
         for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
             _check_logging(where, name, value)
     if hydras:
         _check_launcher(hydras, conf)
         _check_job(hydras)
+
+
+@cache
+def _callbacks(conf: Path) -> frozenset[str]:
+    ours = yaml.safe_load((conf / "config.yaml").read_text())["hydra"]["callbacks"]
+    return frozenset(one["_target_"] for one in ours.values())
+
+
+@cache
+def _launchers(conf: Path) -> list[dict[str, Any]]:
+    return [yaml.safe_load(file.read_text()) for file in (conf / "hydra" / "launcher").glob("*.yaml")]
 
 
 def _check_logging(where: str, name: str, value: Any) -> None:
@@ -107,7 +119,7 @@ def _check_logging(where: str, name: str, value: Any) -> None:
 def _check_launcher(hydras: dict[str, Any], conf: Path) -> None:
     """Its texts become a script for a shell: they are those of ``conf``, or a user's own on the command line."""
     given = " ".join(hydras["overrides"]["hydra"])
-    ours = [yaml.safe_load(file.read_text()) for file in (conf / "hydra" / "launcher").glob("*.yaml")]
+    ours = _launchers(conf)
     for key, value in (hydras.get("launcher") or {}).items():
         if key == "_target_" or not value or not isinstance(value, str | list | dict):
             continue

@@ -20,7 +20,6 @@ from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.training.wandb_run import is_asked
 from dermprompt.weights.box import in_box
 
-
 # What a report and its stages leave in a run's folder.
 WRITTEN = (
     *("config.yaml", "results.json", "split.json", "index.html", "report.md", "samples.csv", "quiz.html"),
@@ -100,7 +99,9 @@ def _check_run_folder(folder: Path) -> None:
     config = folder / "config.yaml"
     ours = config in there and is_dumped(config)
     if linked or (there and not ours):
-        raise ValueError(f"{(linked or there)[0]} was not written by a job, and is not written over; choose another run")
+        raise ValueError(
+            f"{(linked or there)[0]} was not written by a job, and is not written over; choose another run"
+        )
 
 
 def _check_batches(config: Config) -> None:

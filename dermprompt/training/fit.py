@@ -87,11 +87,7 @@ def fit(
     )
     with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=checkpoints.newest(folder), weights_only=True)
-    asked = max_steps if max_steps > 0 else epochs * steps_an_epoch
-    if trainer.should_stop:
-        raise _stopped(trainer, asked)
-    if trainer.global_step != asked:
-        raise RuntimeError(f"the training in {folder} ended at step {trainer.global_step} of {asked}")
+    _see_that_it_ended(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
 
 
 @contextmanager
@@ -111,14 +107,18 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
         close_run()
 
 
-def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
-    """Say how far a stopped training came."""
+def _see_that_it_ended(trainer: lightning.Trainer, num_steps: int) -> None:
+    """Say how far a stopped training came; one that ended elsewhere of itself is a fault."""
+    if not trainer.should_stop:
+        if trainer.global_step != num_steps:
+            raise RuntimeError(f"the training ended at step {trainer.global_step} of {num_steps}")
+        return
     if trainer.is_global_zero:
         minutes = (time.monotonic() - first_training()) / 60
         print(
             f"stopped after {minutes:.1f} min at step {trainer.global_step} of {num_steps}; the same command continues"
         )
-    return Unfinished(trainer.global_step, num_steps)
+    raise Unfinished(trainer.global_step, num_steps)
 
 
 def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int) -> ModelCheckpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ POOL_WIDTH, POOL_GROUPS = 256, 4
 # The format halves three times, whatever its weights.
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
+HALVES = (Path("the encoder"), Path("the decoder"))
 FILE = "codec.safetensors"
 SUFFIXES = (".safetensors", ".pth")
 
@@ -95,18 +96,18 @@ class TinyCodec(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_weights(cls, encoder: Weights, decoder: Weights) -> TinyCodec:
+    def from_weights(cls, encoder: Weights, decoder: Weights, files: Sequence[Path] = HALVES) -> TinyCodec:
         """The codec of these weights, whose shapes say how many channels it has and which blocks have a pool.
 
         Raises:
-            ValueError: the keys or shapes are of another network.
+            ValueError: the keys or shapes are of another network; names the one of the two ``files``.
         """
-        with reading(Path("tiny autoencoder")):
+        with reading(files[0]):
             channels = len(encoder["14.bias"])  # the encoder's last layer
-            networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
-            for network, weights in zip(networks, (encoder, decoder), strict=True):
-                network.load_state_dict(weights)
-            return cls(*networks, channels)
+        networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
+        for network, weights, file in zip(networks, (encoder, decoder), files, strict=True):
+            fill(network, weights, file)
+        return cls(*networks, channels)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
@@ -156,7 +157,7 @@ def load_tiny(folder: Path) -> TinyCodec:
         codec = read_tiny(TAEF2.name)
         return fill(codec, weights, folder / FILE, strict=False)
     parts = [{key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS]
-    return fill(TinyCodec.from_weights(*parts), weights, folder / FILE)
+    return fill(TinyCodec.from_weights(*parts, [folder / FILE] * 2), weights, folder / FILE)
 
 
 def read_tiny(path: str) -> TinyCodec:
@@ -178,7 +179,8 @@ def read_tiny(path: str) -> TinyCodec:
         if len(files) != 1:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
-        return TinyCodec.from_weights(*(_read(files[0]) for files in found.values()))
+        files = [files[0] for files in found.values()]
+        return TinyCodec.from_weights(*map(_read, files), files)
     except ValueError as error:
         raise ValueError(f"{key}: {error}; {expected}") from error
 
