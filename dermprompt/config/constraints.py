@@ -26,6 +26,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 MOST = 10**9
 # Bytes of the longest text: of a path more is none on Linux.
 MOST_TEXT = 4096
+# Of a value, in a message.
+MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Constraint:
         too_few = isinstance(value, list) and not (value or self.empty)
         if too_few or not all(map(self._holds, values)) or self.length not in (None, len(values)):
             null = ", or null" if nullable else ""
-            raise ValueError(f"{key}={value}: {self}{null}{self._hint(value)}")
+            raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {self}{null}{self._hint(value)}")
 
     def _holds(self, value: Any) -> bool:
         if self.words:
@@ -192,5 +194,5 @@ def _check_plain(key: str, value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}={value}: a finite number")
     elif isinstance(value, str) and (printable(value, "") != value or len(value.encode()) > MOST_TEXT):
-        shown = printable(value[:100], "")
+        shown = printable(value[:MOST_SHOWN], "")
         raise ValueError(f"{key}={shown}: a text without control characters, of at most {MOST_TEXT} bytes")

@@ -87,6 +87,10 @@ def check_composed(composed: DictConfig, conf: Path) -> None:
     assert isinstance(whole, dict)
     hydras = whole.pop("hydra", None) or {}
     check_targets(whole, ALLOWED_TARGETS)
+    built = {**(hydras.get("callbacks") or {}), **{key: hydras.get(key) for key in ("launcher", "sweeper")}}
+    for key, value in built.items():
+        if isinstance(value, str):
+            raise ValueError(f"{key}={value} in Hydra's part: no text becomes an object")
     check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
     for part in ("hydra_logging", "job_logging"):
         for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
