@@ -154,7 +154,10 @@ def guard_hydra(conf: Path) -> None:
         ConfigLoaderImpl.unguarded = ConfigLoaderImpl.load_configuration
 
     def load_configuration(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
-        composed = ConfigLoaderImpl.unguarded(self, *args, **kwargs)
+        try:
+            composed = ConfigLoaderImpl.unguarded(self, *args, **kwargs)
+        except (AttributeError, TypeError, KeyError) as error:  # what Hydra says of some values that do not fit
+            raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
         check_composed(composed, conf)
         return composed
 

@@ -20,7 +20,7 @@ from dermprompt.export.place import new_path
 from dermprompt.export.provenance import write_dataset_card
 from dermprompt.export.sample_index import placed
 from dermprompt.export.samples import used_rows
-from dermprompt.files import write_json
+from dermprompt.files import write_bytes, write_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import Part, load_part, load_samples
 from dermprompt.stages.networks import through_codec
@@ -74,7 +74,7 @@ def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
     for pair in pairs:
         image, label = (new_path(root, path) for path in _files(root, part, pair.id))
         Image.fromarray(pair.image).save(image, pnginfo=_said(pair.comment), compress_level=1)
-        cv2.imwrite(str(label), pair.mask)
+        write_bytes(label, cv2.imencode(".png", pair.mask)[1].tobytes())
         ids.append(pair.id)
     return ids
 

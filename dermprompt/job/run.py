@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from pathlib import Path
 
 from dermprompt.config import compose
@@ -13,7 +12,7 @@ from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import forget_ranks, num_processes
 from dermprompt.distributed.slurm import check_nodes
 from dermprompt.export.place import check_replaceable, export_folder
-from dermprompt.files import printable, reading
+from dermprompt.files import printable, reading, write_bytes
 from dermprompt.generator.source import check_base, check_folder, resolve_base
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Planned, PlanningStore, Store
@@ -198,7 +197,7 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.results import save_results
 
     results = summarize(pipeline, folder, command)
-    shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
+    write_bytes(folder / "split.json", (pipeline.prepared.path / "split.json").read_bytes())
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")
         if pipeline.config.evaluation.quiz:

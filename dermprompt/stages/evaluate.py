@@ -14,7 +14,7 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice
-from dermprompt.files import write_json
+from dermprompt.files import write_bytes, write_json
 from dermprompt.results import ImageQuality, MaskObedience, TextObedience
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
@@ -99,5 +99,5 @@ def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:
     """Write an image uint8 SS3 or a mask uint8 SS in {0, 1} as PNG; the name is relative to ``folder``."""
     pixels = image * 255 if image.ndim == 2 else image[..., ::-1]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "pictures" / f"{name}.png"), pixels)
+    write_bytes(folder / "pictures" / f"{name}.png", cv2.imencode(".png", pixels)[1].tobytes())
     return f"pictures/{name}.png"
