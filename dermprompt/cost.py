@@ -103,7 +103,9 @@ def segmenter(config: Config, settings: Segmenter, count: int) -> float:
     images = steps * settings.batch_size
     if settings.name == "dcsaunet":
         return _seconds(images * _at(_DCSAUNET, settings.image_size), config)
-    width = settings.network.get("features", [64])[0] / 64
+    features = settings.network.get("features")
+    # What else a network takes is seen when it is built.
+    width = features[0] / 64 if isinstance(features, list) and features and type(features[0]) is int else 1
     return _seconds(images * _at(_UNET, settings.image_size) * width**2, config)
 
 

@@ -119,9 +119,9 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
+        if isinstance(error, ValueError) and str(path) in str(error) and remedy in str(error):
             raise
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        said = " ".join(str(error).split())[:300].removeprefix(f"{path}: ") or type(error).__name__
         reason = f"no {said} in it" if isinstance(error, KeyError) else said
         raise ValueError(f"{path}: {reason}{f'; {remedy}' if remedy else ''}") from error
 

@@ -29,6 +29,8 @@ def check(config: Config) -> None:
         ValueError: names the key, its value and what is allowed.
     """
     _check_kinds(config)
+    if not isinstance(config.external, schema.Data | None):
+        raise ValueError(f"external={config.external}: null, or a data set: +data@external=NAME")
     check_section(config)
     count_devices(config.trainer["devices"])
     _check_export(config)

@@ -63,7 +63,7 @@ class Constraint:
         if isinstance(value, bool) or not isinstance(value, int if self.noun == "whole number" else int | float):
             return False
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -145,6 +145,8 @@ def check_section(section: Any, prefix: str = "") -> None:
     """
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
+        if isinstance(one.default_factory, type) and not isinstance(value, one.default_factory):
+            raise ValueError(f"{key}={value}: keys and their values")
         if dataclasses.is_dataclass(value):
             check_section(value, f"{key}.")
         elif KNOWN in one.metadata:

@@ -287,8 +287,10 @@ def count_devices(devices: Any) -> int | None:
     Raises:
         ValueError: it is neither.
     """
-    if devices in (-1, "auto"):
+    if devices in (-1, "-1", "auto"):
         return None
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
     if (
         isinstance(devices, Sequence)
         and not isinstance(devices, str)

@@ -156,7 +156,12 @@ def guard_hydra(conf: Path) -> None:
     def load_configuration(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
         try:
             composed = ConfigLoaderImpl.unguarded(self, *args, **kwargs)
-        except (AttributeError, TypeError, KeyError) as error:  # what Hydra says of some values that do not fit
+        except (
+            AttributeError,
+            TypeError,
+            KeyError,
+            OverflowError,
+        ) as error:  # what Hydra says of some values that do not fit
             raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
         check_composed(composed, conf)
         return composed
