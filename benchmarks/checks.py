@@ -1,6 +1,6 @@
 """What the checks of a job cost before its work: ``python benchmarks/checks.py``, in seconds of this process.
 
-Composing, importing torch and building what is trained would take their time anyway; the checks are what is done beside.
+Composing, imports and building what is trained take their time anyway; the checks are what is done beside them.
 """
 
 from __future__ import annotations
