@@ -76,6 +76,8 @@ def generator(config: Config) -> float:
     images, size = settings.max_steps * settings.batch_size, config.image_size
     if isinstance(settings, Pix2PixHD):
         return _seconds(images * _at(_PIX2PIXHD, size) * (settings.base_channels / 64) ** 2, config)
+    if not settings.has_base:
+        return _seconds(images * _at(_UNET, size), config)
     if isinstance(settings.base, ScratchBase):
         return _seconds(images * _scratch(_CONTROLNET_SCRATCH, config), config)
     return _seconds(images * _at(_CONTROLNET_SD, size), config)

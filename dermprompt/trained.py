@@ -106,22 +106,27 @@ class Trained(Prepared):
         """A ControlNet on its base."""
         own = replace(take(ControlNetTraining, self.config.generator), init=None)
         settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
-        return self._train_generator(
-            "dermprompt.stages.train_generator.train_controlnet", 3, settings, {"base": self.base}
-        )
+        work = "dermprompt.stages.train_generator.train_controlnet"
+        return self._train_generator(work, 3, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
         """The rival."""
+        weights = stamps_of(self.config.generator.perceptual_weights)
+        return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 4, weights)
+
+    def train_on_masks(self, work: str, version: int, stamps: stage.Stamps | None = None) -> Artifact:
+        """A generator without text and base, trained by ``work``; ``stamps``: of pretrained weights that it uses."""
         own = replace(self.config.generator, base=None, init=None)
-        settings = stage.TrainPix2PixHD(own, self.held_out, **self._training, stamps=stamps_of(own.perceptual_weights))
-        return self._train_generator("dermprompt.stages.train_generator.train_pix2pixhd", 4, settings, {})
+        settings = stage.TrainOnMasks(own, self.held_out, **self._training, stamps=stamps)
+        return self._train_generator(work, version, settings, {})
 
     def _train_generator(self, work: str, version: int, settings: Any, more: Inputs) -> Artifact:
         own = self.config.generator
         inputs = {**self._g, "judge": self.watch_judge, **more}
         if own.init:
             inputs["init"] = Artifact(in_box(own.init, own.name), digest(in_box(own.init, own.name)))
-        return self.train(work, own.name, version, settings, inputs, cost.generator(self.config))
+        cost_of_it = cost.generator(self.config)
+        return self.train(work, own.name, version, settings, inputs, cost_of_it, "train_generator")
 
     def warp(self) -> Artifact:
         """The arm's pairs of S.train, which are warped to the masks."""
@@ -146,7 +151,7 @@ class Trained(Prepared):
         )
 
 
-# What a generator of each kind draws from. A new kind has a line here, or draws from what is already there.
+# What a generator of each kind draws from; a new kind has a line here.
 GENERATORS: dict[str, Callable[[Trained], Artifact]] = {
     "controlnet": Trained.controlnet,
     "pix2pixhd": Trained.pix2pixhd,

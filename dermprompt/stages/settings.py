@@ -138,10 +138,10 @@ class TrainControlNet:
 
 
 @dataclass(frozen=True)
-class TrainPix2PixHD:
-    """Pix2PixHD; ``stamps`` are those of the perceptual loss's weights."""
+class TrainOnMasks:
+    """A generator that sees G's masks and images alone; ``stamps`` are those of pretrained weights that it uses."""
 
-    generator: schema.Pix2PixHD
+    generator: Any
     held_out: HeldOut
     seed: int
     trainer: dict[str, Any]

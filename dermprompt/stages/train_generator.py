@@ -22,7 +22,7 @@ from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.stages.arrays import training_images
 from dermprompt.stages.networks import open_base
-from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainPix2PixHD
+from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainOnMasks
 from dermprompt.stages.watch_generator import make_watch
 from dermprompt.training.trainer import fit_on_images
 
@@ -92,7 +92,7 @@ def train_controlnet(
 
 
 def train_pix2pixhd(
-    settings: TrainPix2PixHD,
+    settings: TrainOnMasks,
     runtime: Runtime,
     known: Path,
     cache: Path,
