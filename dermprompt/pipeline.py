@@ -362,3 +362,13 @@ class Pipeline(Trained):
             _ = self.generator_quality, self.text_quality, self.distribution
         if self.config.synthesis.count:
             _ = self.memorised
+
+    def export(self) -> None:
+        """What an export is written from."""
+        _ = self.prepared
+        if self.config.export == "generator":
+            _ = self.generator, self.base
+        elif self.config.synthesis.count:
+            _ = self.samples, self.curated
+        if self.rules.real == "s_decoded":
+            _ = self.base

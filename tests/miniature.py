@@ -13,7 +13,7 @@ from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
 
-DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "image_size=64"]
+DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "trainer.precision=32-true", "image_size=64"]
 UNET = "network.features=[4,4,4,4,4,4]"
 SEGMENTER = [
     "segmenter.image_size=64",
@@ -26,7 +26,7 @@ SEGMENTER = [
     "evaluation.gallery=2",
     "evaluation.bootstraps=50",
 ]
-TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
 # Each call trains an epoch.
 NO_TIME = "trainer.max_time=00:00:00:00"
 SYNTHESIS = ["synthesis.batch_size=4"]

@@ -25,7 +25,7 @@ LAYERS = (
     ("config",),
     SCIENCE,
     ("results", "store"),
-    ("files", "lesion", "pretrained", "progress", "weights"),
+    ("files", "lesion", "pretrained", "progress", "upstream", "weights"),
 )
 HEIGHT = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 HYDRA_USERS = {

@@ -88,8 +88,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """States NLD of token ids NL."""
-        embedded, mask = self.transformer._embeds(ids)
-        return self.transformer.ln_final(self.transformer.transformer(embedded, attn_mask=mask))
+        return self.transformer(ids)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:

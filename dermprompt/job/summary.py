@@ -64,6 +64,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         caution=_caution(pipeline),
         scope=_scope(pipeline),
         generator_seed=config.seed,
+        precision=str(config.trainer["precision"]),
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),

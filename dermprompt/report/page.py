@@ -35,6 +35,7 @@ from dermprompt.results import ArmTable, Interval, Job, Segmentation
 
 # Above this number of jobs a sweep's work is summed, not laid side by side.
 MANY = 6
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16, mixed", "16-mixed": "float16, mixed"}
 # Pictures of a training that are shown.
 NUM_STEPS = 5
 
@@ -191,6 +192,7 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         "Synthetic images": lambda r: str(r.count),
         "Segmenter": lambda r: tables.SEGMENTERS.get(r.segmenter, r.segmenter),
         "Seed": lambda r: str(r.seed),
+        "Training precision": lambda r: PRECISIONS.get(r.precision, r.precision),
     }
     rows = [(name, ", ".join(dict.fromkeys(filter(None, (get(r) for _, r in jobs))))) for name, get in fields.items()]
     return [("Jobs", str(len(jobs))), *(row for row in rows if row[1])]

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from dermprompt.progress import INTERVAL, time_left
 from dermprompt.training.checkpoints import LAST
+from dermprompt.upstream import count_begun_epoch
 
 
 class StopAtNoNumber(Callback):
@@ -93,11 +94,7 @@ class StopInTime(Checkpoint):
 
 
 class CountedEpochs(Callback):
-    """Counts the epoch that a continued training begins with, which Lightning does not.
-
-    From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
-    would come again.
-    """
+    """Counts the epoch that a continued training begins with, so that no epoch's order of batches comes twice."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.order = loader.sampler
@@ -118,9 +115,8 @@ class CountedEpochs(Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the counts that a training which began with this epoch would have."""
-        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
-            counts["ready"] = counts["started"] = counts["processed"] + 1
+        """See :func:`~dermprompt.upstream.count_begun_epoch`."""
+        count_begun_epoch(checkpoint)
 
 
 class Curves(Callback):

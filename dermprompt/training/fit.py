@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
@@ -19,6 +16,7 @@ from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import CountedEpochs, Curves, StopAtNoNumber, first_training, training_progress
 from dermprompt.training.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
 from dermprompt.training.wandb_run import close_run
+from dermprompt.upstream import quiet_lightning, rank_environment
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -56,7 +54,7 @@ def fit(
         ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
     """
-    _quiet()
+    quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
     steps_an_epoch = -(-len(loader) // accumulate)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
@@ -79,7 +77,7 @@ def fit(
         accumulate_grad_batches=accumulate,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
-        plugins=[checkpoints, _environment()],
+        plugins=[checkpoints, rank_environment()],
         **SAME_IN_ALL,
     )
     with _failures_in_words(batch_key):
@@ -120,27 +118,3 @@ def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int)
         every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
     )
-
-
-def _environment() -> ClusterEnvironment:
-    """Who starts the ranks: torch's launcher, or there is one.
-
-    Lightning would find SLURM by itself, queue the job again a second time, and save for it in the middle of an epoch,
-    from where no training goes on exactly.
-    """
-    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-
-
-def _quiet() -> None:
-    """Keep what Lightning says of hardware, of its other products and of its own code off the screen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        "Checkpoint directory",
-        r".*LeafSpec",
-        "Found .* in eval mode",
-        "Using ModelCheckpoint with manual",
-        "Default grid_sample and affine_grid",
-        "You defined a `validation_step`",
-        "The `srun` command is available",
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dermprompt.generator.pix2pixhd.losses import Features, adversarial_loss, feature_matching_loss
 from dermprompt.generator.pix2pixhd.pool import ImagePool
+from dermprompt.upstream import step_uncounted
 
 PERCEPTUAL = "perceptual."
 
@@ -117,8 +118,7 @@ class Pix2PixHD(LightningModule):
             optimizer.zero_grad()
         self.manual_backward(loss, inputs=[*_trained(self.generator), *_trained(self.discriminator)])
         generator.step()
-        # What optimizer.step() does but for its count of steps.
-        self.trainer.strategy.optimizer_step(discriminator.optimizer, lambda: None)
+        step_uncounted(self.trainer, discriminator)
         if self.averaged is not None:
             self.averaged.update_parameters(self.generator)
         schedules = self.lr_schedulers()
