@@ -32,6 +32,9 @@ from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
 from dermprompt.trained import Trained
 
+# Pairs of a sample and its nearest image of G that the report shows.
+NUM_PAIRS = 8
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -293,6 +296,42 @@ class Pipeline(Trained):
             "dermprompt.stages.score.score_predictions", "scores-predictions", 2, settings, inputs, "evaluate", 5.0
         )
 
+    def measured(self, arm: Arm) -> Artifact:
+        """What the report says of an arm's scores; of samples also the gain over S only."""
+        scored, inputs = self.scores(arm), {"prepared": self.prepared}
+        if arm.count and len(self.arms) > 1:
+            inputs["baseline"] = self.scores(self.arms[0])
+        return self._measure({"scored": scored, **inputs}, f"arm-{scored.path.name.removeprefix('scores-')}")
+
+    def measured_external(self, arm: Arm) -> Artifact | None:
+        """The same of a data set that nothing was trained on."""
+        scored = self.external(arm)
+        return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
+
+    def _measure(self, inputs: Inputs, name: str) -> Artifact:
+        settings = stage.EvaluateArm(self.config.seed, self.config.evaluation.bootstraps)
+        return self.make("dermprompt.stages.evaluate_arm.evaluate_arm", name, 1, settings, inputs, "evaluate", 2.0)
+
+    @cached_property
+    def tallied(self) -> Artifact | None:
+        """What became of the samples; None where all are used."""
+        config, curation = self.config, self.config.curation
+        if self.curated is None or not config.synthesis.count:
+            return None
+        settings = stage.TallySamples(config.synthesis.count, config.segmenter.image_size, curation.relabel)
+        inputs = {"curated": self.curated, "samples": self.samples}
+        if curation.name == "agreement":
+            inputs["agreement"] = self.agreement
+        work = "dermprompt.stages.evaluate_arm.tally_samples"
+        return self.make(work, f"tally-{curation.name}", 1, settings, inputs, "evaluate", 2.0)
+
+    @cached_property
+    def copies(self) -> Artifact:
+        """How many samples are copies, and the pairs that come nearest."""
+        settings = stage.CountCopies(self.config.curation.quantile, min(NUM_PAIRS, self.config.evaluation.gallery))
+        inputs = {"memorised": self.memorised}
+        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 1, settings, inputs, "evaluate", 0.1)
+
     @cached_property
     def trivial_quality(self) -> Artifact:
         """Table 1's rows without a generator."""
@@ -357,11 +396,11 @@ class Pipeline(Trained):
         """Everything that the report shows."""
         _ = self.trivial_quality
         for arm in self.arms:
-            _ = self.scores(arm), self.external(arm)
+            _ = self.measured(arm), self.measured_external(arm)
         if self.config.generator.draws:
             _ = self.generator_quality, self.text_quality, self.distribution
         if self.config.synthesis.count:
-            _ = self.memorised
+            _ = self.copies, self.tallied
 
     def export(self) -> None:
         """What an export is written from."""

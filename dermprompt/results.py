@@ -304,10 +304,11 @@ class Picture:
 class Results:
     """All that a job found out. What was asked stands first.
 
-    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``precision``: of the trainings, None in older files. ``scope``: what a generator has seen, where that
-    is not G. ``primary``: the comparison that decides (the keys of ``evaluation.primary``, ``hash``, and ``declared``:
-    whether it was named before S.test was first scored). ``test_reads``: how often predictions of a test set were
-    scored in this store. ``watched``: pictures of the generator's training, ``training/<step>.png``.
+    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``precision``: of the trainings, None in older
+    files. ``scope``: what a generator has seen, where that is not G. ``primary``: the comparison that decides (the keys
+    of ``evaluation.primary``, ``hash``, and ``declared``: whether it was named before S.test was first scored).
+    ``test_reads``: how often predictions of a test set were scored in this store. ``watched``: pictures of the
+    generator's training, ``training/<step>.png``.
     """
 
     experiment: str

@@ -45,8 +45,8 @@ def step_uncounted(trainer: Trainer, optimizer: LightningOptimizer) -> None:
 def count_begun_epoch(checkpoint: dict[str, Any]) -> None:
     """Write into a checkpoint the counts that a training which began with this epoch would have.
 
-    Lightning does not count the epoch that a continued training begins with: from a checkpoint of that training it would
-    go on with the epoch that is over. https://github.com/Lightning-AI/pytorch-lightning/issues/19815
+    Lightning does not count the epoch that a continued training begins with: from a checkpoint of that training it
+    would go on with the epoch that is over. https://github.com/Lightning-AI/pytorch-lightning/issues/19815
     """
     for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         counts["ready"] = counts["started"] = counts["processed"] + 1

@@ -34,9 +34,10 @@ HYDRA_USERS = {
     "config/constraints.py",
     "config/generators.py",
     "config/schema.py",
+    "config/secrets.py",
     "sweep/page.py",
 }
-WANDB_USER = "training/wandb_run.py"
+WANDB_USER = "training/wandb_send.py"
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 450, 60
 
 # A module imports another, or names something in it by a dotted string that is resolved when there is work.

@@ -32,7 +32,6 @@ from dermprompt.upstream import (
     step_uncounted,
 )
 
-
 # Where the silenced warnings stand.
 WARNERS = (model_checkpoint, _pytree, fit_loop, functional, configuration_validator, slurm)
 

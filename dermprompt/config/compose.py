@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dermprompt.config import help as help_text
-from dermprompt.config import schema
+from dermprompt.config import schema, secrets
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config
 from dermprompt.files import sha256
@@ -28,8 +28,6 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 ALLOWED_TARGETS = frozenset(
     {
         "lightning.pytorch.Trainer",
-        "lightning.pytorch.loggers.CSVLogger",
-        "lightning.pytorch.loggers.WandbLogger",
         "monai.networks.nets.BasicUNet",
         "dermprompt.segmenter.dcsaunet.DCSAUNet",
         "dermprompt.segmenter.pretrained.PretrainedUNet",
@@ -53,6 +51,7 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 def register() -> None:
     """Put the schema into Hydra's ConfigStore."""
+    secrets.register()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, kinds in schema.KINDS.items():
@@ -173,7 +172,7 @@ def thaw(path: Path) -> Config:
 
 def dump(config: Config, path: Path) -> None:
     """Write the resolved configuration as yaml."""
-    path.write_text(OmegaConf.to_yaml(plain(config)))
+    path.write_text(OmegaConf.to_yaml(secrets.mask(plain(config))))
 
 
 def plain(node: Any) -> Any:

@@ -262,6 +262,23 @@ class Evaluation:
 
 
 @dataclass
+class FileLogger:
+    """Curves as csv files beside each training."""
+
+    name: str = MISSING
+
+
+@dataclass
+class WandbLogger:
+    """Runs of W&B; ``offline``: written, and not sent."""
+
+    name: str = MISSING
+    project: str = MISSING
+    group: str = MISSING
+    offline: bool = MISSING
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -283,7 +300,7 @@ class Config:
     arm: Arm = field(default_factory=Arm)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: dict[str, Any] = MISSING
-    logger: dict[str, Any] = MISSING
+    logger: Any = MISSING
 
 
 # The kinds of the groups that have several, by the name that the group's file gives.
@@ -301,6 +318,7 @@ KINDS: dict[str, dict[str, type]] = {
         "folder": FolderSamples,
         "none": NoGenerator,
     },
+    "logger": {"csv": FileLogger, "wandb": WandbLogger},
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "box": PretrainedBase, "scratch": ScratchBase},
     "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
 }

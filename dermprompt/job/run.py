@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dermprompt.config import compose
 from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec
 from dermprompt.config.schema import Config
+from dermprompt.config.secrets import mask
 from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
 from dermprompt.distributed.slurm import check_nodes
 from dermprompt.generator.source import check_base, resolve_base
@@ -160,9 +162,9 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.export.sample_index import write_sample_index
     from dermprompt.job.summary import summarize, write_reader_quiz
     from dermprompt.report.page import write_page
-    from dermprompt.results import save_results
+    from dermprompt.results import Results, record, save_results
 
-    results = summarize(pipeline, folder, command)
+    results = record(Results, mask(asdict(summarize(pipeline, folder, command))))
     shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")

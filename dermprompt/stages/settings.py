@@ -299,6 +299,31 @@ class ScorePredictions:
 
 
 @dataclass(frozen=True)
+class EvaluateArm:
+    """Bootstrap resamples, and their seed."""
+
+    seed: int
+    bootstraps: int
+
+
+@dataclass(frozen=True)
+class TallySamples:
+    """So many samples; ``size``: at which their masks' areas are measured; ``relabel``: the least agreement in use."""
+
+    count: int
+    size: int
+    relabel: float
+
+
+@dataclass(frozen=True)
+class CountCopies:
+    """The rule of what a copy is, and how many of the nearest pairs are listed."""
+
+    quantile: float
+    num_pairs: int
+
+
+@dataclass(frozen=True)
 class EvaluateTrivial:
     """The seed of what is drawn from real images."""
 

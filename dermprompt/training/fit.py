@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import CountedEpochs, Curves, StopAtNoNumber, first_training, training_progress
 from dermprompt.training.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
-from dermprompt.training.wandb_run import close_run
 from dermprompt.upstream import quiet_lightning, rank_environment
 
 # What builds a Trainer from the settings of this training.
@@ -92,9 +91,6 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
-    finally:
-        # An open W&B run would swallow the next training's metrics.
-        close_run()
 
 
 def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
