@@ -87,8 +87,13 @@ def check_section(section: Any, prefix: str = "") -> None:
     """Check every key below a section of the configuration that has a constraint and is not null.
 
     Raises:
-        ValueError: names the key, its value and what is allowed.
+        ValueError: names the key, its value and what is allowed, or a key that was added with ``+`` and is none.
     """
+    known = [one.name for one in dataclasses.fields(section)]
+    for added in vars(section).keys() - set(known):
+        near = difflib.get_close_matches(added, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{prefix}{added}: no such key; allowed are {', '.join(known)}{hint}")
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
         if dataclasses.is_dataclass(value):
