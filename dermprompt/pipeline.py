@@ -2,7 +2,7 @@
 
     data ─ index, split, cache ─┬─ base ─ generator ─┬─ samples of new masks ─ curation ─┐
                                 │                    └─ samples of S.test's masks         │
-                                ├─ S.train ─ judge ──────── Table 1, masks obeyed         │
+                                ├─ S.train ─ reference ──── Table 1, mask fidelity        │
                                 └─ S.train ─ segmenter, without and with the samples ◄────┘
                                                             Table 2 ─ report
 
@@ -58,7 +58,7 @@ class Pipeline(Trained):
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
-        _ = self.prepared, self.known
+        _ = self.prepared, self.generator_set
 
     # Samples.
 
@@ -90,7 +90,7 @@ class Pipeline(Trained):
         if not config.generator.is_drawn_from:
             return self._samples_made_elsewhere()
         prompts = take(schema.DrawnPrompts, config.prompts) if config.generator.has_text else None
-        inputs = {"known": self.known, **self._drawn_by, "masks": self.masks}
+        inputs = {"generator_set": self.generator_set, **self._drawn_by, "masks": self.masks}
         declared = self._drawing("synthesize", replace(self._sampling, prompts=prompts), inputs)
         card = self.call(replace(declared, work="dermprompt.stages.synthesize.describe"))
         return self.draw(declared, self.num_batches, cost.batch(config), card.here)
@@ -153,14 +153,14 @@ class Pipeline(Trained):
         return Arm(config.segmenter, 0, s_only(self.rules.num_real)), own
 
     @property
-    def judge(self) -> Artifact:
-        """The fixed segmenter that says whether masks are obeyed: trained on all of S.train alone."""
-        return self.segmenter(Arm(self.config.evaluation.judge, 0, s_only()))
+    def reference(self) -> Artifact:
+        """The fixed segmenter that measures mask fidelity: trained on all of S.train alone."""
+        return self.segmenter(Arm(self.config.evaluation.reference, 0, s_only()))
 
     @property
     def cross_fitted(self) -> tuple[Artifact, ...]:
         """Segmenters of which each has left out another fold of the arm's S.train."""
-        arm = Arm(self.config.evaluation.judge, 0, s_only(self.rules.num_real))
+        arm = Arm(self.config.evaluation.reference, 0, s_only(self.rules.num_real))
         folds = self.config.curation.folds
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 
@@ -182,14 +182,14 @@ class Pipeline(Trained):
 
     @cached_property
     def agreement(self) -> Artifact:
-        """How well cross-fitted judges find each sample's mask again; whatever thresholds are then set."""
+        """How well cross-fitted reference segmenters find each sample's mask again, whatever the thresholds."""
         config = self.config
         settings = stage.ScoreAgreement(config.synthesis.count, config.segmenter.image_size, self.rules.num_real)
-        cache = self.cache(config.evaluation.judge.image_size)
+        cache = self.cache(config.evaluation.reference.image_size)
         inputs: Inputs = {
             "samples": self.samples,
             "cache": cache,
-            "judges": self.cross_fitted,
+            "references": self.cross_fitted,
             "prepared": self.prepared,
         }
         return self.make(
@@ -340,16 +340,26 @@ class Pipeline(Trained):
 
     @cached_property
     def generator_quality(self) -> Artifact:
-        """Table 1's row of the generator, and whether masks are obeyed."""
-        own, seed, judge = self.config.generator, self.config.seed, self.judge
-        judged = self.cache(self.config.evaluation.judge.image_size)
+        """Table 1's row of the generator, and its mask fidelity."""
+        own, seed, reference = self.config.generator, self.config.seed, self.reference
+        reference_cache = self.cache(self.config.evaluation.reference.image_size)
         if not own.is_drawn_from:
-            # They are not of S.test's masks: whether their own are obeyed.
-            inputs = {"samples": self.samples, "judge": judge, "cache": judged, "prepared": self.prepared}
+            # They are not of S.test's masks: fidelity to their own.
+            inputs = {
+                "samples": self.samples,
+                "reference": reference,
+                "cache": reference_cache,
+                "prepared": self.prepared,
+            }
             settings = stage.EvaluateSamples(self.config.synthesis.count, seed)
             return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 1, settings, inputs, cost=15.0)
         row = stage.EvaluateGenerator(own.name, "generator" if own.is_trained else "trivial", seed)
-        drawn: Inputs = {"reproduced": self.reproduced, "judge": judge, "judged": judged, **self._images}
+        drawn: Inputs = {
+            "reproduced": self.reproduced,
+            "reference": reference,
+            "reference_cache": reference_cache,
+            **self._images,
+        }
         if own.has_base:
             drawn = {**drawn, "base": self.base}
         return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, drawn, cost=15.0)
@@ -367,7 +377,7 @@ class Pipeline(Trained):
 
     @cached_property
     def text_quality(self) -> Artifact | None:
-        """Whether text is obeyed, where there is any: a fixed rule reads the phantom's colours, and a classifier
+        """Text fidelity, where there is text: a fixed rule reads the phantom's colours, and a classifier
         that real images have taught all else.
         """
         config = self.config

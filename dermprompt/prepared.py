@@ -93,15 +93,20 @@ class Prepared(Maker):
         return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
 
     @cached_property
-    def known(self) -> Artifact:
+    def generator_set(self) -> Artifact:
         """The lesions that generators, masks and prompts may see; the same in all folds."""
-        return self.known_in(self.rules.world)
+        return self.generator_set_in(self.rules.world)
 
-    def known_in(self, world: str) -> Artifact:
+    def generator_set_in(self, world: str) -> Artifact:
         """The lesions that may be seen in a world."""
-        settings = stage.ListKnown(world, self.rules.num_real if world == "closed" else None)
+        settings = stage.ListGeneratorSet(world, self.rules.num_real if world == "closed" else None)
         return self.make(
-            "dermprompt.stages.prepare.list_known", f"known-{world}", 1, settings, {"prepared": self.prepared}, cost=0.1
+            "dermprompt.stages.prepare.list_generator_set",
+            f"known-{world}",
+            1,
+            settings,
+            {"prepared": self.prepared},
+            cost=0.1,
         )
 
     @cached_property

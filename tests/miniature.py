@@ -19,10 +19,10 @@ SEGMENTER = [
     "segmenter.image_size=64",
     "segmenter.max_epochs=1",
     "segmenter.batch_size=4",
-    "evaluation.judge.image_size=64",
-    "evaluation.judge.max_epochs=1",
-    "evaluation.judge.batch_size=4",
-    f"evaluation.judge.{UNET}",
+    "evaluation.reference.image_size=64",
+    "evaluation.reference.max_epochs=1",
+    "evaluation.reference.batch_size=4",
+    f"evaluation.reference.{UNET}",
     "evaluation.gallery=2",
     "evaluation.bootstraps=50",
 ]
@@ -47,7 +47,7 @@ GENERATOR = {
         "generator.max_steps=3",
         "generator.batch_size=4",
         "generator.num_steps=4",
-        "generator.watch.num_steps=4",
+        "generator.validation.num_steps=4",
     ],
     "pix2pixhd": [
         "generator.max_steps=3",

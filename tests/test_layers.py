@@ -106,6 +106,11 @@ def test_every_room_has_its_place():
     assert {room_of(name) for name in modules()} - {"__init__"} <= set(HEIGHT)
 
 
+def test_contributing_names_every_room():
+    named = set(re.findall(r"`(\w+)`", (PACKAGE.parent / "CONTRIBUTING.md").read_text()))
+    assert {room_of(name) for name in modules()} - {"__init__"} <= named
+
+
 def test_imports_point_down():
     assert wrong_arrows(arrows(modules())) == []
 

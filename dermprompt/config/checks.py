@@ -33,7 +33,7 @@ def check(config: Config) -> None:
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
-    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
+    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.reference", config.evaluation.reference)):
         _check_segmenter(key, segmenter)
     _check_arm(config)
     _check_generator(config)
@@ -175,7 +175,7 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    for key, sampler in (("generator", generator), ("generator.watch", generator.watch)):
+    for key, sampler in (("generator", generator), ("generator.validation", generator.validation)):
         _check_sampler(key, sampler)
     base = generator.base
     if not isinstance(base, ScratchBase):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.store.artifacts import WAS
 
 
 @dataclass
@@ -16,7 +17,7 @@ class PretrainedBase:
 
     name: str = MISSING
     path: str = MISSING
-    pad: int = whole()
+    pad_token_id: int = whole(was="pad")
     text_layers: int = whole(at_least=1)
 
 
@@ -75,14 +76,14 @@ class ScratchBase:
     warmup_steps: int = whole()
     batch_size: int = whole(at_least=1)
     max_steps: int = whole(at_least=1)
-    ema: float = number(at_least=0, below=1)
+    ema_decay: float = number(at_least=0, below=1, was="ema")
     snr_gamma: float | None = number(above=0)
     timesteps: str = one_of("uniform", "lognormal")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
-class Watch:
+class Validation:
     """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
     masks are drawn.
     """
@@ -97,13 +98,13 @@ class Sampler:
 
     sampler: str = one_of("ddim", "dpm", "unipc")
     num_steps: int = whole(at_least=1)
-    guidance: float = number(at_least=0)
-    control_scale: float = number(at_least=0)
+    guidance_scale: float = number(at_least=0, was="guidance")
+    conditioning_scale: float = number(at_least=0, was="control_scale")
     eta: float = number(at_least=0, at_most=1)
 
 
 @dataclass
-class ControlNetWatch(Sampler, Watch):
+class ControlNetValidation(Sampler, Validation):
     """The same with a sampler of its own, for the best weights depend on it: other samples need no new training."""
 
 
@@ -140,12 +141,12 @@ class Training:
     """What decides the weights of every generator that is trained."""
 
     name: str = MISSING
-    watch: Watch = field(default_factory=Watch)
+    validation: Validation = field(default_factory=Validation, metadata={WAS: "watch"})
     init: str | None = MISSING
     learning_rate: float = number(above=0)
     batch_size: int = whole(at_least=1)
     max_steps: int = whole()
-    ema: float = number(at_least=0, below=1)
+    ema_decay: float = number(at_least=0, below=1, was="ema")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
@@ -153,12 +154,12 @@ class Training:
 class ControlNetTraining(Training):
     """The same of a ControlNet, beside its base."""
 
-    watch: ControlNetWatch = field(default_factory=ControlNetWatch)
-    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
+    validation: ControlNetValidation = field(default_factory=ControlNetValidation, metadata={WAS: "watch"})
+    trainable: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet", was="part")
     hint_width: int = whole(at_least=1)
     snr_gamma: float | None = number(above=0)
     timesteps: str = one_of("uniform", "lognormal")
-    accumulate: int = whole(at_least=1)
+    accumulate_grad_batches: int = whole(at_least=1, was="accumulate")
     compile: bool = MISSING
     warmup_steps: int = whole()
     decay: bool = MISSING

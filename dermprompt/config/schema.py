@@ -157,8 +157,9 @@ class Synthesis:
 
 @dataclass
 class Curation:
-    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted judges find again
-    (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies (``memorisation``).
+    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted reference segmenters find
+    again (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies
+    (``memorisation``).
 
     A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
     """
@@ -251,11 +252,11 @@ class Features:
 
 @dataclass
 class Evaluation:
-    """The fixed judge, the features, the primary comparison, and how much is shown."""
+    """The reference segmenter, the features, the primary comparison, and how much is shown."""
 
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
-    judge: Segmenter = field(default_factory=Segmenter)
+    reference: Segmenter = field(default_factory=Segmenter)
     bootstraps: int = whole(at_least=1)
     gallery: int = whole(at_least=1)
     quiz: int = whole()

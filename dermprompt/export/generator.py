@@ -26,7 +26,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2D
 controlnet = ControlNetModel.from_pretrained("controlnet")
 pipeline = StableDiffusionControlNetPipeline.from_pretrained("{base}", controlnet=controlnet, safety_checker=None)
 {unet}# mask: an RGB picture of the size that is drawn, 255 inside and 0 outside
-image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance}).images[0]
+image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance_scale}).images[0]
 ```
 
 `{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that

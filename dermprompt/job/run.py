@@ -130,7 +130,7 @@ def _check_batches(config: Config, to_do: set[str]) -> None:
     devices, generator = num_processes(config.trainer), config.generator
     sizes: dict[str, tuple[str, Any]] = {
         "segmenter": ("train_segmenter", config.segmenter),
-        "evaluation.judge": ("train_segmenter", config.evaluation.judge),
+        "evaluation.reference": ("train_segmenter", config.evaluation.reference),
         "generator": ("train_generator", generator),
     }
     if generator.has_base and isinstance(generator.base, ScratchBase):
@@ -154,8 +154,8 @@ def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
         check_imported(config.synthesis.count, config.generator.path, pipeline.samples.path)
         return
     if config.generator.has_text:
-        check_prompts(config.prompts, config.seed, pipeline.known.path)
-    mask_source(pipeline.mask_settings, pipeline.known.path, pipeline.images.path)
+        check_prompts(config.prompts, config.seed, pipeline.generator_set.path)
+    mask_source(pipeline.mask_settings, pipeline.generator_set.path, pipeline.images.path)
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:

@@ -21,13 +21,13 @@ from dermprompt.results import (
     DistributionRow,
     External,
     ImageQuality,
-    LabelObedience,
-    MaskObedience,
+    LabelFidelity,
+    MaskFidelity,
     Memorisation,
     Picture,
     Results,
     Segmentation,
-    TextObedience,
+    TextFidelity,
     record,
 )
 from dermprompt.stages.arrays import load_lesions_of, load_part, load_samples, pick_samples
@@ -64,7 +64,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         memorisation=_memorisation(pipeline, folder),
         external=_external(pipeline),
         curves=_curves(pipeline),
-        watched=_watched(pipeline, folder),
+        validation_pictures=_validation_pictures(pipeline, folder),
         **shown,
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
@@ -82,20 +82,20 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "image_quality": (*own, *quality),
         "distribution": record(tuple[DistributionRow, ...], sets),
-        "mask_obedience": MaskObedience(**found["masks"]),
+        "mask_fidelity": record(MaskFidelity, found["masks"]),
         **_text(pipeline),
     }
 
 
 def _text(pipeline: Pipeline) -> dict[str, Any]:
-    """Whether prompts were obeyed: a phantom's by its rule, others' by classifiers."""
+    """Text fidelity: a phantom's by its rule, others' by classifiers."""
     if pipeline.text_quality is None:
         return {}
     folder = pipeline.text_quality.path
     if pipeline.config.data.name != "phantom":
-        return {"label_obedience": record(tuple[LabelObedience, ...], read_json(folder / "labels.json"))}
+        return {"label_fidelity": record(tuple[LabelFidelity, ...], read_json(folder / "labels.json"))}
     found = read_json(folder / "text.json")
-    return {"text_obedience": TextObedience(**found) if found else None}
+    return {"text_fidelity": record(TextFidelity, found) if found else None}
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
     )
 
 
-def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
+def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
     """The pictures of the generator's training, copied into the run folder; none where it came trained."""
     generator = pipeline.config.generator
     if not generator.is_trained or generator.max_steps == 0:

@@ -21,7 +21,7 @@ from dermprompt.training.checkpoints import LAST
 from dermprompt.upstream import count_begun_epoch
 
 
-class StopAtNoNumber(Callback):
+class StopOnNonFiniteLoss(Callback):
     """Stops a training whose losses are infinite or no numbers, before its weights reach a checkpoint.
 
     Lightning calls it before ModelCheckpoint, whatever their order.

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from dermprompt.store.artifacts import Unfinished
-from dermprompt.training.callbacks import CountedEpochs, Curves, StopAtNoNumber, first_training, training_progress
+from dermprompt.training.callbacks import CountedEpochs, Curves, StopOnNonFiniteLoss, first_training, training_progress
 from dermprompt.training.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
 from dermprompt.upstream import quiet_lightning, rank_environment
 
@@ -35,7 +35,7 @@ def fit(
     validation: DataLoader | None = None,
     validate_every: int = 1,
     callbacks: tuple[Callback, ...] = (),
-    accumulate: int = 1,
+    accumulate_grad_batches: int = 1,
     ids: Sequence[str] = (),
     batch_key: str = "batch_size",
 ) -> None:
@@ -44,7 +44,7 @@ def fit(
     Writes about twenty checkpoints, at ends of epochs (:mod:`dermprompt.training.checkpoints`), and ``curves.csv``.
 
     Args:
-        accumulate: batches whose gradients are gathered to one step.
+        accumulate_grad_batches: batches whose gradients are gathered to one step.
         ids: names of the rows of a batch, for the message when a loss is no number.
         batch_key: the setting to lower when the device's memory is too small.
 
@@ -55,7 +55,7 @@ def fit(
     """
     quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
-    steps_an_epoch = -(-len(loader) // accumulate)
+    steps_an_epoch = -(-len(loader) // accumulate_grad_batches)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
@@ -67,13 +67,13 @@ def fit(
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
             RoomForCheckpoints(folder),
             training_progress(),
-            StopAtNoNumber(folder, ids),
+            StopOnNonFiniteLoss(folder, ids),
             CountedEpochs(loader),
             Curves(folder / "curves.csv"),
             *callbacks,
             WriteAtEpochEnd(checkpoints),
         ],
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=accumulate_grad_batches,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
         plugins=[checkpoints, rank_environment()],

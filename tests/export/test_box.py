@@ -28,7 +28,7 @@ def test_the_box_draws_what_the_trained_generators_draw(tmp_path: Path) -> None:
 
     masks, seeds = torch.zeros(2, 1, 32, 32), [1, 2]
     masks[0, :, 4:20, 6:30], masks[1, :, 12:24, :9] = 1, 1
-    drawn, sampler = {}, {"num_steps": 2, "sampler": "dpm", "guidance": 1.0}
+    drawn, sampler = {}, {"num_steps": 2, "sampler": "dpm", "guidance_scale": 1.0}
     for name in ("", "box"):
         folder = tmp_path / name
         controlnet = load_controlnet(folder / "controlnet", load_base(str(folder / "base")), **sampler)

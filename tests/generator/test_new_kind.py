@@ -21,7 +21,7 @@ from dermprompt.config.generators import Generator, Training
 from dermprompt.generator.batches import ImageBatches
 from dermprompt.generator.export import load_weights, save_weights
 from dermprompt.stages.arrays import training_images
-from dermprompt.stages.watch_generator import make_watch
+from dermprompt.stages.validate_generator import make_validation
 from dermprompt.training.trainer import fit_on_images
 
 @dataclass
@@ -35,8 +35,8 @@ class Painter(lightning.LightningModule):
         self.colours, self.learning_rate, self.networks = torch.nn.Conv2d(1, 3, 1), learning_rate, ()
     def generate(self, masks, prompts, seeds):
         return self.colours(masks.to(self.device)).clamp(-1, 1).detach()
-    draw = generate
-    def finished(self):
+    sample = generate
+    def ema_model(self):
         return self.colours
     def training_step(self, batch, batch_idx):
         loss = (self.colours(batch["masks"]) - batch["images"]).square().mean()
@@ -45,12 +45,13 @@ class Painter(lightning.LightningModule):
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), self.learning_rate)
 
-def train(settings, runtime, known, cache, judge, folder):
-    of, data = settings.generator, training_images(settings.held_out, known, cache)
+def train(settings, runtime, generator_set, cache, reference, folder):
+    of, data = settings.generator, training_images(settings.held_out, generator_set, cache)
     torch.manual_seed(settings.seed)
     module, batches = Painter(of.learning_rate), ImageBatches(data, of.augmentation)
-    watch = make_watch(of.watch, settings.held_out, settings.seed, None, runtime, known, cache, judge, folder)
-    fit_on_images(settings, runtime, module, batches, data.ids, of, "generator", folder, callbacks=(watch,))
+    more = runtime, generator_set, cache, reference, folder
+    validation = make_validation(of.validation, settings.held_out, settings.seed, None, *more)
+    fit_on_images(settings, runtime, module, batches, data.ids, of, "generator", folder, callbacks=(validation,))
     save_weights(module, folder / "generator.safetensors")
     (folder / "config.json").write_text(json.dumps({}))
 
@@ -61,11 +62,11 @@ YAML = """
 defaults: [/schema/generator/two_colours@_here_, _self_]
 name: two_colours
 init: null
-watch: {num_images: 4, every: 2}
+validation: {num_images: 4, every: 2}
 learning_rate: 0.1
 batch_size: 4
 max_steps: 4
-ema: 0.0
+ema_decay: 0.0
 augmentation: none
 """
 

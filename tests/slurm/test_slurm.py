@@ -23,7 +23,7 @@ SLURM += ["hydra.launcher.cpus_per_task=1"]
 TWO_NODES = [*TWO_RANKS, "trainer.devices=1", "trainer.num_nodes=2"]
 # Seconds; only for failing, on machines that do much else.
 PATIENCE = 1800
-LONG = ["stage=train_generator", "generator.max_steps=200", "generator.watch.every=100000"]
+LONG = ["stage=train_generator", "generator.max_steps=200", "generator.validation.every=100000"]
 
 
 @pytest.fixture(scope="module")
