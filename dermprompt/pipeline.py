@@ -7,7 +7,7 @@
                                                             Table 2 ─ report
 
 A method asks for what it needs and declares what is made from it: the work by its full dotted path, its settings
-(:mod:`dermprompt.stages.settings`), the artifacts that it is made from. Key, folders and arguments follow. Asked of a
+(:mod:`dermprompt.stages.settings`), the artifacts that it is made from. Key, folders and arguments follow. With a
 planning store, the same methods say what would run. Nothing heavy is imported here.
 """
 
@@ -142,9 +142,9 @@ class Pipeline(Trained):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arm that is asked for; before it S only, as far as the arm has it, where samples are added.
+        """The requested arm, preceded by its S-only baseline if it adds samples.
 
-        Of predictions that were made elsewhere there is the one arm that they belong to.
+        Predictions that were made elsewhere belong to one arm alone.
         """
         config = self.config
         own = Arm(config.segmenter, config.synthesis.count, self.rules)

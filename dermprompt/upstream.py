@@ -1,4 +1,4 @@
-"""What mends other libraries, each with its issue; a test for each fails when the mend is needed no more."""
+"""What mends other libraries, each with its issue; a test for each fails when the mend is no longer needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning.fabric.plugins.environments import ClusterEnvironment
     from lightning.pytorch.core.optimizer import LightningOptimizer
 
-# What Lightning says of hardware, of its other products and of its own code, as the beginnings of its warnings.
+# Lightning's warnings about hardware, its other products and its own code, by how they begin.
 LIGHTNINGS_WARNINGS = (
     "Checkpoint directory",
     r".*LeafSpec",

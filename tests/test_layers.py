@@ -34,7 +34,6 @@ HYDRA_USERS = {
     "config/constraints.py",
     "config/generators.py",
     "config/schema.py",
-    "config/secrets.py",
     "sweep/page.py",
 }
 WANDB_USER = "training/wandb_send.py"

@@ -51,7 +51,6 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 def register() -> None:
     """Put the schema into Hydra's ConfigStore."""
-    secrets.register()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, kinds in schema.KINDS.items():
@@ -137,6 +136,7 @@ def _sweep_or(name: str) -> str:
 
 # Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
 # the sweep's command line, but with its configuration the hash that the sweep has looked up.
+OmegaConf.register_new_resolver("oc.env", secrets.from_environment, replace=True)
 OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
 OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)

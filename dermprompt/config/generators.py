@@ -84,9 +84,7 @@ class ScratchBase:
 
 @dataclass
 class Validation:
-    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
-    masks are drawn.
-    """
+    """Every so many steps the generator is validated on held-out images of G, at most a tenth of it."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
@@ -105,7 +103,7 @@ class Sampler:
 
 @dataclass
 class ControlNetValidation(Sampler, Validation):
-    """The same with a sampler of its own, for the best weights depend on it: other samples need no new training."""
+    """Validation with its own sampler: the best weights depend on it, so other samples need no new training."""
 
 
 @dataclass

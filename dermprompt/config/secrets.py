@@ -6,8 +6,6 @@ import os
 import re
 from typing import Any
 
-from omegaconf import OmegaConf
-
 MASK = "***"
 _NAME = re.compile(r"(?:api_?key|token|secret|passw(?:or)?d|credentials?)$", re.IGNORECASE)
 # A key of W&B; tokens of Hugging Face, GitHub and the like.
@@ -18,18 +16,13 @@ _MIN_LENGTH = 6
 _taken: set[str] = set()
 
 
-def _from_environment(name: str, default: str | None = None) -> str | None:
-    """OmegaConf's ``oc.env``, whose values are remembered."""
+def from_environment(name: str, default: str | None = None) -> str | None:
+    """OmegaConf's ``oc.env``; its values are remembered, and masked."""
     value = os.environ.get(name, default)
     if value is None:
         raise KeyError(f"{name}: no such environment variable")
     _taken.add(value)
     return value
-
-
-def register() -> None:
-    """Remember what configurations take from the environment."""
-    OmegaConf.register_new_resolver("oc.env", _from_environment, replace=True)
 
 
 def mask(value: Any, name: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""What stands beside Lightning's loop: stops where a loss is no number or time is up, counts, curves, progress."""
+"""Callbacks: stop when a loss is NaN or infinite or time is up; count epochs; write curves; show progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dermprompt.upstream import count_begun_epoch
 
 
 class StopOnNonFiniteLoss(Callback):
-    """Stops a training whose losses are infinite or no numbers, before its weights reach a checkpoint.
+    """Stops when a loss is NaN or infinite, before the weights reach a checkpoint.
 
     Lightning calls it before ModelCheckpoint, whatever their order.
     """
@@ -33,7 +33,7 @@ class StopOnNonFiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at what the step has logged."""
+        """Check the losses that the step has logged."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if "/train/" in name}
         if losses and not torch.stack([value.detach().float() for value in losses.values()]).isfinite().all():
             shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())

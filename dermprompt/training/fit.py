@@ -45,12 +45,13 @@ def fit(
 
     Args:
         accumulate_grad_batches: batches whose gradients are gathered to one step.
-        ids: names of the rows of a batch, for the message when a loss is no number.
+        ids: names of the rows of a batch, for the message when a loss is not finite.
         batch_key: the setting to lower when the device's memory is too small.
 
     Raises:
         OSError: the disk is too small for the checkpoints (said before the first step), or is full.
-        ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
+        ValueError: a loss is NaN or infinite (names step and batch; the checkpoint before it stays), or the device's
+            memory is too small.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
     """
     quiet_lightning()

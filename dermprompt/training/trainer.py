@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch.utils.data import Dataset
 
 from dermprompt.config import compose
@@ -44,7 +44,7 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
         del node["timeout"]
         if rank_and_size()[1] > 1:
             settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
-        bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
+        bar = any(isinstance(one, ProgressBar) for one in settings["callbacks"])
         return compose.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
@@ -74,16 +74,8 @@ def fit_on_images(
 
 def _strategy(name: str, timeout: timedelta) -> Strategy:
     """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
-    from lightning.pytorch.strategies import StrategyRegistry
-
     entry = StrategyRegistry["ddp" if name == "auto" else name]
     return entry["strategy"](**entry["init_params"], timeout=timeout)
-
-
-def _progress_bar_class() -> type:
-    from lightning.pytorch.callbacks import ProgressBar
-
-    return ProgressBar
 
 
 class RunLogger(Logger):
