@@ -1,4 +1,4 @@
-"""What everything else is made from: the data's index, pictures and split, and the lesions that may be seen."""
+"""What everything else is made from: the data's index, pictures and split, and the generators' training set."""
 
 from __future__ import annotations
 
@@ -88,20 +88,25 @@ class Prepared(Maker):
 
     @property
     def rules(self) -> schema.Arm:
-        """The arm that is asked for, where all of S.train is no number."""
+        """The requested arm; ``num_real`` is None where it is all of S.train."""
         arm = self.config.arm
         return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
 
     @cached_property
-    def known(self) -> Artifact:
-        """The lesions that generators, masks and prompts may see; the same in all folds."""
-        return self.known_in(self.rules.world)
+    def generator_set(self) -> Artifact:
+        """The lesions that generators, masks and prompts may learn from; the same in all folds."""
+        return self.generator_set_in(self.rules.world)
 
-    def known_in(self, world: str) -> Artifact:
-        """The lesions that may be seen in a world."""
-        settings = stage.ListKnown(world, self.rules.num_real if world == "closed" else None)
+    def generator_set_in(self, world: str) -> Artifact:
+        """The lesions that a world's generators may learn from."""
+        settings = stage.ListGeneratorSet(world, self.rules.num_real if world == "closed" else None)
         return self.make(
-            "dermprompt.stages.prepare.list_known", f"known-{world}", 1, settings, {"prepared": self.prepared}, cost=0.1
+            "dermprompt.stages.prepare.list_generator_set",
+            f"known-{world}",
+            1,
+            settings,
+            {"prepared": self.prepared},
+            cost=0.1,
         )
 
     @cached_property

@@ -27,7 +27,7 @@ def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path, scale: f
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
     the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
-    of 1 then draws what ``generator.control_scale=SCALE`` drew before, and further training starts from there.
+    of 1 then draws what ``generator.conditioning_scale=SCALE`` drew before, and further training starts from there.
     """
     own = controlnet / "unet"
     _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)

@@ -61,7 +61,7 @@ def module(base: LatentDiffusion, controlnet: torch.nn.Module) -> ControlNetModu
         warmup_steps=20,
         max_steps=STEPS,
         prompt_dropout=0.1,
-        ema=0.9,
+        ema_decay=0.9,
         seed=0,
         timesteps="lognormal",
     )
