@@ -76,7 +76,10 @@ class TextEncoder(nn.Module):
         return open_clip.SimpleTokenizer(context_length=self.context_length)
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids NL (int64), padded as the weights were trained; a prompt that is too long is cut, and that said."""
+        """Token ids NL (int64), padded as the weights were trained.
+
+        A prompt that is too long is cut. That is said, and which words have no embedding (see :func:`keep_tokens`).
+        """
         for prompt in dict.fromkeys(prompts):
             length = len(self._tokenizer.encode(prompt)) + 2  # its start and its end
             if length > self.context_length:
@@ -84,6 +87,10 @@ class TextEncoder(nn.Module):
         ids = self._tokenizer(prompts)
         ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
         ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad_token_id
+        unknown = ids[~self.transformer.token_embedding.weight.any(1).cpu()[ids]].unique().tolist()
+        if unknown:
+            words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
+            warnings.warn(f"words without an embedding, which change nothing: {words}", stacklevel=2)
         return ids
 
     def forward(self, ids: Tensor) -> Tensor:

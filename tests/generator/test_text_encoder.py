@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
+from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, keep_tokens, load_text_encoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -134,3 +134,16 @@ def test_the_same_after_a_round_trip_on_disk(folder: Path, tmp_path: Path) -> No
     encoder.save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["hidden_act"] == "quick_gelu"
     torch.testing.assert_close(load_text_encoder(tmp_path, pad_token_id=0).encode(PROMPTS), encoder.encode(PROMPTS))
+
+
+def test_words_that_were_not_kept_are_named(tmp_path: Path) -> None:
+    encoder = TextEncoder(32, 1, 1, context_length=16)
+    encoder.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    save_file(keep_tokens(load_file(weights), encoder.tokenize(["", "a melanoma"]).unique()), weights)
+    kept = load_text_encoder(tmp_path, END_OF_TEXT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(kept.encode(["a melanoma"]), encoder.encode(["a melanoma"]))
+    with pytest.warns(UserWarning, match=r"words without an embedding, which change nothing: "):
+        kept.encode(["a melanoma", "a polyp"])
