@@ -56,7 +56,7 @@ def module(base: LatentDiffusion, controlnet: torch.nn.Module) -> ControlNetModu
         base,
         controlnet,  # type: ignore[arg-type]
         ("", "dermoscopic image of a melanoma"),
-        part="unlocked_unet",
+        trainable="unlocked_unet",
         learning_rate=3e-4,
         warmup_steps=20,
         max_steps=STEPS,
