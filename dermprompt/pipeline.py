@@ -175,8 +175,8 @@ class Pipeline(Trained):
         data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        work = cost.segmenter(self.config, arm.settings, arm.count)
-        return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, work)
+        seconds = cost.segmenter(self.config, arm.settings, arm.count)
+        return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, seconds)
 
     # Curation.
 
@@ -192,14 +192,8 @@ class Pipeline(Trained):
             "references": self.cross_fitted,
             "prepared": self.prepared,
         }
-        return self.make(
-            "dermprompt.stages.curate.score_agreement",
-            f"agreement-{config.generator.name}",
-            1,
-            settings,
-            inputs,
-            cost=10.0,
-        )
+        work = "dermprompt.stages.curate.score_agreement"
+        return self.make(work, f"agreement-{config.generator.name}", 1, settings, inputs, cost=10.0)
 
     @cached_property
     def memorised(self) -> Artifact:
@@ -208,14 +202,8 @@ class Pipeline(Trained):
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
         settings = stage.FindNearest(config.synthesis.count, features, network)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
-        return self.make(
-            "dermprompt.stages.curate.find_nearest",
-            f"memorisation-{config.generator.name}",
-            2,
-            settings,
-            inputs,
-            cost=20.0,
-        )
+        work = "dermprompt.stages.curate.find_nearest"
+        return self.make(work, f"memorisation-{config.generator.name}", 2, settings, inputs, cost=20.0)
 
     @property
     def _features(self) -> dict[str, Any]:
@@ -233,9 +221,8 @@ class Pipeline(Trained):
         rule = take(stage.DropCopies, curation) if copies else take(stage.KeepAgreeing, curation)
         settings = stage.DecideOnSamples(rule, config.synthesis.count, config.segmenter.image_size, config.seed)
         inputs = {"scored": self.memorised if copies else self.agreement, "samples": self.samples}
-        return self.make(
-            "dermprompt.stages.curate.decide_on_samples", f"{rule.name}-{config.generator.name}", 2, settings, inputs
-        )
+        work = "dermprompt.stages.curate.decide_on_samples"
+        return self.make(work, f"{rule.name}-{config.generator.name}", 2, settings, inputs)
 
     # Evaluation.
 
@@ -292,9 +279,8 @@ class Pipeline(Trained):
         settings = stage.ScorePredictions(self.config.data.mask_threshold, self.config.segmenter.image_size)
         masks = stamped_artifact(predictions)
         inputs = {"prepared": self.prepared, "indexed": self.indexed, "predictions": masks}
-        return self.make(
-            "dermprompt.stages.score.score_predictions", "scores-predictions", 2, settings, inputs, "evaluate", 5.0
-        )
+        work = "dermprompt.stages.score.score_predictions"
+        return self.make(work, "scores-predictions", 2, settings, inputs, "evaluate", 5.0)
 
     def measured(self, arm: Arm) -> Artifact:
         """What the report says of an arm's scores; of samples also the gain over S only."""
@@ -385,15 +371,13 @@ class Pipeline(Trained):
             return None
         settings = stage.EvaluateText(config.synthesis.count, config.seed, config.image_size)
         if config.data.name == "phantom":
-            return self.make(
-                "dermprompt.stages.evaluate.evaluate_text", "text", 1, settings, {"samples": self.samples}, cost=2.0
-            )
+            work = "dermprompt.stages.evaluate.evaluate_text"
+            return self.make(work, "text", 1, settings, {"samples": self.samples}, cost=2.0)
         if config.prompts.sampler == "empty":
             return None
         inputs = {"samples": self.samples, "classifier": self.classifier}
-        return self.make(
-            "dermprompt.stages.evaluate_labels.evaluate_labels", "labels", 1, settings, inputs, "evaluate", 40.0
-        )
+        work = "dermprompt.stages.evaluate_labels.evaluate_labels"
+        return self.make(work, "labels", 1, settings, inputs, "evaluate", 40.0)
 
     @cached_property
     def classifier(self) -> Artifact:

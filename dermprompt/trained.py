@@ -68,28 +68,21 @@ class Trained(Prepared):
             return pretrained_artifact(base.path, recorded(base))
         own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec}
         settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
-        return self.train(
-            "dermprompt.stages.train_generator.train_base",
-            base.name,
-            4,
-            settings,
-            inputs,
-            cost.base(config),
-            "train_base",
-        )
+        work = "dermprompt.stages.train_generator.train_base"
+        return self.train(work, base.name, 4, settings, inputs, cost.base(config), "train_base")
 
     @cached_property
     def codec(self) -> Artifact:
         """The latent space of a scratch base."""
-        codec, work = self.config.generator.base.codec, cost.codec(self.config)
+        codec, seconds = self.config.generator.base.codec, cost.codec(self.config)
         if isinstance(codec, VAECodec):
             trained = stage.TrainVAE(codec, self.held_out, **self._training)
-            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, work)
+            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, seconds)
         files = None
         if codec.name == "tiny":
             files = [] if codec.path == "taef2" else stamps(codec.path)
         fits = {"pca": "dermprompt.stages.train_codec.fit_pca", "tiny": "dermprompt.stages.train_codec.import_tiny"}
-        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=work)
+        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=seconds)
 
     @cached_property
     def generator(self) -> Artifact:
@@ -125,15 +118,14 @@ class Trained(Prepared):
         inputs = {**self._g, "reference": self.validation_reference, **more}
         if own.init:
             inputs["init"] = Artifact(in_box(own.init, own.name), digest(in_box(own.init, own.name)))
-        cost_of_it = cost.generator(self.config)
-        return self.train(work, own.name, version, settings, inputs, cost_of_it, "train_generator")
+        seconds = cost.generator(self.config)
+        return self.train(work, own.name, version, settings, inputs, seconds, "train_generator")
 
     def warp(self) -> Artifact:
         """The arm's pairs of S.train, which are warped to the masks."""
         settings = stage.CollectPairs(self.rules.num_real)
-        return self.make(
-            "dermprompt.stages.synthesize.collect_pairs", "warp", 1, settings, self._images, "collect", 1.0
-        )
+        work = "dermprompt.stages.synthesize.collect_pairs"
+        return self.make(work, "warp", 1, settings, self._images, "collect", 1.0)
 
     @property
     def _reading(self) -> stage.OpenBase | None:
@@ -147,10 +139,9 @@ class Trained(Prepared):
         settings = stage.TrainReference(
             reference, self.held_out, self._trainer, stamps_of(reference.network.get("weights"))
         )
-        work = cost.segmenter(self.config, self.config.evaluation.reference, 0)
-        return self.train(
-            "dermprompt.stages.validate_generator.train_reference", "judge-G", 2, settings, self._g, work, "train_judge"
-        )
+        seconds = cost.segmenter(self.config, self.config.evaluation.reference, 0)
+        work = "dermprompt.stages.validate_generator.train_reference"
+        return self.train(work, "judge-G", 2, settings, self._g, seconds, "train_judge")
 
 
 # What a generator of each kind draws from; a new kind has a line here.

@@ -24,6 +24,9 @@ from dermprompt.files import sha256
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
+# Where Linux says what the CPU can do.
+CPU = Path("/proc/cpuinfo")
+
 # What a configuration may build. A new network is a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
     {
@@ -120,11 +123,7 @@ def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
 
 def _cpu_precision() -> str:
     """The faster precision of training on this CPU: bfloat16 where it multiplies matrices in it (AMX)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:  # no Linux
-        flags = ""
-    return "bf16-mixed" if "amx_bf16" in flags else "32-true"
+    return "bf16-mixed" if CPU.exists() and "amx_bf16" in CPU.read_text() else "32-true"
 
 
 def _sweep_or(name: str) -> str:
