@@ -17,7 +17,7 @@ from dermprompt.config import compose
 from dermprompt.config.checks import check
 from dermprompt.config.targets import check_composed
 from dermprompt.export.place import check_replaceable
-from dermprompt.job.run import _check_files, _check_run_folder
+from dermprompt.job.run import _check_run_folder
 from dermprompt.stages.rehearsal import rehearse
 
 JOB = ["data=phantom", "generator=pix2pixhd", "trainer=cpu", "synthesis.count=1000", *sys.argv[1:]]
@@ -47,7 +47,6 @@ def main() -> None:
         costs = {
             "targets of the composed configuration": seconds(lambda: check_composed(composed, compose.CONF)),
             "values and keys": seconds(lambda: check(config)),
-            "files": seconds(lambda: _check_files(config)),
             "the run's folder": seconds(lambda: (_check_run_folder(run), check_replaceable(run / "isic"))),
             "networks and Trainer, built once": seconds(lambda: rehearse(config, STAGES)),
         }

@@ -6,13 +6,14 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import MISSING
 
 from dermprompt.files import NAME_IN_WORDS, is_name, printable
+from dermprompt.store.artifacts import WAS
 
 KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
 DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
@@ -92,19 +93,19 @@ class Constraint:
         return f"{article} {self.noun}, {said}"
 
 
-def one_of(*words: str | int) -> Any:
-    """A key whose value is one of these words or numbers."""
-    return _field(Constraint(words=words))
+def one_of(*words: str | int, was: str | None = None) -> Any:
+    """A key whose value is one of these words or numbers; ``was``: its former name, which recipes go on with."""
+    return _field(Constraint(words=words), was)
 
 
-def whole(at_least: int = 0, at_most: int = MOST, **bounds: Any) -> Any:
+def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **bounds: Any) -> Any:
     """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds))
+    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
 
 
-def number(**bounds: Any) -> Any:
+def number(was: str | None = None, **bounds: Any) -> Any:
     """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(**bounds))
+    return _field(Constraint(**bounds), was)
 
 
 def named() -> Any:
@@ -132,8 +133,8 @@ def known(section: type) -> Any:
     return dataclasses.field(default=MISSING, metadata={KNOWN: section})
 
 
-def _field(constraint: Constraint) -> Any:
-    return dataclasses.field(default=MISSING, metadata={KEY: constraint})
+def _field(constraint: Constraint, was: str | None = None) -> Any:
+    return dataclasses.field(default=MISSING, metadata={KEY: constraint, **({WAS: was} if was else {})})
 
 
 def check_section(section: Any, prefix: str = "") -> None:
@@ -141,8 +142,10 @@ def check_section(section: Any, prefix: str = "") -> None:
     every other text, number, list and dict for what none may hold.
 
     Raises:
-        ValueError: names the key, its value and what is allowed.
+        ValueError: names the key, its value and what is allowed, or a key that was added with ``+`` and is none.
     """
+    for added in vars(section).keys() - {one.name for one in dataclasses.fields(section)}:
+        _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
         if isinstance(one.default_factory, type) and not isinstance(value, one.default_factory):
@@ -171,7 +174,7 @@ def _check_known(section: type, key: str, values: Any) -> None:
     fields = {one.name: one for one in dataclasses.fields(section)}
     for name in values:
         if name not in fields:
-            raise ValueError(f"{key}.{name}: no such key; allowed are {', '.join(fields)}{_nearest(name, fields)}")
+            _refuse(f"{key}.", name, fields)
     missing = [name for name, one in fields.items() if name not in values and not one.metadata.get(OPTIONAL)]
     if missing:
         raise ValueError(f"{key}.{missing[0]} is missing")
@@ -179,9 +182,11 @@ def _check_known(section: type, key: str, values: Any) -> None:
         _check_value(fields[name], f"{key}.{name}", value)
 
 
-def _nearest(name: Any, names: Iterable[str]) -> str:
+def _refuse(prefix: str, name: Any, names: Collection[str]) -> NoReturn:
     near = difflib.get_close_matches(str(name), names, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    hint = f"; did you mean {near[0]}?" if near else ""
+    shown = printable(str(name)[:MOST_SHOWN], "")
+    raise ValueError(f"{prefix}{shown}: no such key; allowed are {', '.join(names)}{hint}")
 
 
 def _check_plain(key: str, value: Any) -> None:

@@ -161,8 +161,9 @@ class Synthesis:
 
 @dataclass
 class Curation:
-    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted judges find again
-    (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies (``memorisation``).
+    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted reference segmenters find
+    again (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies
+    (``memorisation``).
 
     A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
     """
@@ -255,11 +256,11 @@ class Features:
 
 @dataclass
 class Evaluation:
-    """The fixed judge, the features, the primary comparison, and how much is shown."""
+    """The reference segmenter, the features, the primary comparison, and how much is shown."""
 
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
-    judge: Segmenter = field(default_factory=Segmenter)
+    reference: Segmenter = field(default_factory=Segmenter)
     bootstraps: int = whole(1, 10**6)
     gallery: int = whole(1, 1000)
     quiz: int = whole(at_most=1000)
@@ -304,13 +305,20 @@ def count_devices(devices: Any) -> int | None:
 
 
 @dataclass
-class Logger:
-    """What shows the curves: a csv file, or W&B with a project."""
+class FileLogger:
+    """Curves as csv files beside each training."""
 
-    _target_: str = one_of("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.WandbLogger")
-    project: str = optional(named())
-    group: str = optional(field(default=MISSING))
-    offline: bool = optional(truth())
+    name: str = MISSING
+
+
+@dataclass
+class WandbLogger:
+    """Runs of W&B; ``offline``: written, and not sent."""
+
+    name: str = MISSING
+    project: str = MISSING
+    group: str = MISSING
+    offline: bool = MISSING
 
 
 @dataclass
@@ -335,7 +343,7 @@ class Config:
     arm: Arm = field(default_factory=Arm)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: dict[str, Any] = known(Trainer)
-    logger: dict[str, Any] = known(Logger)
+    logger: Any = MISSING
 
 
 # The kinds of the groups that have several, by the name that the group's file gives.
@@ -353,6 +361,7 @@ KINDS: dict[str, dict[str, type]] = {
         "folder": FolderSamples,
         "none": NoGenerator,
     },
+    "logger": {"csv": FileLogger, "wandb": WandbLogger},
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "box": PretrainedBase, "scratch": ScratchBase},
     "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
 }

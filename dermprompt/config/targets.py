@@ -23,8 +23,6 @@ from dermprompt.files import check_name
 ALLOWED_TARGETS = frozenset(
     {
         "lightning.pytorch.Trainer",
-        "lightning.pytorch.loggers.CSVLogger",
-        "lightning.pytorch.loggers.WandbLogger",
         "monai.networks.nets.BasicUNet",
         "dermprompt.segmenter.dcsaunet.DCSAUNet",
         "dermprompt.segmenter.pretrained.PretrainedUNet",

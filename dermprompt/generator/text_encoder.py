@@ -41,7 +41,7 @@ class TextEncoder(nn.Module):
     Args:
         width, heads, layers: size of the transformer.
         context_length: L; longer prompts are cut.
-        pad: the token that fills a prompt up to L.
+        pad_token_id: the token that fills a prompt up to L.
         quick_gelu: the activation of OpenAI's CLIP (Stable Diffusion 1.x).
     """
 
@@ -51,7 +51,7 @@ class TextEncoder(nn.Module):
         heads: int = 12,
         layers: int = 12,
         context_length: int = 77,
-        pad: int = END_OF_TEXT,
+        pad_token_id: int = END_OF_TEXT,
         quick_gelu: bool = True,
     ) -> None:
         super().__init__()
@@ -60,10 +60,10 @@ class TextEncoder(nn.Module):
             "heads": heads,
             "layers": layers,
             "context_length": context_length,
-            "pad": pad,
+            "pad_token_id": pad_token_id,
             "quick_gelu": quick_gelu,
         }
-        self.context_length, self.pad = context_length, pad
+        self.context_length, self.pad_token_id = context_length, pad_token_id
         self.transformer = TextTransformer(
             context_length,
             width=width,
@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
                 warnings.warn(f"a prompt of {length} tokens, cut to {self.context_length}: {prompt!r}", stacklevel=2)
         ids = self._tokenizer(prompts)
         ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
-        ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad
+        ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad_token_id
         unknown = ids[~self.transformer.token_embedding.weight.any(1).cpu()[ids]].unique().tolist()
         if unknown:
             words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
@@ -98,8 +98,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """States NLD of token ids NL."""
-        embedded, mask = self.transformer._embeds(ids)
-        return self.transformer.ln_final(self.transformer.transformer(embedded, attn_mask=mask))
+        return self.transformer(ids)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
@@ -124,13 +123,13 @@ class TextEncoder(nn.Module):
             "hidden_act": "quick_gelu" if self.settings["quick_gelu"] else "gelu",
             "bos_token_id": 49406,
             "eos_token_id": END_OF_TEXT,
-            "pad_token_id": self.pad,
+            "pad_token_id": self.pad_token_id,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2))
         save_file(to_transformers(self.transformer.state_dict()), folder / "model.safetensors")
 
 
-def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> TextEncoder:
+def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None) -> TextEncoder:
     """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
 
     Raises:
@@ -148,7 +147,7 @@ def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> Text
             config["num_attention_heads"],
             kept,
             config["max_position_embeddings"],
-            pad,
+            pad_token_id,
             config["hidden_act"] == "quick_gelu",
         )
         weights = folder / "model.safetensors"

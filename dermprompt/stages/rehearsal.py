@@ -34,7 +34,7 @@ def rehearse(config: Config, stages: set[str]) -> None:
     """
     own = config.generator
     check_trainer(config.trainer)
-    segmenters = {"segmenter": config.segmenter, "evaluation.judge": config.evaluation.judge}
+    segmenters = {"segmenter": config.segmenter, "evaluation.reference": config.evaluation.reference}
     for key, one in segmenters.items() if {"train_segmenter", "train_judge"} & stages else ():
         _try(f"{key}.network", partial(_segment, one))
     if "train_generator" in stages and isinstance(own, Pix2PixHD):

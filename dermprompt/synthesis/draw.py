@@ -105,7 +105,7 @@ def draw_batches(
         for place, what in pixels.faults():
             raise ValueError(
                 f"{sample_id(wanted[place])} is {what}: {name} draws no pictures with these settings; lower "
-                "generator.guidance, set synthesis.precision=32-true, or train the generator again"
+                "generator.guidance_scale, set synthesis.precision=32-true, or train the generator again"
             )
         rows = zip(wanted, seeds, conditions, pixels.array(), strict=True)
         write_batch(folder, record(number), [row for row in rows if not total or row[0] < total], name)

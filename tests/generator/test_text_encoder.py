@@ -71,7 +71,7 @@ def test_token_ids_are_those_of_transformers(tiny_stable_diffusion: Path, folder
 
 
 def test_padding_fills_what_follows_the_end_token(folder: Path) -> None:
-    one, two = (load_text_encoder(folder, pad) for pad in (END_OF_TEXT, 0))
+    one, two = (load_text_encoder(folder, pad_token_id) for pad_token_id in (END_OF_TEXT, 0))
     with_end, with_zero = one.tokenize(PROMPTS), two.tokenize(PROMPTS)
     ends = (with_end == END_OF_TEXT).int().argmax(1)
     states = one.encode(PROMPTS), two.encode(PROMPTS)
@@ -87,7 +87,7 @@ def test_padding_fills_what_follows_the_end_token(folder: Path) -> None:
 
 @torch.no_grad()
 def test_a_prompt_that_is_too_long_is_cut_and_that_said(folder: Path) -> None:
-    encoder = load_text_encoder(folder, pad=0)
+    encoder = load_text_encoder(folder, pad_token_id=0)
     long = "a dermoscopic image of " + "very " * 80 + "large streaks"
     with pytest.warns(UserWarning, match=r"a prompt of \d+ tokens, cut to 77: 'a dermoscopic"):
         ids = encoder.tokenize([long])
@@ -114,7 +114,7 @@ def test_more_layers_than_there_are(folder: Path) -> None:
 @pytest.mark.parametrize("quick_gelu", [True, False])
 def test_transformers_opens_what_is_saved(tmp_path: Path, quick_gelu: bool) -> None:
     torch.manual_seed(0)
-    encoder = TextEncoder(32, 2, 2, context_length=16, pad=0, quick_gelu=quick_gelu)
+    encoder = TextEncoder(32, 2, 2, context_length=16, pad_token_id=0, quick_gelu=quick_gelu)
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(0.2 * torch.randn(weight.shape))
@@ -130,10 +130,10 @@ def test_transformers_opens_what_is_saved(tmp_path: Path, quick_gelu: bool) -> N
 
 
 def test_the_same_after_a_round_trip_on_disk(folder: Path, tmp_path: Path) -> None:
-    encoder = load_text_encoder(folder, pad=0)
+    encoder = load_text_encoder(folder, pad_token_id=0)
     encoder.save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["hidden_act"] == "quick_gelu"
-    torch.testing.assert_close(load_text_encoder(tmp_path, pad=0).encode(PROMPTS), encoder.encode(PROMPTS))
+    torch.testing.assert_close(load_text_encoder(tmp_path, pad_token_id=0).encode(PROMPTS), encoder.encode(PROMPTS))
 
 
 def test_words_that_were_not_kept_are_named(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ STAGES = {"train_segmenter", "train_judge", "train_generator", "train_base"}
         ("warp", "segmenter.network.out_channels=2", r"segmenter\.network: gives \(1, 2, 64, 64\)"),
         ("warp", "segmenter.network.in_channels=1", r"segmenter\.network: "),
         ("warp", "+segmenter.network.bogus=1", r"segmenter\.network: .*bogus"),
-        ("warp", "evaluation.judge.network.features=[-4,4,4,4,4,4]", r"evaluation\.judge\.network: "),
+        ("warp", "evaluation.reference.network.features=[-4,4,4,4,4,4]", r"evaluation\.reference\.network: "),
         ("warp", "trainer.accelerator=mps", "trainer: "),
         ("warp", "trainer.precision=16-mixed", "trainer: precision=16-mixed"),
         ("pix2pixhd", "generator.num_scales=10", "generator: "),

@@ -127,5 +127,5 @@ def value_of(config: Any, key: str) -> Any:
 
 def test_the_schema_is_walked_whole() -> None:
     found = {key for _, key in KEYS}
-    assert {"generator.base.codec.channels", "trainer.timeout", "evaluation.judge.network.norm"} <= found
+    assert {"generator.base.codec.channels", "trainer.timeout", "evaluation.reference.network.norm"} <= found
     assert len(found) > 150

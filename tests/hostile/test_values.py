@@ -13,12 +13,12 @@ from dermprompt.config import compose as configuration
 from dermprompt.config.schema import Config
 
 REFUSED = {
-    "generator.guidance=nan": "generator.guidance=nan",
-    "generator.guidance=1e38": "at most 100",
-    "generator.watch.guidance=inf": "generator.watch.guidance=inf",
-    "generator.control_scale=nan": "generator.control_scale=nan",
+    "generator.guidance_scale=nan": "generator.guidance_scale=nan",
+    "generator.guidance_scale=1e38": "at most 100",
+    "generator.validation.guidance_scale=inf": "generator.validation.guidance_scale=inf",
+    "generator.conditioning_scale=nan": "generator.conditioning_scale=nan",
     "generator.eta=nan": "generator.eta=nan",
-    "generator.ema=nan": "generator.ema=nan",
+    "generator.ema_decay=nan": "generator.ema_decay=nan",
     "generator.base.max_steps=-1": "at least 1",
     "generator.base.channels=[]": "generator.base.channels=[]",
     "generator.batch_size=0": "generator.batch_size=0",
@@ -36,7 +36,7 @@ REFUSED = {
     "+trainer.gradient_clip_val=nan": "trainer.gradient_clip_val=nan",
     "~trainer.accelerator": "trainer.accelerator is missing",
     "~trainer.timeout": "trainer.timeout is missing",
-    "~logger._target_": "logger._target_ is missing",
+    "logger.name=x": "logger.name=x: chosen by logger=NAME",
     "trainer.devices=0": "trainer.devices=0",
     "trainer.devices=[]": r"trainer.devices=[]",
     "trainer.devices=[-1]": r"trainer.devices=[-1]",
@@ -60,7 +60,7 @@ REFUSED = {
     "arm.name=''": "arm.name=: a name",
     "segmenter.name=../../escaped": "segmenter.name=../../escaped: a name",
     "segmenter.name=${oc.env:HOME}": "segmenter.name=/",
-    "evaluation.judge.name=a/../b": "evaluation.judge.name=a/../b: a name",
+    "evaluation.reference.name=a/../b": "evaluation.reference.name=a/../b: a name",
     "evaluation.primary.ours=../x": "evaluation.primary.ours=../x: a name",
 }
 

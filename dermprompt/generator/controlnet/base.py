@@ -42,7 +42,7 @@ class LatentDiffusion(nn.Module):
         return noise
 
 
-def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
+def load_base(path: str, pad_token_id: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
     """Open a base, given by folder or hub id, in evaluation mode and without gradients.
 
     Raises:
@@ -52,7 +52,7 @@ def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None)
     base = LatentDiffusion(
         open_pretrained(UNet2DConditionModel, folder / "unet"),
         load_codec(folder / "vae"),
-        load_text_encoder(folder / "text_encoder", pad, text_layers),
+        load_text_encoder(folder / "text_encoder", pad_token_id, text_layers),
         open_pretrained(DDIMScheduler, folder / "scheduler"),
     )
     return base.eval().requires_grad_(False)
