@@ -35,7 +35,11 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
     try:
-        run()
+        if {"-h", "--help"} & {*sys.argv[1:]}:
+            # Not by Hydra, which for each group looks through all again: that takes it seconds.
+            print(compose.help_page())
+        else:
+            run()
         sys.stdout.flush()
     except BrokenPipeError:
         if _is_read(sys.stdout.fileno()):
