@@ -31,10 +31,10 @@ def job_for(kills: int) -> list[str]:
         "synthesis.count=16",
         "curation=memorisation",
         f"generator.max_steps={2 * kills}",
-        f"generator.watch.every={kills}",
+        f"generator.validation.every={kills}",
         f"generator.base.max_steps={4 * kills}",
         f"segmenter.max_epochs={2 * kills // 5}",
-        "evaluation.judge.max_epochs=3",
+        "evaluation.reference.max_epochs=3",
     )
 
 

@@ -28,7 +28,7 @@ TINY += [f"hydra.searchpath=[file://{REPOSITORY}/tests/conf]"]
 
 def on_two_ranks(*arguments: str) -> Ended:
     """The command as it is, with torch's launcher."""
-    ranks = ["trainer=ddp", "trainer.accelerator=cpu"]
+    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"]
     call = [sys.executable, "-m", "dermprompt", *arguments, *ranks]
     ended = subprocess.run(
         call, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True

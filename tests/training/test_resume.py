@@ -38,7 +38,7 @@ def give_workers() -> None:
 def job(name: str, ranks: int) -> list[str]:
     generator, settings = JOBS[name]
     stage = "stage=train_segmenter" if generator == "none" else "stage=train_generator"
-    overrides = miniature(generator, *settings, "evaluation.judge.max_epochs=2", stage)
+    overrides = miniature(generator, *settings, "evaluation.reference.max_epochs=2", stage)
     return overrides if ranks == 1 else on(TWO_RANKS, overrides)
 
 
