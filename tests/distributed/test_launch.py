@@ -27,8 +27,11 @@ from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Store, Unfinished
 
 REPOSITORY = Path(__file__).parents[2]
-# For machines that do much else; the promised times are those without it.
-SLACK = 5
+
+
+def slack() -> float:
+    """Seconds for a machine that does much else; the promised times are those without it."""
+    return 5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def two_processes(name: str, *overrides: str) -> list[str]:
@@ -47,7 +50,7 @@ def test_a_configuration_survives_its_file(tmp_path):
         assert configuration.thaw(tmp_path / "config.yaml") == config
 
 
-# By default test_table2.py trains both on two ranks.
+# By default test_resume.py trains one of them on two forked ranks, and test_a_killed_rank a segmenter on torch's.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["controlnet", "pix2pixhd"])
 def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
@@ -139,11 +142,11 @@ def test_a_killed_rank_ends_the_job(tmp_path):
         assert sorted(ranks) == [0, 1]
         os.kill(ranks[1], signal.SIGKILL)
         start = time.monotonic()
-        job.join(20)
+        job.join(15 + slack())
         said = (tmp_path / "log").read_text()
         seconds = time.monotonic() - start
         print(f"the job ended {seconds:.1f} s after a rank was killed")
-        assert seconds < 5 + SLACK
+        assert seconds < 5 + slack()
         assert "error: a training on 2 devices ended: rank 1 was ended by SIGKILL" in said
         assert "the same command continues" in said
         assert job.exitcode == 1
@@ -156,7 +159,7 @@ def test_a_stopped_rank_ends_the_job(tmp_path):
     with training_ranks(tmp_path, "trainer.timeout=8") as (job, ranks):
         os.kill(ranks[1], signal.SIGSTOP)
         start = time.monotonic()
-        job.join(8 + 15 + SLACK)
+        job.join(8 + 15 + slack())
         said = (tmp_path / "log").read_text()
         seconds = time.monotonic() - start
         print(f"the job ended {seconds:.1f} s after a rank was stopped, with trainer.timeout=8")
@@ -175,7 +178,7 @@ def test_ranks_do_not_outlive_their_job(tmp_path):
         assert len(processes_of(tmp_path)) == 3
         job.kill()
         job.join()
-        end = time.monotonic() + 5 + SLACK
+        end = time.monotonic() + 5 + slack()
         while processes_of(tmp_path) and time.monotonic() < end:
             time.sleep(0.1)
         assert not processes_of(tmp_path)

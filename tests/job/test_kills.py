@@ -158,7 +158,7 @@ def check(killed: Kills, folder: Path, seconds: float) -> None:
     assert killed.continued
 
 
-@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.kill)])
 def test_kills_change_nothing(number, tmp_path):
     # Forked from a process that has imported all: a kill then meets work, and no imports.
     def starter(folder: Path, *overrides: str) -> Callable[[str], Any]:

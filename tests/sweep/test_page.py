@@ -37,7 +37,7 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     assert "train_segmenter" not in again.stdout
 
 
-# By default test_table2.py is a sweep on two ranks.
+# By default test_pipeline.py shows that devices change no name, and test_launch.py what a job says of its ranks.
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_jobs_of_several_devices_are_one_sweep(tmp_path):
