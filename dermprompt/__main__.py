@@ -36,7 +36,11 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
     try:
-        run()
+        if {"-h", "--help"} & {*sys.argv[1:]}:
+            # Not by Hydra, which for each group looks through all again: that takes it seconds.
+            print(compose.help_page())
+        else:
+            run()
     except OmegaConfBaseException as error:  # some of them are ValueErrors too
         sys.exit(f"error: {_explain(error)}")
     except Exception as error:

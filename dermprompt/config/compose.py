@@ -133,6 +133,11 @@ OmegaConf.register_new_resolver("help_experiments", lambda: help_text.experiment
 OmegaConf.register_new_resolver("help_groups", lambda: help_text.groups(CONF), replace=True)
 
 
+def help_page() -> str:
+    """What ``--help`` prints."""
+    return str(OmegaConf.load(CONF / "hydra" / "help" / "dermprompt.yaml").template)
+
+
 def freeze(composed: DictConfig) -> Config:
     """Turn a composed configuration into plain dataclasses, checked.
 
