@@ -67,4 +67,5 @@ def _statistics(state: Weights) -> Weights:
 if __name__ == "__main__":
     if len(sys.argv) not in (5, 6):
         raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT [SCALE]")
-    write_box(*map(Path, sys.argv[1:5]), *map(float, sys.argv[5:]))
+    base, controlnet, pix2pixhd, out = map(Path, sys.argv[1:5])
+    write_box(base, controlnet, pix2pixhd, out, *map(float, sys.argv[5:]))
