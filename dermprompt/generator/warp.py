@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from dermprompt.files import reading
 from dermprompt.lesion import images_to_float
+from dermprompt.tensors import load_arrays
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +31,9 @@ def save_pairs(images: NDArray[np.uint8], masks: NDArray[np.uint8], folder: Path
 
 def load_warp(folder: Path) -> WarpGenerator:
     """Open what :func:`save_pairs` wrote."""
-    pairs = load_file(folder / PAIRS)
-    return WarpGenerator(pairs["images"], pairs["masks"])
+    with reading(folder):
+        pairs = load_arrays(folder / PAIRS)
+        return WarpGenerator(pairs["images"], pairs["masks"])
 
 
 class WarpGenerator(nn.Module):
@@ -52,8 +55,8 @@ def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.u
     """Warp ``image`` (uint8 SS3), whose lesion is ``mask`` (SS in {0, 1}), so that the lesion fills ``wanted``.
 
     Along each ray from the centre, outline goes to outline and border to border, evenly between: exact where both
-    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. To an empty ``wanted``,
-    which S.test may hold, nothing is warped.
+    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. An empty ``wanted``, as
+    S.test may hold, leaves the image as it is.
     """
     assert mask.any(), "a mask without foreground has no outline"
     if not wanted.any():

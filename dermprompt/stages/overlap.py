@@ -18,6 +18,7 @@ from dermprompt.files import read_json, sha256, write_json
 from dermprompt.lesion import Lesion
 from dermprompt.stages.prepare import usable_lesions
 from dermprompt.stages.settings import Usable
+from dermprompt.store.artifacts import makes
 
 # One photograph at two resolutions and in two formats is at most 0.033 apart; of ISIC 2018's photographs, no two that
 # are not near-duplicates come nearer than 0.075.
@@ -35,6 +36,7 @@ class Shared:
     by: str
 
 
+@makes("overlap.json")
 def find_overlap(
     settings: Usable, runtime: Runtime, indexed: Path, cache: Path, other: Path, other_cache: Path, folder: Path
 ) -> None:

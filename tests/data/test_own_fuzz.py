@@ -1,4 +1,4 @@
-"""Thousands of folders, masks and tables as people might have them: read rightly, or said; never lost, never a crash."""
+"""Thousands of folders, masks and tables as people have them: read rightly, or said; never lost, never a crash."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.prepare import load_known
+from dermprompt.stages.prepare import load_generator_set
 from dermprompt.store.artifacts import Store
 
 NUMBER = 24
@@ -49,7 +49,7 @@ def test_empty_masks_stop_or_are_kept_as_images_without_a_lesion(own: Path, tmp_
     (cell,) = results["segmentation"]
     assert np.isfinite(cell["dice"]["mean"])
     pipeline = Pipeline(compose(*kept, f"paths.store={tmp_path / 'store'}"), Store(tmp_path / "store"))
-    known = {one.id for one in load_known(pipeline.known.path)}
+    known = {one.id for one in load_generator_set(pipeline.generator_set.path)}
     empty = {f"a{i}" for i in range(0, NUMBER, 4)}
     split = json.loads((pipeline.prepared.path / "split.json").read_text())["parts"]
     assert empty & set(split["generator"])
