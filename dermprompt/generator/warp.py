@@ -55,8 +55,8 @@ def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.u
     """Warp ``image`` (uint8 SS3), whose lesion is ``mask`` (SS in {0, 1}), so that the lesion fills ``wanted``.
 
     Along each ray from the centre, outline goes to outline and border to border, evenly between: exact where both
-    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. An empty ``wanted``, as
-    S.test may hold, leaves the image as it is.
+    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. An empty
+    ``wanted``, as S.test may hold, leaves the image as it is.
     """
     assert mask.any(), "a mask without foreground has no outline"
     if not wanted.any():
