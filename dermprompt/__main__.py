@@ -1,4 +1,4 @@
-"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line."""
+"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line; or open the studio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,12 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
     try:
-        run()
+        if sys.argv[1:2] == ["studio"]:
+            from dermprompt.studio.command import main as open_studio
+
+            open_studio(sys.argv[2:])
+        else:
+            run()
         sys.stdout.flush()
     except BrokenPipeError:
         if _is_read(sys.stdout.fileno()):

@@ -123,6 +123,14 @@ class TransformedMasks:
 
 
 @dataclass
+class FolderMasks:
+    """Masks that were painted or made elsewhere: a folder of images, or one image."""
+
+    name: str = MISSING
+    path: str | None = MISSING
+
+
+@dataclass
 class DrawnPrompts:
     """Text of the synthetic images (``sampler``) and its words."""
 
@@ -293,6 +301,7 @@ KINDS: dict[str, dict[str, type]] = {
         "paper_code": AutomaticMasks,
         "realistic": RealisticMasks,
         "transform": TransformedMasks,
+        "folder": FolderMasks,
     },
     "generator": {
         "controlnet": ControlNet,

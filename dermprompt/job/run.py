@@ -105,7 +105,7 @@ def _check_conditions(pipeline: Pipeline) -> None:
         return
     if config.generator.has_text:
         check_prompts(config.prompts, config.seed, pipeline.known.path)
-    mask_source(pipeline.mask_settings, pipeline.known.path, pipeline.images.path)
+    mask_source(pipeline.mask_settings, **{name: one.path for name, one in pipeline.mask_inputs.items()})
 
 
 def _are_drawn(pipeline: Pipeline) -> bool:
