@@ -1,4 +1,4 @@
-"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line; or open the studio."""
+"""``python -m dermprompt``: compose the configuration, run the pipeline or the studio, say mistakes in one line."""
 
 from __future__ import annotations
 

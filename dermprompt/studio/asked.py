@@ -32,15 +32,20 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Drawing(Asked):
-    """A picture. ``text``: a prompt in free words, in place of diagnosis and attributes; both absent: no prompt."""
+class Named(Asked):
+    """What a picture is to show. ``text``: free words, in place of diagnosis and attributes; all absent: no prompt."""
 
     generator: Name
-    mask: Id
-    seed: Seed = 0
     text: Annotated[str, Field(max_length=2000)] | None = None
     diagnosis: Word | None = None
     attributes: Annotated[list[Word], Field(max_length=20)] | None = None
+
+
+class Drawing(Named):
+    """A picture; what is not said of the sampler is the generator's own."""
+
+    mask: Id
+    seed: Seed = 0
     sampler: Literal["ddim", "dpm", "unipc"] | None = None
     num_steps: Annotated[int, Field(ge=1, le=200)] | None = None
     guidance: Annotated[float, Field(ge=0, le=30)] | None = None

@@ -26,7 +26,6 @@ from dermprompt.data.decode import shrink_image
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import sha256
 from dermprompt.pipeline import Pipeline
-from dermprompt.prompts.template import TEMPLATES
 from dermprompt.stages.networks import open_generator, open_segmenter
 from dermprompt.stages.score import enlarge, predict_logits
 from dermprompt.stages.settings import DrawMasks, DrawSamples
@@ -35,7 +34,7 @@ from dermprompt.store.artifacts import Store
 from dermprompt.studio.asked import Drawing, read_photograph
 from dermprompt.studio.desk import Desk
 from dermprompt.studio.keep import command
-from dermprompt.studio.offers import Offer, find_segmenters, read_offer
+from dermprompt.studio.offers import Offer, box_offers, find_segmenters, prompt_of, read_offer
 from dermprompt.studio.trust import Copies, obeyed
 from dermprompt.synthesis.draw import draw_images, sample_seed
 from dermprompt.synthesis.samples import Condition, encode, said_of
@@ -59,8 +58,6 @@ class Studio:
 
     def warm_up(self) -> None:
         """Open what the first picture needs, and run it once."""
-        from dermprompt.studio.offers import box_offers
-
         offer = box_offers(self.config)[0]
         generator = self._generator(offer, Sampler("dpm", 2, 2.0, 1.0, 0.0))
         blank = np.ones((offer.image_size, offer.image_size), np.uint8)
@@ -81,6 +78,7 @@ class Studio:
             "drawing": {**drawing, **(plain(sampler) if sampler else {})},
             "maker": Path(own.folder).name,
             "prompt": condition.prompt,
+            "sample_seed": sample_seed(asked.seed, 0),
             "unread": unread,
             "size": own.image_size,
             "seconds": round(time.monotonic() - start, 3),
@@ -175,21 +173,6 @@ class Studio:
         network, side = self._open[key]
         (logits,) = predict_logits(network, shrink_image(image, side)[None])
         return enlarge(logits[0], image.shape[:2])
-
-
-def prompt_of(asked: Drawing, offer: Offer) -> str:
-    """The text that is drawn from: free words, those of the template, or none.
-
-    Raises:
-        ValueError: text for a generator that reads none, or a label that the template does not know.
-    """
-    if offer.template is None:
-        return ""
-    if asked.text is not None:
-        return asked.text.strip()
-    if asked.diagnosis is None and asked.attributes is None:
-        return ""
-    return TEMPLATES[offer.template].compose(asked.diagnosis, asked.attributes)
 
 
 def _sampler(offer: Offer, asked: Drawing) -> Sampler | None:

@@ -22,6 +22,7 @@ from dermprompt.studio.asked import MAX_BODY_BYTES, MAX_IMAGE_BYTES
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 COOKIE = "dermprompt-studio"
 BODY_SECONDS = 30.0
+MOST_HEADERS = 100
 # Whose bodies are images.
 _UPLOADS = ("/api/v1/masks", "/api/v1/segments")
 
@@ -79,6 +80,8 @@ class Guard:
         # A link to the page may stand anywhere.
         if scope["path"] != "/" and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _refuse(403, "another site asked; the studio answers its own page alone")
+        if len(headers) > MOST_HEADERS:
+            return _refuse(431, f"more than {MOST_HEADERS} headers")
         if len(headers.getlist("content-length")) > 1 or not headers.get("content-length", "0").isdecimal():
             return _refuse(400, "the request's length makes no sense")
         if int(headers.get("content-length", "0")) > _limit(scope["path"]):

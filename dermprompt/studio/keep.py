@@ -20,7 +20,6 @@ from dermprompt.export.sample_index import placed
 from dermprompt.studio.asked import Drawing
 from dermprompt.studio.desk import Desk
 from dermprompt.studio.offers import Offer, overrides
-from dermprompt.synthesis.draw import sample_seed
 from dermprompt.synthesis.index import index_row, write_index
 from dermprompt.synthesis.samples import Condition, image_path, mask_path, read_all_records, write_batch
 
@@ -84,7 +83,7 @@ def _write_pairs(desk: Desk, records: list[dict[str, Any]], root: Path) -> list[
         condition = Condition(
             desk.load_mask(drawing["mask"]), f"painted/{drawing['mask']}", None, record["prompt"], *labels
         )
-        batch = [(index, sample_seed(drawing["seed"], 0), condition, image)]
+        batch = [(index, record["sample_seed"], condition, image)]
         write_batch(root, root / "batches" / f"{index:05d}.json", batch, record["maker"])
     for sample, record in zip(read_all_records(root), records, strict=True):
         image_file, mask_file = image_path(root, sample.id), mask_path(root, sample.id)

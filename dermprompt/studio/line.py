@@ -1,6 +1,6 @@
 """Jobs in the order in which they came, one at a time, in a process beside the server.
 
-The process reads jobs as lines of JSON and answers with events as lines of JSON (:mod:`dermprompt.studio.worker`). It is
+The process (:mod:`dermprompt.studio.worker`) reads jobs as lines of JSON and answers with events as lines of JSON. It is
 started before the first job, so that its imports are over by then, and again whenever it has ended.
 """
 

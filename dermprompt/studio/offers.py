@@ -13,10 +13,12 @@ from dermprompt.config.generators import PretrainedBase, Sampler
 from dermprompt.config.schema import KINDS, Config, take
 from dermprompt.files import read_json
 from dermprompt.generator.source import pretrained_artifact, resolve_base
+from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.stages.prepare import load_known
 from dermprompt.stages.settings import OpenBase
 from dermprompt.store.artifacts import RECORD, Recipe, read_artifact, read_recipe
+from dermprompt.studio.asked import Named
 from dermprompt.weights.box import BOX, digest, in_box
 
 TITLES = {"controlnet": "ControlNet", "pix2pixhd": "Pix2PixHD"}
@@ -115,14 +117,12 @@ def store_offers(config: Config, store: Path) -> list[Offer]:
 
 def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path]) -> Offer:
     own, inputs = recipe.settings["generator"], [made[one] for one in recipe.inputs if one in made]
-    kind, missing = own["name"], []
+    kind = own["name"]
+    missing: list[str] = []
     known = _holding(inputs, "known.json", "training set", missing)
     cache = next((path for path in inputs if path.name.startswith("pictures-")), None)
-    prepared = (
-        None
-        if known is None
-        else _holding([made[one] for one in read_recipe(known).inputs if one in made], "split.json", "split", [])
-    )
+    split = [made[one] for one in read_recipe(known).inputs if one in made] if known else []
+    prepared = _holding(split, "split.json", "split", [])
     reading = recipe.settings.get("base")
     has_base = KINDS["generator"][kind].has_base  # type: ignore[attr-defined]
     base = _base_of(config, recipe, inputs, reading, missing) if has_base else None
@@ -165,6 +165,21 @@ def _base_of(
         return base.path
     missing.append("base (start the studio with the generator/base that it was trained on)")
     return None
+
+
+def prompt_of(asked: Named, offer: Offer) -> str:
+    """The text that is drawn from: free words, those of the template, or none.
+
+    Raises:
+        ValueError: text for a generator that reads none, or a label that the template does not know.
+    """
+    if offer.template is None:
+        return ""
+    if asked.text is not None:
+        return asked.text.strip()
+    if asked.diagnosis is None and asked.attributes is None:
+        return ""
+    return TEMPLATES[offer.template].compose(asked.diagnosis, asked.attributes)
 
 
 def find_segmenters(config: Config) -> dict[str, str]:

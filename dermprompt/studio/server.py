@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mimetypes
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from dermprompt.studio.asked import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
     Drawing,
+    Named,
     PictureSet,
     Roll,
     check_image,
@@ -38,7 +40,7 @@ from dermprompt.studio.desk import Desk, Unknown
 from dermprompt.studio.guard import Guard
 from dermprompt.studio.keep import write_set
 from dermprompt.studio.line import Full, Job, Line
-from dermprompt.studio.offers import BOX_SIZE, find_offers, find_segmenters
+from dermprompt.studio.offers import BOX_SIZE, Offer, find_offers, find_segmenters, prompt_of
 
 STATIC = Path(__file__).parent / "static"
 ENDINGS = ("jpg", "png", "json", "nearest.png")
@@ -68,8 +70,7 @@ class Server:
         offers = await run_in_threadpool(find_offers, self.config)
         segmenters = await run_in_threadpool(find_segmenters, self.config)
         templates = {
-            name: {"diagnoses": dict(one.diagnoses), "attributes": dict(one.attributes), "opening": one.opening}
-            for name, one in TEMPLATES.items()
+            name: {"diagnoses": one.diagnoses, "attributes": one.attributes} for name, one in TEMPLATES.items()
         }
         return JSONResponse(
             {
@@ -104,15 +105,23 @@ class Server:
     async def draw(self, request: Request) -> Response:
         """Draw a picture: events as they come, a line each; the connection is the place in the queue."""
         asked = read(Drawing, await _json(request))
-        offers = await run_in_threadpool(find_offers, self.config)
-        offer = offers.get(asked.generator)
-        if offer is None:
-            raise HTTPException(404, f"generator {asked.generator!r} is not here; there are {', '.join(offers)}")
-        if offer.unavailable:
-            raise HTTPException(409, f"{offer.title} cannot be used: {offer.unavailable}")
+        offer = await self._offer(asked.generator)
         self.desk.mask_file(asked.mask)
         job = {"kind": "draw", "offer": plain(offer), "drawing": asked.model_dump(exclude_none=True)}
         return Events(self.line, self.line.join(job))
+
+    async def prompt(self, request: Request) -> Response:
+        """What a generator's template makes of labels."""
+        asked = read(Named, await _json(request))
+        return JSONResponse({"prompt": prompt_of(asked, await self._offer(asked.generator))})
+
+    async def _offer(self, id: str) -> Offer:
+        offers = await run_in_threadpool(find_offers, self.config)
+        if id not in offers:
+            raise HTTPException(404, f"generator {id!r} is not here; there are {', '.join(offers)}")
+        if offers[id].unavailable:
+            raise HTTPException(409, f"{offers[id].title} cannot be used: {offers[id].unavailable}")
+        return offers[id]
 
     async def picture(self, request: Request) -> Response:
         """A picture's file: as synthesize writes it, as PNG, what is known of it, or the nearest training image."""
@@ -196,13 +205,7 @@ async def _json(request: Request) -> bytes:
 
 def _size(request: Request) -> int:
     given = request.query_params.get("size", str(BOX_SIZE))
-    if (
-        not given.isascii()
-        or not given.isdecimal()
-        or len(given) > 4
-        or int(given) % 16
-        or not 32 <= int(given) <= 1024
-    ):
+    if not re.fullmatch(r"[0-9]{2,4}", given) or int(given) % 16 or not 32 <= int(given) <= 1024:
         raise ValueError(f"size={given[:20]}: pixels a side, from 32 to 1024, a multiple of 16")
     return int(given)
 
@@ -259,6 +262,7 @@ def build(
         Route(f"{api}/masks", server.add_mask, methods=["POST"]),
         Route(f"{api}/masks/{{id}}.png", server.mask),
         Route(f"{api}/rolls", server.roll, methods=["POST"]),
+        Route(f"{api}/prompts", server.prompt, methods=["POST"]),
         Route(f"{api}/pictures", server.draw, methods=["POST"]),
         *(Route(f"{api}/pictures/{{id}}.{ending}", server.picture) for ending in ENDINGS),
         Route(f"{api}/segments", server.segment, methods=["POST"]),

@@ -1,6 +1,6 @@
 """The process that draws: a job is a line of JSON on its standard input, events of it are lines on its output.
 
-    {"job": 3, "kind": "draw", …}  →  {"job": 3, "step": 4, "of": 10} … {"job": 3, "picture": {…}} {"job": 3, "done": true}
+    {"job": 3, "kind": "draw", …}  →  {"job": 3, "step": 4, "of": 10} {"job": 3, "picture": …} {"job": 3, "done": true}
 
 It ends when its input does. A job that was given up ends at its next step.
 """
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dermprompt.config import compose
-from dermprompt.config.schema import Config
 from dermprompt.studio.desk import Desk
 
 Event = dict[str, Any]
@@ -57,12 +56,8 @@ class Jobs:
             raise GivenUp
 
 
-def work(config: Config, jobs: Jobs, say: Callable[[Event], None]) -> None:
-    """Do jobs until there are no more."""
-    from dermprompt.studio.drawing import Studio  # torch and diffusers: seconds
-
-    studio = Studio(config, Desk(Path(config.paths.runs).resolve() / "studio"))
-    studio.warm_up()
+def work(studio: Any, jobs: Jobs, say: Callable[[Event], None]) -> None:
+    """Do jobs until there are no more: each is a method of ``studio`` by its kind."""
     say({"ready": True})
     while (ask := jobs.next()) is not None:
         _do(studio, ask, jobs, say)
@@ -96,8 +91,8 @@ def _unforeseen(error: Exception) -> str:
     return f"this failed in a way that was not foreseen ({type(error).__name__}); the terminal of the studio says more"
 
 
-def main(path: str) -> None:
-    """Work for the server that started this process, with the configuration that it wrote."""
+def run(open_studio: Callable[[], Any]) -> None:
+    """Work for the server that started this process."""
     # What libraries print must not come between the events.
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -106,7 +101,22 @@ def main(path: str) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    work(compose.thaw(Path(path)), Jobs(sys.stdin), say)
+    jobs = Jobs(sys.stdin)
+    work(open_studio(), jobs, say)
+
+
+def main(path: str) -> None:
+    """Draw with the configuration that the server wrote."""
+
+    def open_studio() -> Any:
+        from dermprompt.studio.drawing import Studio  # torch and diffusers: seconds
+
+        config = compose.thaw(Path(path))
+        studio = Studio(config, Desk(Path(config.paths.runs).resolve() / "studio"))
+        studio.warm_up()
+        return studio
+
+    run(open_studio)
 
 
 if __name__ == "__main__":

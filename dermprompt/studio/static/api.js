@@ -22,6 +22,7 @@ export const about = async () => (await ask("")).json();
 export const settings = async () => (await ask("/settings")).json();
 export const remember = (value, keepalive) => ask("/settings", { method: "PUT", keepalive, ...body(value) });
 export const pictureRecord = async (id) => (await ask(`/pictures/${id}.json`)).json();
+export const prompt = async (named) => (await ask("/prompts", { method: "POST", ...body(named) })).json();
 export const maskURL = (id) => `${ROOT}/masks/${id}.png`;
 export const pictureURL = (id, ending) => `${ROOT}/pictures/${id}.${ending}`;
 export const downloadSet = async (pictures) => (await ask("/sets", { method: "POST", ...body({ pictures }) })).blob();

@@ -1,41 +1,21 @@
 // The page: its controls, what they ask the API for, and what is remembered of both.
 
 import * as api from "./api.js";
+import { importMask, segment, showBackdrop, takeMask } from "./files.js";
 import { Painter } from "./paint.js";
+import { asked, offers, reader, showGenerators, showLabels } from "./naming.js";
 import { Card, element } from "./pictures.js";
-import { drawOutlines } from "./outline.js";
+import { $, fail, remember, say, session, set, state } from "./session.js";
 
-const $ = (id) => document.getElementById(id);
 const AT_ONCE = 2; // one that is drawn, one that waits for it
 const MOST_REMEMBERED = 60;
 const SCALES = [0, 0.5, 1, 1.5, 2];
 const SLIDERS = ["num_steps", "guidance", "control_scale"];
 
-let about; // what the studio offers
-let state = {
-  mask: null, generators: ["box-controlnet"], mode: "labels", diagnosis: null, attributes: [], text: "", seed: 0, fresh: false,
-  sampler: "dpm", num_steps: 10, guidance: 2, control_scale: 1, tool: "brush", brush: 16, colour: "#19b3a6", opacity: 55,
-  outlines: true, theme: "auto", history: [], set: [], shown: [],
-};
 let cards = [];
 let drawing = null; // what cancels it
-let photographed = null;
 
 const painter = new Painter($("canvas"), () => keepMask());
-
-// What is remembered.
-
-let timer;
-function remember() {
-  clearTimeout(timer);
-  timer = setTimeout(() => api.remember(state).catch(fail), 400);
-}
-
-function set(changes) {
-  Object.assign(state, changes);
-  show();
-  remember();
-}
 
 let kept = Promise.resolve();
 function keepMask() {
@@ -50,30 +30,11 @@ function keepMask() {
   return kept;
 }
 
-addEventListener("pagehide", () => api.remember(state, true).catch(() => {}));
-
-// What is said.
-
-function say(text, good = true) {
-  $("notice").firstElementChild.textContent = text;
-  $("notice").classList.toggle("said", good);
-  $("notice").hidden = false;
-  clearTimeout(say.timer);
-  if (good) say.timer = setTimeout(() => ($("notice").hidden = true), 8000);
-}
-
-function fail(error) {
-  if (error.name !== "AbortError") say(error.message, false);
-}
-
-$("notice").lastElementChild.onclick = () => ($("notice").hidden = true);
-
 async function watch() {
   try {
-    const now = await api.about();
+    const now = (session.about = await api.about());
     $("status").className = now.ready ? "ready" : "";
     $("status").textContent = now.waiting > 1 ? `${now.waiting} jobs in the queue` : now.ready ? "ready" : "loading the networks";
-    about = now;
     showGenerators();
   } catch {
     $("status").className = "away";
@@ -83,82 +44,6 @@ async function watch() {
 }
 
 // What is shown.
-
-function offers() {
-  return about.generators.filter((one) => state.generators.includes(one.id) && !one.unavailable);
-}
-
-// The generator whose words and sampler are shown: the first that reads any.
-function reader() {
-  return offers().find((one) => one.template);
-}
-
-function chip(label, count, pressed, onclick, why) {
-  const made = element("button", { type: "button", class: "chip", "aria-pressed": pressed, onclick }, label);
-  if (count !== undefined) made.append(element("span", {}, String(count)));
-  if (why) Object.assign(made, { disabled: true, title: why });
-  return made;
-}
-
-function showGenerators() {
-  const made = about.generators.map((one) => chip(one.title, undefined, state.generators.includes(one.id), () => choose(one.id), one.unavailable));
-  replaceChips($("generators"), made);
-}
-
-// A chip that has the focus keeps it.
-function replaceChips(fieldset, made) {
-  const holder = fieldset.querySelector(".chips");
-  const at = [...holder.children].indexOf(document.activeElement);
-  holder.replaceChildren(...made);
-  if (at >= 0) made[at]?.focus();
-}
-
-function choose(id) {
-  const others = state.generators.filter((one) => one !== id);
-  const chosen = others.length < state.generators.length ? others : [...others, id];
-  if (chosen.length) set({ generators: chosen });
-}
-
-function showLabels() {
-  const one = reader();
-  $("mode").hidden = !one;
-  $("sampling").hidden = !offers().some((offer) => offer.sampler);
-  $("labels").hidden = !one || state.mode !== "labels";
-  $("words").hidden = !one || state.mode !== "words";
-  $("every-diagnosis").disabled = !one;
-  $("every-scale").disabled = !offers().some((offer) => offer.sampler);
-  $("prompt").textContent = one ? promptOf(one) : "";
-  $("prompt").parentElement.hidden = !one;
-  if (one) showChips(one);
-}
-
-function showChips(one) {
-  const words = about.templates[one.template];
-  const has = one.vocabulary;
-  const group = (names, counts, pressed, press) => Object.keys({ ...names, ...counts }).map((code) => {
-    const why = counts && !counts[code] ? `none of its ${has.num_lesions} training images shows it` : undefined;
-    return chip(names[code] ?? code, counts ? counts[code] ?? 0 : undefined, pressed(code), () => press(code), why);
-  });
-  replaceChips($("diagnoses"), group(words.diagnoses, has?.diagnoses, (code) => state.diagnosis === code,
-    (code) => set({ diagnosis: state.diagnosis === code ? null : code })));
-  const toggled = (code) => (state.attributes.includes(code) ? state.attributes.filter((name) => name !== code) : [...state.attributes, code]);
-  replaceChips($("attributes"), group(words.attributes, has?.attributes, (code) => state.attributes.includes(code),
-    (code) => set({ attributes: toggled(code) })));
-  $("counts").textContent = has ? `The numbers say how many of its ${has.num_lesions} training images show it.` : "";
-}
-
-// As the template of the API's generator composes it.
-function promptOf(one, diagnosis = state.diagnosis) {
-  if (state.mode === "words") return state.text.trim();
-  if (state.mode === "none") return "";
-  const words = about.templates[one.template];
-  const name = (diagnosis && (words.diagnoses[diagnosis] ?? diagnosis.replaceAll("_", " "))) || (one.template === "plain" ? "lesion" : "skin lesion");
-  const attributes = [...Object.keys(words.attributes), ...state.attributes].filter((code, at, all) => state.attributes.includes(code) && all.indexOf(code) === at);
-  const names = attributes.map((code) => words.attributes[code] ?? code.replaceAll("_", " "));
-  const last = names.length > 1 ? ` and ${names.at(-1)}` : "";
-  const listed = names.slice(0, names.length > 1 ? -1 : 1).join(", ") + last;
-  return `${words.opening} ${"aeiou".includes(name[0].toLowerCase()) ? "an" : "a"} ${name}${listed ? ` with ${listed}` : ""}`;
-}
 
 function showMask() {
   const share = Math.round(100 * painter.area);
@@ -193,7 +78,7 @@ function thumbnail(id, label, current, onclick) {
 
 function showStrips() {
   const nothing = (text) => element("li", { class: "nothing" }, text);
-  const past = state.history.map((one) => thumbnail(one.id, `Back to ${one.label}`, state.shown.includes(one.id), () => back(one)));
+  const past = state.history.map((one) => thumbnail(one.id, `Back to ${one.label}, seed ${one.drawing.seed}`, state.shown.includes(one.id), () => back(one)));
   $("history").replaceChildren(...(past.length ? past : [nothing("What you draw is listed here; a click goes back to its settings.")]));
   const members = state.set.map((id) => thumbnail(id, "Take out of the set", false, () => toggleSet(id)));
   $("members").replaceChildren(...(members.length ? members : [nothing("Add pictures that you like: together with their masks they make a data set.")]));
@@ -203,28 +88,13 @@ function showStrips() {
 
 // What is drawn.
 
-function prompted(one, diagnosis = state.diagnosis) {
-  if (!one.template || state.mode === "none") return {};
-  if (state.mode === "words") return { text: state.text };
-  return { attributes: state.attributes, ...(diagnosis && { diagnosis }) };
-}
-
-function sampled(one, scale = state.control_scale) {
-  if (!one.sampler) return {};
-  return { sampler: state.sampler, num_steps: state.num_steps, guidance: state.guidance, control_scale: scale };
-}
-
-function asked(one, { seed = state.seed, diagnosis, scale } = {}) {
-  return { generator: one.id, seed, ...prompted(one, diagnosis), ...sampled(one, scale) };
-}
-
 // Plans of pictures: [label, drawing, size] each.
 const plans = {
   draw: () => offers().map((one) => [one.title, asked(one), one.image_size]),
   four: () => offers().flatMap((one) => [0, 1, 2, 3].map((k) => [one.title, asked(one, { seed: (state.seed + k) % 2 ** 32 }), one.image_size])),
   diagnoses: () => {
     const one = reader();
-    const words = about.templates[one.template];
+    const words = session.about.templates[one.template];
     const codes = Object.keys(one.vocabulary?.diagnoses ?? words.diagnoses);
     state.mode = "labels";
     return codes.map((code) => [words.diagnoses[code] ?? code, asked(one, { diagnosis: code }), one.image_size]);
@@ -244,6 +114,7 @@ async function draw(plan) {
   cards = wanted.map(([label]) => new Card(label, hooks));
   state.shown = [];
   present();
+  $("seeing").scrollIntoView({ block: "nearest" });
   try {
     const masks = await masksOf(new Set(wanted.map(([, , size]) => size)));
     await inTurns(wanted, (one, k) => drawOne(cards[k], one, masks));
@@ -289,10 +160,10 @@ async function drawOne(card, [label, drawn, size], masks) {
 
 function arrived(picture, label) {
   const { mode, text, diagnosis, attributes, generators } = state;
-  const one = { id: picture.id, label: `${label}, seed ${picture.drawing.seed}`, drawing: picture.drawing, settings: { mode, text, diagnosis, attributes, generators } };
+  const one = { id: picture.id, label, drawing: picture.drawing, settings: { mode, text, diagnosis, attributes, generators } };
   state.history = [one, ...state.history.filter((other) => other.id !== one.id)].slice(0, MOST_REMEMBERED);
   state.shown.push(picture.id);
-  showBackdrop();
+  showBackdrop(painter);
   showStrips();
   remember();
 }
@@ -313,7 +184,6 @@ function toggleSet(id) {
 function present() {
   $("stage").replaceChildren(...cards.map((card) => card.root));
   $("stage").classList.toggle("two", cards.length <= 2);
-  $("legend").hidden = !cards.length;
   compare();
 }
 
@@ -333,8 +203,8 @@ function compare() {
 async function back(one) {
   try {
     const { seed, sampler, num_steps, guidance, control_scale, mask, generator, diagnosis = null, attributes = [] } = one.drawing;
-    await showRecords([one.id]);
-    await takeMask(mask);
+    await showRecords([one]);
+    await takeMask(painter, mask);
     const drawn = Object.fromEntries(Object.entries({ sampler, num_steps, guidance, control_scale }).filter(([, value]) => value !== undefined));
     set({ ...one.settings, ...drawn, seed, generators: [generator], diagnosis: diagnosis ?? null, attributes, shown: [one.id] });
     keepMask();
@@ -343,73 +213,20 @@ async function back(one) {
   }
 }
 
-async function showRecords(ids) {
-  const records = await Promise.all(ids.map(api.pictureRecord));
-  cards = records.map((record) => new Card(record.generator.title, hooks));
+// Pictures of before, of the history's rows.
+async function showRecords(past) {
+  const records = await Promise.all(past.map(({ id }) => api.pictureRecord(id)));
+  cards = past.map((one) => new Card(one.label, hooks));
   present();
   cards.forEach((card, k) => card.show(records[k]));
   compare();
-}
-
-async function takeMask(id, quiet) {
-  const answer = await fetch(api.maskURL(id));
-  if (!answer.ok) throw new Error("This mask is not kept any more.");
-  painter.take(await createImageBitmap(await answer.blob()), quiet);
-}
-
-// What stands behind the mask.
-async function showBackdrop() {
-  const picture = state.history[0];
-  const sources = { picture: picture && api.pictureURL(picture.id, "jpg"), photograph: photographed };
-  const source = sources[$("backdrop").value];
-  painter.backdrop = null;
-  if (source) {
-    const image = new Image();
-    image.src = source;
-    await image.decode().then(() => (painter.backdrop = image), () => {});
-  }
-  painter.render();
-}
-
-// Files.
-
-async function importMask(file) {
-  try {
-    if (file.size > about.limits.image_bytes) throw new Error(`This file has more than ${about.limits.image_bytes / 2 ** 20} MB; that much is not taken.`);
-    const found = await api.sendMask(file, painter.size);
-    await takeMask(found.mask);
-    say(found.notes.length ? `The mask was ${found.notes.join("; ")}.` : "The mask is imported as it is.");
-  } catch (error) {
-    fail(error);
-  }
-}
-
-async function segment(file) {
-  try {
-    if (file.size > about.limits.image_bytes) throw new Error(`This file has more than ${about.limits.image_bytes / 2 ** 20} MB; that much is not taken.`);
-    if (!about.segmenters.length) throw new Error("There is no segmenter here; start the studio on a store that has one.");
-    say("The photograph is being outlined…");
-    const found = await api.segment(file, $("segmenter").value, painter.size);
-    if (photographed) URL.revokeObjectURL(photographed);
-    photographed = URL.createObjectURL(file);
-    const [image, canvas] = $("segmented").querySelectorAll("img, canvas");
-    image.src = photographed;
-    $("segmented").hidden = false;
-    await drawOutlines(canvas, [[api.maskURL(found.mask), "#ffd84d", false]]);
-    $("take").onclick = () => takeMask(found.mask).catch(fail);
-    $("backdrop").value = "photograph";
-    await showBackdrop();
-    say(`The segmenter sees a lesion in ${Math.round(100 * found.area)} % of the photograph.`);
-  } catch (error) {
-    fail(error);
-  }
 }
 
 async function roll() {
   try {
     $("roll").disabled = true;
     const found = await api.roll($("roll-kind").value, randomSeed(), painter.size);
-    await takeMask(found.mask);
+    await takeMask(painter, found.mask);
   } catch (error) {
     fail(error);
   } finally {
@@ -446,7 +263,7 @@ function listen() {
   on("outlines", "change", () => { set({ outlines: $("outlines").checked }); cards.forEach((card) => card.outline()); });
   on("comparing", "change", compare);
   on("divide", "input", () => $("compare").style.setProperty("--divide", `${$("divide").value}%`));
-  on("backdrop", "change", showBackdrop);
+  on("backdrop", "change", () => showBackdrop(painter));
   const clicks = {
     undo: () => painter.undo(), redo: () => painter.redo(), clear: () => painter.clear(), import: () => $("mask-file").click(), roll,
     photograph: () => $("photograph-file").click(), dice: () => set({ seed: randomSeed() }), draw: () => draw("draw"), four: () => draw("four"),
@@ -455,7 +272,7 @@ function listen() {
   };
   for (const [id, act] of Object.entries(clicks)) on(id, "click", act);
   for (const [id, act] of [["mask-file", importMask], ["photograph-file", segment]]) {
-    on(id, "change", () => { if ($(id).files[0]) act($(id).files[0]); $(id).value = ""; });
+    on(id, "change", () => { if ($(id).files[0]) act(painter, $(id).files[0]); $(id).value = ""; });
   }
   droppable($("canvas"), importMask);
   droppable($("photograph"), segment);
@@ -482,7 +299,7 @@ function droppable(target, act) {
   target.addEventListener("dragleave", over(false));
   target.addEventListener("drop", (event) => {
     over(false)(event);
-    if (event.dataTransfer.files[0]) act(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files[0]) act(painter, event.dataTransfer.files[0]);
   });
 }
 
@@ -515,22 +332,22 @@ function paintKeys(event) {
 
 async function start() {
   listen();
-  about = await api.about();
-  const saved = await api.settings();
-  state = { ...state, ...saved };
-  const ids = about.generators.filter((one) => !one.unavailable).map((one) => one.id);
+  session.about = await api.about();
+  Object.assign(state, await api.settings());
+  session.changed = show;
+  const ids = session.about.generators.filter((one) => !one.unavailable).map((one) => one.id);
   state.generators = state.generators.filter((id) => ids.includes(id));
   if (!state.generators.length) state.generators = ids.slice(0, 1);
   const names = { realistic: "like real ones", transform: "a real one, deformed", paper_code: "circles, deformed", paper_text: "circles, as in the text" };
-  $("roll-kind").replaceChildren(...about.masks.map((kind) => element("option", { value: kind }, names[kind] ?? kind)));
-  $("segmenter").replaceChildren(...about.segmenters.map((id) => element("option", { value: id }, id === "box" ? "the reference segmenter" : id)));
+  $("roll-kind").replaceChildren(...session.about.masks.map((kind) => element("option", { value: kind }, names[kind] ?? kind)));
+  $("segmenter").replaceChildren(...session.about.segmenters.map((id) => element("option", { value: id }, id === "box" ? "the reference segmenter" : id)));
   show();
-  if (state.mask) await takeMask(state.mask, true).catch(fail);
-  if (state.shown.length) await showRecords(state.shown).catch(() => {});
+  if (state.mask) await takeMask(painter, state.mask, true).catch(fail);
+  const past = state.shown.map((id) => state.history.find((one) => one.id === id)).filter(Boolean);
+  if (past.length) await showRecords(past).catch(() => {});
   show();
   document.body.dataset.started = "yes";
   watch();
 }
 
 start().catch(fail);
-export { painter };

@@ -121,6 +121,7 @@ export class Card {
     if (canvas.hidden || !this.root.isConnected) return;
     const lines = [[maskURL(this.record.drawing.mask), PAINTED, false]];
     const found = this.record.trust?.mask.outline;
+    document.getElementById("legend").hidden = !found;
     if (found) lines.push([maskURL(found), FOUND, true]);
     await drawOutlines(canvas, lines).catch(() => {}); // masks of long ago are forgotten
   }
