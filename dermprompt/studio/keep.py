@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import tempfile
 import zipfile
@@ -53,10 +54,12 @@ def _prompt(asked: Drawing, offer: Offer) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    if text.replace("_", "").isalnum() and text.lower() not in ("null", "true", "false", "nan", "inf"):
+    """A text as Hydra's grammar and OmegaConf's interpolations leave it unchanged."""
+    if re.fullmatch(r"[A-Za-z]+(_[A-Za-z]+)*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    plain_text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", plain_text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def write_set(desk: Desk, ids: list[str]) -> bytes:

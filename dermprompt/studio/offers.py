@@ -84,8 +84,9 @@ def find_offers(config: Config) -> dict[str, Offer]:
 
 def box_offers(config: Config) -> list[Offer]:
     """The generators in the box."""
-    vocabulary = Vocabulary(**read_json(BOX / "vocabulary.json"))
-    shared: dict[str, Any] = {"image_size": BOX_SIZE, "vocabulary": vocabulary}
+    labels = read_json(BOX / "labels.json")
+    template = labels.pop("template")
+    shared: dict[str, Any] = {"image_size": BOX_SIZE, "vocabulary": Vocabulary(**labels)}
     control, rival = in_box("box", "controlnet"), in_box("box", "pix2pixhd")
     base = config.generator.base
     reading = OpenBase(base.pad, base.text_layers) if base.path == "box" else OpenBase(49407, 2)
@@ -96,7 +97,7 @@ def box_offers(config: Config) -> list[Offer]:
             "ControlNet",
             str(control),
             digest(control)[:16],
-            template="dermoscopy",
+            template=template,
             base="box",
             reading=reading,
             sampler=take(Sampler, config.generator),

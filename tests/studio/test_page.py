@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("starlette", reason="the studio's extra is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -26,7 +28,7 @@ from dermprompt.job.run import run_job
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
 SIZE = 128
-WAIT = 90_000.0  # milliseconds: the first picture waits for the networks
+WAIT = 40_000.0  # milliseconds: the first picture waits for the networks
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(served: Served, browser: Any) -> Iterator[Any]:
+def page(served: Served, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A fresh page with nothing remembered; afterwards its console and its requests have been as they should."""
+    refused = request.node.get_closest_marker("refused") is not None
     ask(served.port, "PUT", "/api/v1/settings", {})
     context = browser.new_context(viewport={"width": 1500, "height": 1000}, accept_downloads=True)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -59,7 +62,8 @@ def page(served: Served, browser: Any) -> Iterator[Any]:
     opened.wait_for_selector("body[data-started=yes]", timeout=WAIT)
     yield opened
     context.close()
-    assert said == []
+    # The browser itself notes every request that a server refuses.
+    assert [line for line in said if not (refused and "status of 400" in line)] == []
     assert [url for url in asked if not url.startswith((served.address, f"blob:{served.address}"))] == []
 
 
@@ -71,6 +75,15 @@ def remembered(served: Served, page: Any, ready: Callable[[dict[str, Any]], Any]
             return found
         page.wait_for_timeout(100)
     raise AssertionError(found)
+
+
+def until(page: Any, holds: Callable[[], Any]) -> None:
+    """Wait for what the page shows. Playwright's own way would need what the page's policy forbids: to run text."""
+    for _ in range(round(WAIT / 100)):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(page.locator("#notice").inner_text() or "it never came")
 
 
 def painted(served: Served, page: Any, unlike: str | None = None) -> tuple[str, np.ndarray]:
@@ -189,7 +202,7 @@ def test_touch_paints_with_one_finger_and_zooms_with_two(page, served):
     touch("touchStart", (150, 150), (200, 200))
     touch("touchMove", (100, 100), (250, 250))
     touch("touchEnd")
-    page.wait_for_function("document.getElementById('zoom').value !== '100 %'")
+    until(page, lambda: page.locator("#zoom").inner_text() != "100 %")
     assert remembered(served, page, lambda found: found["mask"])["mask"] == id
 
 
@@ -211,6 +224,7 @@ def test_import_and_reload_keep_the_mask_and_the_settings(page, served):
     assert page.locator("#canvas").get_attribute("aria-label") == f"Mask, {round(100 * (mask > 0).mean())} % of it painted"
 
 
+@pytest.mark.refused
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
@@ -224,12 +238,12 @@ def test_bad_masks_get_a_sentence_and_lose_nothing(page, served, name, data, wor
     paint_disc(page)
     id, _ = painted(served, page)
     page.locator("#mask-file").set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
-    page.wait_for_function(f"document.getElementById('notice').innerText.includes({json.dumps(words)})")
+    until(page, lambda: words in page.locator("#notice").inner_text())
     if name != "grey.png":
         assert remembered(served, page, lambda found: found["mask"])["mask"] == id
-    page.context.pages[0].evaluate("0")
 
 
+@pytest.mark.refused
 def test_an_empty_mask_and_a_prompt_that_is_too_long_get_a_sentence(page, served):
     page.locator("#draw").click()
     assert "The mask is empty" in page.locator("#notice").inner_text()
@@ -249,13 +263,11 @@ def test_labels_that_the_generator_has_not_seen_are_greyed_out_with_the_counts(p
     assert unseen.get_attribute("title") == "none of its 1594 training images shows it"
     seen.click()
     page.get_by_role("button", name="streaks 62").click()
-    page.wait_for_function("document.getElementById('prompt').innerText.includes('melanoma with streaks')")
+    until(page, lambda: page.locator("#prompt").inner_text() == "dermoscopic image of a melanoma with streaks")
 
 
 def synthesized(command: str, store: Path) -> bytes:
     """What the command line draws."""
-    import shlex
-
     words = shlex.split(command)[3:] + [f"paths.store={store}", f"paths.runs={store / 'runs'}"]
     run_job(compose(words), str(store / "runs" / "job"), words)
     (image,) = store.glob("synthesize/*/ISIC2018_Task1-2_Training_Input/SYN_0000000.jpg")
@@ -296,7 +308,7 @@ def test_side_by_side_history_and_the_slider(page, served):
     page.locator("#seed").fill("9")
     page.locator("#seed").blur()
     page.locator("#history button").last.click()
-    page.wait_for_function("document.getElementById('seed').value === '3'")
+    until(page, lambda: page.locator("#seed").input_value() == "3")
     assert painted(served, page)[0] == id
 
 
@@ -316,7 +328,7 @@ def test_rows_of_diagnoses_and_of_conditioning_scales(page):
 def test_cancel_frees_the_queue(page):
     paint_disc(page)
     page.locator("#four").click()
-    page.wait_for_function("document.querySelector('.wait span').innerText.startsWith('step')", timeout=WAIT)
+    until(page, lambda: "step" in page.locator(".wait span").first.inner_text())
     page.locator("#cancel").click()
     page.wait_for_selector("#cancel", state="hidden")
     assert "cancelled" in page.locator("#stage").inner_text()
@@ -341,8 +353,6 @@ def test_a_set_goes_through_generator_folder(page, served, tmp_path):
 
 
 def test_png_says_what_made_it(page, served):
-    from PIL import Image
-
     paint_disc(page)
     page.locator("#draw").click()
     drawn(page)
