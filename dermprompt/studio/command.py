@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import secrets
 import socket
 from pathlib import Path
@@ -11,10 +13,11 @@ from dermprompt.config import compose
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Config
 from dermprompt.studio.desk import Desk
-from dermprompt.studio.guard import LOCAL
-from dermprompt.studio.line import worker_command
+from dermprompt.studio.line import Line, worker_command
 
 PORT = 8321
+# The names of this machine itself: nobody else can ask there.
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 def main(arguments: list[str]) -> None:
@@ -30,6 +33,17 @@ def main(arguments: list[str]) -> None:
     asked = parser.parse_args(arguments)
     config = configuration(asked.overrides)
     prepare(config)
+    listening = listen(asked.host, asked.port)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(config, asked.host, listening))
+
+
+async def serve(config: Config, host: str, listening: socket.socket) -> None:
+    """Start the worker, then the server: what the worker imports takes the longest."""
+    desk = Desk(Path(config.paths.runs).resolve() / "studio")
+    compose.dump(config, desk.root / "config.yaml")
+    line = Line(worker_command(str(desk.root / "config.yaml")))
+    await line.start()
     try:
         import uvicorn
 
@@ -37,15 +51,12 @@ def main(arguments: list[str]) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(f"the studio needs {error.name}: pip install 'dermprompt[studio]'") from None
 
-    listening = listen(asked.host, asked.port)
     port = listening.getsockname()[1]
-    token = None if asked.host in LOCAL else secrets.token_urlsafe(24)
-    desk = Desk(Path(config.paths.runs).resolve() / "studio")
-    compose.dump(config, desk.root / "config.yaml")
-    app = build(config, desk, worker_command(str(desk.root / "config.yaml")), hosts(asked.host, port), token)
-    print(f"studio: {address(asked.host, port, token)}\nstop it with Ctrl+C", flush=True)
+    token = None if host in LOCAL else secrets.token_urlsafe(24)
+    app = build(config, desk, line, hosts(host, port), token)
+    print(f"studio: {address(host, port, token)}\nstop it with Ctrl+C", flush=True)
     settings = uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5, ws="none")
-    uvicorn.Server(settings).run(sockets=[listening])
+    await uvicorn.Server(settings).serve(sockets=[listening])
 
 
 def configuration(overrides: list[str]) -> Config:

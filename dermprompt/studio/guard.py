@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dermprompt.studio.asked import MAX_BODY_BYTES, MAX_IMAGE_BYTES
 
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
 COOKIE = "dermprompt-studio"
 BODY_SECONDS = 30.0
 MOST_HEADERS = 100

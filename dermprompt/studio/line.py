@@ -1,7 +1,7 @@
 """Jobs in the order in which they came, one at a time, in a process beside the server.
 
-The process (:mod:`dermprompt.studio.worker`) reads jobs as lines of JSON and answers with events as lines of JSON. It is
-started before the first job, so that its imports are over by then, and again whenever it has ended.
+The process (:mod:`dermprompt.studio.worker`) reads jobs as lines of JSON and answers with events as lines of JSON. It
+is started before the first job, so that its imports are over by then, and again whenever it has ended.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Line:
         self._number = 0
         self._came = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
+        self._told: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._hearing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         """How many jobs wait or are worked on."""
@@ -85,8 +87,8 @@ class Line:
     async def run(self) -> None:
         """Work, until cancelled; then the process is ended."""
         try:
-            await self._start()
             while True:
+                await self.start()
                 while not self._waiting:
                     self._came.clear()
                     await self._came.wait()
@@ -103,8 +105,7 @@ class Line:
         self._now = (self._number, job)
         self._say_places()
         try:
-            if self._process is None or self._process.returncode is not None:
-                await self._start()
+            await self.start()
             self._send({"job": self._number, **job.ask})
             await self._pass_on(self._number, job)
         finally:
@@ -114,7 +115,7 @@ class Line:
         """Events of a job as they come."""
         while True:
             try:
-                event = await asyncio.wait_for(self._read(), self.patience)
+                event = await asyncio.wait_for(self._told.get(), self.patience)
             except TimeoutError:
                 await self._stop()
                 job.tell({"error": f"nothing moved for {self.patience:.0f} seconds; the worker was started again"})
@@ -124,30 +125,35 @@ class Line:
                 memory = ": perhaps the memory was too small" if code == -9 else ""
                 job.tell({"error": f"the worker ended unexpectedly{memory}; it is started again, please try again"})
                 return
-            self.ready = self.ready or "ready" in event
             if event.pop("job", None) == number:
                 job.tell(event)
                 if "done" in event or "error" in event:
                     return
-
-    async def _read(self) -> Event | None:
-        """An event, or None at the end."""
-        assert self._process is not None, "no process"
-        assert self._process.stdout is not None, "no pipe"
-        line = await self._process.stdout.readline()
-        return json.loads(line) if line else None
 
     def _send(self, message: Event) -> None:
         process = self._process
         if process is not None and process.stdin is not None and not process.stdin.is_closing():
             process.stdin.write(json.dumps(message).encode() + b"\n")
 
-    async def _start(self) -> None:
-        self.ready = False
+    async def start(self) -> None:
+        """Start the process, where none runs."""
+        if self._process is not None and self._process.returncode is None:
+            return
+        self.ready, self._told = False, asyncio.Queue()
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(
             *self.command, stdin=pipe, stdout=pipe, limit=_LINE_BYTES, start_new_session=True
         )
+        assert self._process.stdout is not None, "no pipe"
+        self._hearing = asyncio.create_task(self._hear(self._process.stdout, self._told))
+
+    async def _hear(self, lines: asyncio.StreamReader, told: asyncio.Queue[Event | None]) -> None:
+        """Put the process's events where the job finds them, and None at their end."""
+        while line := await lines.readline():
+            event = json.loads(line)
+            self.ready = self.ready or "ready" in event
+            told.put_nowait(event)
+        told.put_nowait(None)
 
     async def _ended(self) -> int | None:
         return None if self._process is None else await self._process.wait()

@@ -238,11 +238,9 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
     return _sentence(500, "this failed in a way that was not foreseen; the terminal of the studio says more")
 
 
-def build(
-    config: Config, desk: Desk, command: list[str], hosts: frozenset[str] | None, token: str | None = None
-) -> ASGIApp:
-    """The application; ``command`` starts the worker, ``hosts`` and ``token`` are the guard's."""
-    server = Server(config, desk, Line(command))
+def build(config: Config, desk: Desk, line: Line, hosts: frozenset[str] | None, token: str | None = None) -> ASGIApp:
+    """The application; ``hosts`` and ``token`` are the guard's."""
+    server = Server(config, desk, line)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -47,7 +47,9 @@ def test_what_is_no_mask_is_named(tmp_path: Path):
 def test_a_job_draws_the_masks_of_a_file(tmp_path: Path):
     cv2.imwrite(str(tmp_path / "mask.png"), square(64, 20))
     words = ["data=phantom", "data.num_images=20", "generator=warp", "image_size=64", "trainer=cpu"]
-    run(tmp_path, *words, "masks=folder", f"masks.path={tmp_path / 'mask.png'}", "synthesis.count=3", "stage=draw_masks")
+    run(
+        tmp_path, *words, "masks=folder", f"masks.path={tmp_path / 'mask.png'}", "synthesis.count=3", "stage=draw_masks"
+    )
     (drawn,) = tmp_path.glob("store/draw_masks/folder-*/00000.npy")
     np.testing.assert_array_equal(np.load(drawn)[2], square(64, 20) // 255)
 
@@ -65,5 +67,5 @@ def test_the_content_of_the_files_decides_and_not_their_place(tmp_path: Path):
 
 def test_a_path_that_is_not_there_is_said(tmp_path: Path):
     words = ["data=phantom", "generator=warp", "masks=folder", f"masks.path={tmp_path / 'none.png'}"]
-    with pytest.raises(ValueError, match="masks.path=.*no such file"):
+    with pytest.raises(ValueError, match=r"masks.path=.*no such file"):
         _ = Pipeline(compose(*words), PlanningStore(tmp_path)).masks

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
+from dermprompt.files import sha256
 from dermprompt.studio.desk import Desk
 from dermprompt.studio.worker import run
 from dermprompt.synthesis.samples import encode, said_of
@@ -30,7 +32,8 @@ class FakeStudio:
         if drawing["seed"] == 666:
             os._exit(9)
         while drawing["seed"] == 667:
-            time.sleep(0.01)
+            time.sleep(0.02)
+            tell({})
         if drawing["seed"] == 668:
             raise KeyError("a secret of the inside")
         for step in range(4):
@@ -38,11 +41,11 @@ class FakeStudio:
             tell({"step": step + 1, "of": 4})
         image = np.full((offer["image_size"],) * 2 + (3,), drawing["seed"] % 256, np.uint8)
         generator = {key: offer[key] for key in ("id", "kind", "title", "digest")}
-        record = {"id": f"{drawing['seed']:016x}", "generator": generator, "drawing": drawing, "maker": "fake"}
+        record = {"id": sha256(json.dumps(drawing))[:16], "generator": generator, "drawing": drawing, "maker": "fake"}
         record |= {"prompt": drawing.get("text") or "", "sample_seed": 5, "size": offer["image_size"], "unread": []}
         record |= {"seconds": 0.1, "command": "python -m dermprompt", "versions": {}}
-        jpg = encode(image, said_of("fake", 0))
-        self.desk.save_picture(record["id"], {".jpg": jpg, ".png": jpg, ".json": json.dumps(record).encode()})
+        files = {".jpg": encode(image, said_of("fake", 0)), ".png": cv2.imencode(".png", image)[1].tobytes()}
+        self.desk.save_picture(record["id"], {**files, ".json": json.dumps(record).encode()})
         tell({"picture": record})
         trust = {"mask": {"dice": None, "why": "no reference segmenter"}, "copy": {"distance": None, "why": "none"}}
         tell({"trust": trust})

@@ -110,7 +110,10 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         given = sys.argv[1] if len(sys.argv) > 1 else None
-        with nullcontext() if given else serve(Path(folder) / "studio", real=True) as served, sync_playwright() as started:
+        with (
+            nullcontext() if given else serve(Path(folder) / "studio", real=True) as served,
+            sync_playwright() as started,
+        ):
             browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             take(browser, given or served.address)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from miniature import compose, miniature, run
+from PIL import Image
 
 from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
@@ -77,10 +78,19 @@ def test_a_store_is_read_from_its_records(folder: Path) -> None:
 )
 def test_the_command_draws_the_same_bytes(studio: Studio, folder: Path, tmp_path: Path, kind: str, asked: Any) -> None:
     record = drawn(studio, stored(studio.config, kind), **asked)["picture"]
-    words = shlex.split(record["command"])[3:] + [f"paths.store={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]
+    words = [*shlex.split(record["command"])[3:], f"paths.store={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]
     run_job(compose(*words), str(tmp_path / "job"), words)
     (image,) = tmp_path.glob("synthesize/*/ISIC2018_Task1-2_Training_Input/SYN_0000000.jpg")
     assert image.read_bytes() == studio.desk.picture_file(record["id"], ".jpg").read_bytes()
+
+
+def test_the_png_says_what_made_it(studio: Studio) -> None:
+    record = drawn(studio, stored(studio.config, "controlnet"), seed=2)["picture"]
+    opened = Image.open(studio.desk.picture_file(record["id"], ".png"))
+    assert opened.size == (64, 64)
+    assert opened.text["Comment"].startswith("synthetic image by dermprompt, generator controlnet-")  # type: ignore
+    said = json.loads(opened.text["dermprompt"])  # type: ignore[attr-defined]
+    assert {"generator", "drawing", "prompt", "command", "sample_seed"} <= said.keys()
 
 
 def test_trust_says_the_reference_segmenters_dice_and_the_nearest_training_image(

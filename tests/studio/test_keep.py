@@ -1,4 +1,4 @@
-"""What is kept: masks and pictures by id, the sets that are downloaded, and overrides that say exactly what was asked."""
+"""What is kept: masks and pictures by id, downloaded sets, and overrides that say exactly what was asked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("pydantic")
 
@@ -35,7 +36,9 @@ def test_masks_come_back_by_the_id_of_their_content(tmp_path):
     np.testing.assert_array_equal(desk.load_mask(id), disc())
 
 
-@pytest.mark.parametrize("id", ["", "..", "../settings", "0" * 16, "0" * 15 + "G", "a" * 17, "/etc/passwd", "0" * 16 + "\n"])
+@pytest.mark.parametrize(
+    "id", ["", "..", "../settings", "0" * 16, "0" * 15 + "G", "a" * 17, "/etc/passwd", "0" * 16 + "\n"]
+)
 def test_other_ids_are_unknown(tmp_path, id):
     with pytest.raises(Unknown, match="is not known here"):
         Desk(tmp_path).mask_file(id)
@@ -60,8 +63,6 @@ def test_a_mask_of_another_size_with_grey_values_is_taken_and_that_is_said():
 
 
 def test_a_photograph_is_turned_upright():
-    from PIL import Image
-
     image, buffer = Image.new("RGB", (40, 20)), io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -76,7 +77,22 @@ def test_what_is_asked_wrongly_names_the_key():
 
 @pytest.mark.parametrize(
     "text",
-    ["MEL", "null", "it's", "a\\b", "a\\'b", "{a: b}", "x=1, [y]", "${seed}", "\\${seed}", "\\", "it's ${a}\\\\", "true", "1e5", "ü — ”"],
+    [
+        "MEL",
+        "null",
+        "it's",
+        "a\\b",
+        "a\\'b",
+        "{a: b}",
+        "x=1, [y]",
+        "${seed}",
+        "\\${seed}",
+        "\\",
+        "it's ${a}\\\\",
+        "true",
+        "1e5",
+        "ü — ”",
+    ],
 )
 def test_text_reaches_the_configuration_unchanged(text):
     words = ["+experiment=studio", "prompts=fixed", "prompts.template=verbatim", f"prompts.diagnosis={_quoted(text)}"]

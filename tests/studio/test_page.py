@@ -1,24 +1,29 @@
-"""The page in a real browser: Debian's Chromium, headless, on the weights in the box."""
+"""The page in a real browser, Debian's Chromium, headless.
+
+Where nothing depends on what is drawn the tests' own worker draws; bytes are compared on the weights in the box.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shlex
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("starlette", reason="the studio's extra is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
+from playwright.sync_api import sync_playwright
 from serving import Served, serve
 from talking import ask, disc, png
 
@@ -28,18 +33,25 @@ from dermprompt.job.run import run_job
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium")
 SIZE = 128
-WAIT = 40_000.0  # milliseconds: the first picture waits for the networks
+WAIT = 180_000.0  # milliseconds: the first picture waits for the networks
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("page") / "studio", real=True) as one:
+    with serve(tmp_path_factory.mktemp("page") / "studio") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """On the weights in the box."""
+    with serve(tmp_path_factory.mktemp("box") / "studio", real=True) as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
+    with sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -47,20 +59,26 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(served: Served, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A fresh page with nothing remembered; afterwards its console and its requests have been as they should."""
-    refused = request.node.get_closest_marker("refused") is not None
+    """A fresh page with nothing remembered."""
+    with opened(served, browser, request.node.get_closest_marker("refused") is not None) as one:
+        yield one
+
+
+@contextmanager
+def opened(served: Served, browser: Any, refused: bool = False) -> Iterator[Any]:
+    """A fresh page; afterwards its console has been empty, and every request has gone to the studio."""
     ask(served.port, "PUT", "/api/v1/settings", {})
     context = browser.new_context(viewport={"width": 1500, "height": 1000}, accept_downloads=True)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     said: list[str] = []
     asked: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: said.append(str(error)))
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
     context.on("request", lambda request: asked.append(request.url))
-    opened.goto(served.address)
-    opened.wait_for_selector("body[data-started=yes]", timeout=WAIT)
-    yield opened
+    page.goto(served.address)
+    page.wait_for_selector("body[data-started=yes]", timeout=WAIT)
+    yield page
     context.close()
     # The browser itself notes every request that a server refuses.
     assert [line for line in said if not (refused and "status of 400" in line)] == []
@@ -106,21 +124,21 @@ def along(points: list[tuple[float, float]], radius: float) -> np.ndarray:
     """The pixels whose middles lie within a radius of a line through points (x, y) of the mask, as 0 and 255."""
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
     inside = np.zeros((SIZE, SIZE), bool)
-    for (ax, ay), (bx, by) in zip(points, points[1:], strict=False):
+    for (ax, ay), (bx, by) in itertools.pairwise(points):
         length = (bx - ax) ** 2 + (by - ay) ** 2
         share = np.clip(((columns - ax) * (bx - ax) + (rows - ay) * (by - ay)) / max(length, 1e-12), 0, 1)
         inside |= np.hypot(columns - ax - share * (bx - ax), rows - ay - share * (by - ay)) <= radius
     return inside.astype(np.uint8) * 255
 
 
-def box(page: Any) -> dict[str, float]:
+def easel(page: Any) -> dict[str, float]:
     return page.locator("#canvas").bounding_box()
 
 
 def paint_disc(page: Any) -> None:
     """A lesion in the middle, as wide as the brush goes."""
     page.locator("#brush").fill("60")
-    at = box(page)
+    at = easel(page)
     middle = (at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
     stroke(page, [middle, (middle[0] + 9, middle[1] + 4)])
 
@@ -134,7 +152,7 @@ def drawn(page: Any, number: int = 1) -> None:
 def test_a_stroke_lands_under_the_cursor_at_every_zoom(page, served, clicks):
     for _ in range(clicks):
         page.locator("#zoom-in").click()
-    at, zoom = box(page), 1.5**clicks
+    at, zoom = easel(page), 1.5**clicks
     screen = [(round(at["x"]) + dx, round(at["y"]) + dy) for dx, dy in ((90, 120), (180, 150), (230, 260))]
     stroke(page, screen)
     scale, corner = at["width"] / SIZE * zoom, SIZE * (1 - 1 / zoom) / 2
@@ -146,7 +164,7 @@ def test_a_stroke_lands_under_the_cursor_at_every_zoom(page, served, clicks):
 
 
 def test_leaving_the_canvas_in_mid_stroke_loses_nothing(page, served):
-    at = box(page)
+    at = easel(page)
     inside, outside = (round(at["x"]) + 60, round(at["y"]) + 60), (round(at["x"]) - 200, round(at["y"]) + 60)
     stroke(page, [inside, outside])
     _, mask = painted(served, page)
@@ -160,7 +178,7 @@ def test_undo_redo_eraser_fill_and_clear(page, served):
     paint_disc(page)
     first, mask = painted(served, page)
     page.locator("#canvas").press("f")
-    page.mouse.click(box(page)["x"] + 5, box(page)["y"] + 5)
+    page.mouse.click(easel(page)["x"] + 5, easel(page)["y"] + 5)
     filled, all_of_it = painted(served, page, first)
     assert all_of_it.min() == 255
     page.keyboard.press("Control+z")
@@ -170,7 +188,7 @@ def test_undo_redo_eraser_fill_and_clear(page, served):
     page.keyboard.press("Control+Shift+z")
     assert painted(served, page, first)[0] == filled
     page.keyboard.press("e")
-    page.mouse.click(box(page)["x"] + box(page)["width"] / 2, box(page)["y"] + box(page)["height"] / 2)
+    page.mouse.click(easel(page)["x"] + easel(page)["width"] / 2, easel(page)["y"] + easel(page)["height"] / 2)
     assert painted(served, page, filled)[1][64, 64] == 0
     page.locator("#clear").click()
     remembered(served, page, lambda found: found["mask"] is None)
@@ -187,7 +205,7 @@ def test_brackets_change_the_brush_and_the_keyboard_paints(page, served):
 
 
 def test_touch_paints_with_one_finger_and_zooms_with_two(page, served):
-    at = box(page)
+    at = easel(page)
 
     def touch(kind: str, *fingers: tuple[float, float]) -> None:
         points = [{"x": at["x"] + x, "y": at["y"] + y, "id": k} for k, (x, y) in enumerate(fingers)]
@@ -221,7 +239,9 @@ def test_import_and_reload_keep_the_mask_and_the_settings(page, served):
     assert page.locator("#seed").input_value() == "41"
     assert page.get_by_role("button", name="benign keratosis").get_attribute("aria-pressed") == "true"
     assert painted(served, page)[0] == id
-    assert page.locator("#canvas").get_attribute("aria-label") == f"Mask, {round(100 * (mask > 0).mean())} % of it painted"
+    assert (
+        page.locator("#canvas").get_attribute("aria-label") == f"Mask, {round(100 * (mask > 0).mean())} % of it painted"
+    )
 
 
 @pytest.mark.refused
@@ -243,16 +263,20 @@ def test_bad_masks_get_a_sentence_and_lose_nothing(page, served, name, data, wor
         assert remembered(served, page, lambda found: found["mask"])["mask"] == id
 
 
-@pytest.mark.refused
-def test_an_empty_mask_and_a_prompt_that_is_too_long_get_a_sentence(page, served):
+def test_what_goes_wrong_is_a_sentence_on_the_page_and_the_next_picture_comes(page):
     page.locator("#draw").click()
     assert "The mask is empty" in page.locator("#notice").inner_text()
     paint_disc(page)
-    page.get_by_role("radio", name="Free words").click()
-    page.locator("#text").fill("melanoma " * 200)
+    for seed, words in (("666", "the worker ended unexpectedly"), ("668", "was not foreseen")):
+        page.locator("#seed").fill(seed)
+        page.locator("#seed").blur()
+        page.locator("#draw").click()
+        page.wait_for_selector(".card.failed", timeout=WAIT)
+        assert words in page.locator("#notice").inner_text()
+    page.locator("#seed").fill("1")
+    page.locator("#seed").blur()
     page.locator("#draw").click()
-    page.wait_for_selector(".card.failed", timeout=WAIT)
-    assert "tokens; this generator reads at most 77" in page.locator("#notice").inner_text()
+    drawn(page)
 
 
 def test_labels_that_the_generator_has_not_seen_are_greyed_out_with_the_counts(page):
@@ -268,29 +292,30 @@ def test_labels_that_the_generator_has_not_seen_are_greyed_out_with_the_counts(p
 
 def synthesized(command: str, store: Path) -> bytes:
     """What the command line draws."""
-    words = shlex.split(command)[3:] + [f"paths.store={store}", f"paths.runs={store / 'runs'}"]
+    words = [*shlex.split(command)[3:], f"paths.store={store}", f"paths.runs={store / 'runs'}"]
     run_job(compose(words), str(store / "runs" / "job"), words)
     (image,) = store.glob("synthesize/*/ISIC2018_Task1-2_Training_Input/SYN_0000000.jpg")
     return image.read_bytes()
 
 
-@pytest.mark.parametrize("generator", ["ControlNet", "Pix2PixHD"])
-def test_a_picture_has_the_bytes_that_synthesize_writes(page, served, tmp_path, generator):
-    paint_disc(page)
-    if generator == "Pix2PixHD":
-        page.get_by_role("button", name="Pix2PixHD").click()
-        page.get_by_role("button", name="ControlNet").click()
-    else:
+def test_a_picture_has_the_bytes_that_synthesize_writes(box, browser, tmp_path):
+    """Of the ControlNet, with a prompt in free words, and of Pix2PixHD."""
+    with opened(box, browser) as page:
+        paint_disc(page)
         page.get_by_role("radio", name="Free words").click()
         page.locator("#text").fill("dermoscopic image of a melanoma, it's odd: {a=b}")
-    page.locator("#seed").fill("7")
-    page.locator("#seed").blur()
-    page.locator("#draw").click()
-    drawn(page)
-    source = page.locator("#stage img").first.get_attribute("src")
-    page.locator(".copy").click()
-    command = page.evaluate("navigator.clipboard.readText()")
-    assert synthesized(command, tmp_path / "store") == ask(served.port, "GET", source)[2]
+        page.get_by_role("button", name="Pix2PixHD").click()
+        page.locator("#seed").fill("7")
+        page.locator("#seed").blur()
+        page.locator("#draw").click()
+        drawn(page, 2)
+        sources = page.locator("#stage .frame img").evaluate_all("all => all.map(one => one.src)")
+        assert all(page.locator("#stage .frame img").evaluate_all("all => all.map(one => one.naturalWidth === 128)"))
+        for number, source in enumerate(sources):
+            page.locator(".copy").nth(number).click()
+            command = page.evaluate("navigator.clipboard.readText()")
+            shown = ask(box.port, "GET", "/" + source.removeprefix(box.address))[2]
+            assert synthesized(command, tmp_path / str(number)) == shown
 
 
 def test_side_by_side_history_and_the_slider(page, served):
@@ -300,7 +325,7 @@ def test_side_by_side_history_and_the_slider(page, served):
     page.locator("#draw").click()
     drawn(page, 2)
     assert page.locator("#stage .title").all_inner_texts() == ["ControlNet seed 3", "Pix2PixHD seed 3"]
-    assert "no reference segmenter" in page.locator(".trust").first.inner_text() or "Dice" in page.locator(".trust").first.inner_text()
+    assert "no reference segmenter" in page.locator(".trust").first.inner_text()
     page.locator("#comparing").check()
     assert page.locator("#compare").is_visible()
     id, _ = painted(served, page)
@@ -325,11 +350,14 @@ def test_rows_of_diagnoses_and_of_conditioning_scales(page):
     assert len(set(sources)) == 5
 
 
-def test_cancel_frees_the_queue(page):
+def test_cancel_frees_the_queue(page, served):
     paint_disc(page)
+    page.locator("#seed").fill("667")
+    page.locator("#seed").blur()
     page.locator("#four").click()
-    until(page, lambda: "step" in page.locator(".wait span").first.inner_text())
+    until(page, lambda: page.locator(".wait span").first.inner_text() == "drawing")
     page.locator("#cancel").click()
+    until(page, lambda: json.loads(ask(served.port, "GET", "/api/v1")[2])["waiting"] == 0)
     page.wait_for_selector("#cancel", state="hidden")
     assert "cancelled" in page.locator("#stage").inner_text()
 
@@ -346,23 +374,15 @@ def test_a_set_goes_through_generator_folder(page, served, tmp_path):
     archive.extractall(tmp_path)
     assert {"studio_set/README.md", "studio_set/samples.csv"} <= set(archive.namelist())
     words = ["data=sample", "trainer=cpu", "generator=folder", f"generator.path={tmp_path / 'studio_set'}"]
-    words += ["synthesis.count=3", "image_size=128", f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}"]
+    words += [
+        "synthesis.count=3",
+        "image_size=128",
+        f"paths.store={tmp_path / 'store'}",
+        f"paths.runs={tmp_path / 'runs'}",
+    ]
     for stage in ("prepare", "synthesize"):
         run_job(compose([*words, f"stage={stage}"]), str(tmp_path / "runs" / stage), words)
     assert len(list((tmp_path / "store").glob("synthesize/folder-*/ISIC2018_Task1-2_Training_Input/*.jpg"))) == 3
-
-
-def test_png_says_what_made_it(page, served):
-    paint_disc(page)
-    page.locator("#draw").click()
-    drawn(page)
-    with page.expect_download() as waiting:
-        page.locator(".save").click()
-    opened = Image.open(waiting.value.path())
-    assert opened.size == (SIZE, SIZE)
-    assert opened.text["Comment"].startswith("synthetic image by dermprompt, generator controlnet")
-    said = json.loads(opened.text["dermprompt"])
-    assert {"generator", "drawing", "prompt", "command", "sample_seed"} <= said.keys()
 
 
 def test_a_mask_can_be_rolled(page, served):
@@ -373,15 +393,24 @@ def test_a_mask_can_be_rolled(page, served):
 
 def test_labels_names_and_ids_are_in_order(page):
     """Every control has a name, every id is there once, every label leads somewhere."""
-    assert page.evaluate("""() => {
+    assert (
+        page.evaluate("""() => {
         const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
         return ids.filter((id, at) => ids.indexOf(id) !== at);
-    }""") == []
-    assert page.evaluate("""() => [...document.querySelectorAll('label[for]')].map((one) => one.htmlFor)
-        .filter((id) => !document.getElementById(id))""") == []
-    assert page.evaluate("""() => [...document.querySelectorAll('input, select, textarea, button')]
+    }""")
+        == []
+    )
+    assert (
+        page.evaluate("""() => [...document.querySelectorAll('label[for]')].map((one) => one.htmlFor)
+        .filter((id) => !document.getElementById(id))""")
+        == []
+    )
+    assert (
+        page.evaluate("""() => [...document.querySelectorAll('input, select, textarea, button')]
         .filter((one) => !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())
-        .map((one) => one.outerHTML)""") == []
+        .map((one) => one.outerHTML)""")
+        == []
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
