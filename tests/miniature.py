@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 from pathlib import Path
 
@@ -13,20 +15,20 @@ from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
 
-DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "image_size=64"]
+DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "trainer.precision=32-true", "image_size=64"]
 UNET = "network.features=[4,4,4,4,4,4]"
 SEGMENTER = [
     "segmenter.image_size=64",
     "segmenter.max_epochs=1",
     "segmenter.batch_size=4",
-    "evaluation.judge.image_size=64",
-    "evaluation.judge.max_epochs=1",
-    "evaluation.judge.batch_size=4",
-    f"evaluation.judge.{UNET}",
+    "evaluation.reference.image_size=64",
+    "evaluation.reference.max_epochs=1",
+    "evaluation.reference.batch_size=4",
+    f"evaluation.reference.{UNET}",
     "evaluation.gallery=2",
     "evaluation.bootstraps=50",
 ]
-TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
 # Each call trains an epoch.
 NO_TIME = "trainer.max_time=00:00:00:00"
 SYNTHESIS = ["synthesis.batch_size=4"]
@@ -47,7 +49,7 @@ GENERATOR = {
         "generator.max_steps=3",
         "generator.batch_size=4",
         "generator.num_steps=4",
-        "generator.watch.num_steps=4",
+        "generator.validation.num_steps=4",
     ],
     "pix2pixhd": [
         "generator.max_steps=3",
@@ -81,7 +83,12 @@ def on(trainer: list[str], overrides: list[str]) -> list[str]:
 
 
 def compose(*overrides: str) -> Config:
-    """The frozen configuration of a command line."""
+    """The configuration of a command line, composed once: that takes more than half a second."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> Config:
     configuration.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return configuration.freeze(hydra.compose("config", overrides=list(overrides)))
@@ -89,8 +96,8 @@ def compose(*overrides: str) -> Config:
 
 def run(folder: Path, *overrides: str, store: str = "store", job: str = "job") -> dict:
     """Run a job with its store and run folder under ``folder``; its results, when there are any."""
-    paths = [f"paths.store={folder / store}", f"paths.runs={folder / 'runs'}"]
-    output = folder / "runs" / job
-    run_job(compose(*overrides, *paths), str(output), list(overrides))
+    config, output = compose(*overrides), folder / "runs" / job
+    config.paths.store, config.paths.runs = str(folder / store), str(folder / "runs")
+    run_job(config, str(output), list(overrides))
     results = output / "results.json"
     return json.loads(results.read_text()) if results.exists() else {}

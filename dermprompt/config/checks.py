@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,7 @@ from dermprompt.config.generators import (
     TinyCodec,
     VAECodec,
 )
-from dermprompt.config.schema import Config
+from dermprompt.config.schema import Config, count_devices
 from dermprompt.weights.box import in_box
 
 
@@ -27,19 +28,39 @@ def check(config: Config) -> None:
     Raises:
         ValueError: names the key, its value and what is allowed.
     """
+    _check_kinds(config)
+    if not isinstance(config.external, schema.Data | None):
+        raise ValueError(f"external={config.external}: null, or a data set: +data@external=NAME")
     check_section(config)
+    count_devices(config.trainer["devices"])
     _check_export(config)
     _check_data(config.data)
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
-    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
+    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.reference", config.evaluation.reference)):
         _check_segmenter(key, segmenter)
     _check_arm(config)
     _check_generator(config)
 
 
+def _check_kinds(config: Config) -> None:
+    """What stands where a group has several kinds is one of them, and the one that its name says."""
+    for group, kinds in schema.KINDS.items():
+        *parents, key = group.split("/")
+        holder = functools.reduce(getattr, parents, config)
+        if not hasattr(holder, key):
+            continue  # only some kinds have a part of that name
+        value = getattr(holder, key)
+        named = getattr(value, "name", value)
+        if named not in kinds or not isinstance(value, kinds[named]):
+            dotted = group.replace("/", ".")
+            raise ValueError(f"{dotted}.name={named}: chosen by {group}=NAME; allowed are {', '.join(kinds)}")
+
+
 def _check_data(data: schema.Data) -> None:
+    if data.name == "phantom" and data.num_images is None:
+        raise ValueError("data.num_images=None with data=phantom: how many are painted, a whole number")
     if data.split.fold is not None and data.split.protocol == "official":
         raise ValueError(f"data.split.fold={data.split.fold}: not with data.split.protocol=official")
     if data.name == "phantom" and data.root is not None:
@@ -116,8 +137,12 @@ def _check_export(config: Config) -> None:
     if config.export == "generator" and not config.generator.is_trained:
         raise ValueError(
             f"export=generator with generator={config.generator.name}: nothing was trained; allowed: "
-            "generator=controlnet|pix2pixhd"
+            f"generator={_trained_kinds()}"
         )
+
+
+def _trained_kinds() -> str:
+    return "|".join(name for name, kind in schema.KINDS["generator"].items() if kind.is_trained)  # type: ignore[attr-defined]
 
 
 def _check_generator(config: Config) -> None:
@@ -130,7 +155,7 @@ def _check_generator(config: Config) -> None:
         if config.synthesis.count:
             raise ValueError(
                 f"synthesis.count={config.synthesis.count} with generator=none: nothing was trained that could "
-                "draw samples; allowed: synthesis.count=0, or generator=controlnet|pix2pixhd"
+                f"draw samples; allowed: synthesis.count=0, or generator={_trained_kinds()}"
             )
         if config.stage in ("train_codec", "train_base", "train_generator", "synthesize"):
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
@@ -153,7 +178,7 @@ def _check_generator(config: Config) -> None:
         _check_pix2pixhd(config.generator, config.trainer)
 
 
-def _check_init(generator: schema.ControlNet | schema.Pix2PixHD) -> None:
+def _check_init(generator: Any) -> None:
     """Where a generator begins; without steps it is drawn from as it is."""
     if generator.init is None and generator.max_steps == 0:
         raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
@@ -166,12 +191,14 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
     if (generator.perceptual == "vgg19") != (weights is not None):
         what = f"generator.perceptual={generator.perceptual} with generator.perceptual_weights={weights}"
         raise ValueError(f"{what}: vgg19 needs the file of torchvision's weights, the others take none")
+    if trainer.get("gradient_clip_val") is not None:
+        raise ValueError("trainer.gradient_clip_val with generator=pix2pixhd, whose two networks step by hand: null")
     if trainer.get("precision") == "16-mixed":
         raise ValueError("trainer.precision=16-mixed: pix2pixhd trains in 32-true or bf16-mixed")
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    for key, sampler in (("generator", generator), ("generator.watch", generator.watch)):
+    for key, sampler in (("generator", generator), ("generator.validation", generator.validation)):
         _check_sampler(key, sampler)
     base = generator.base
     if not isinstance(base, ScratchBase):

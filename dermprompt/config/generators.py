@@ -7,40 +7,41 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.config.constraints import named, number, one_of, whole
+from dermprompt.store.artifacts import WAS
 
 
 @dataclass
 class PretrainedBase:
     """Stable Diffusion in diffusers' format, by hub id or folder."""
 
-    name: str = MISSING
+    name: str = named()
     path: str = MISSING
-    pad: int = whole()
-    text_layers: int = whole(at_least=1)
+    pad_token_id: int = whole(at_most=49407, was="pad")
+    text_layers: int = whole(1, 100)
 
 
 @dataclass
 class PCACodec:
     """Latents that are principal components of patches of ``downscale`` pixels."""
 
-    name: str = MISSING
+    name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
+    channels: int = whole(1, 768)
 
 
 @dataclass
 class VAECodec:
     """Latents of an AutoencoderKL that is trained on G."""
 
-    name: str = MISSING
+    name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
-    width: int = whole(at_least=32, multiple_of=32)
-    layers_per_block: int = whole(at_least=1)
-    kl_weight: float = number(at_least=0)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
+    channels: int = whole(1, 768)
+    width: int = whole(32, 4096, multiple_of=32)
+    layers_per_block: int = whole(1, 16)
+    kl_weight: float = number(at_least=0, at_most=1000)
+    learning_rate: float = number(above=0, at_most=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole(at_least=1)
     augmentation: str = one_of("none", "flip", "dihedral")
 
@@ -49,7 +50,7 @@ class VAECodec:
 class TinyCodec:
     """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
 
-    name: str = MISSING
+    name: str = named()
     path: str = MISSING
 
     @property
@@ -62,30 +63,28 @@ class TinyCodec:
 class ScratchBase:
     """A small latent diffusion model trained on G."""
 
-    name: str = MISSING
+    name: str = named()
     codec: Any = MISSING
-    channels: list[int] = whole(at_least=32, multiple_of=32)
-    attention_levels: int = whole(at_least=1)
-    layers_per_block: int = whole(at_least=1)
-    text_width: int = whole(at_least=32, multiple_of=32)
-    text_layers: int = whole(at_least=1)
-    context_length: int = whole(at_least=2)
+    channels: list[int] = whole(32, 8192, multiple_of=32)
+    attention_levels: int = whole(1, 16)
+    layers_per_block: int = whole(1, 16)
+    text_width: int = whole(32, 8192, multiple_of=32)
+    text_layers: int = whole(1, 100)
+    context_length: int = whole(2, 1024)
     prediction: str = one_of("v_prediction", "epsilon")
-    learning_rate: float = number(above=0)
+    learning_rate: float = number(above=0, at_most=1)
     warmup_steps: int = whole()
-    batch_size: int = whole(at_least=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole(at_least=1)
-    ema: float = number(at_least=0, below=1)
-    snr_gamma: float | None = number(above=0)
+    ema_decay: float = number(at_least=0, below=1, was="ema")
+    snr_gamma: float | None = number(above=0, at_most=1000)
     timesteps: str = one_of("uniform", "lognormal")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
-class Watch:
-    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
-    masks are drawn.
-    """
+class Validation:
+    """Every so many steps the generator is validated on held-out images of G, at most a tenth of it."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
@@ -96,15 +95,15 @@ class Sampler:
     """How a ControlNet draws: what decides its samples, and not its weights."""
 
     sampler: str = one_of("ddim", "dpm", "unipc")
-    num_steps: int = whole(at_least=1)
-    guidance: float = number(at_least=0)
-    control_scale: float = number(at_least=0)
+    num_steps: int = whole(1, 1000)
+    guidance_scale: float = number(at_least=0, at_most=100, was="guidance")
+    conditioning_scale: float = number(at_least=0, at_most=100, was="control_scale")
     eta: float = number(at_least=0, at_most=1)
 
 
 @dataclass
-class ControlNetWatch(Sampler, Watch):
-    """The same with a sampler of its own, for the best weights depend on it: other samples need no new training."""
+class ControlNetValidation(Sampler, Validation):
+    """Validation with its own sampler: the best weights depend on it, so other samples need no new training."""
 
 
 @dataclass
@@ -119,6 +118,8 @@ class Generator:
         is_drawn_from: it makes an image of any mask; a folder's pairs are as they are.
         world: what its samples are made from, where that does not depend on the arm's ``world``.
         opens: full dotted path of what opens its folder: ``(folder)``, with a base ``(folder, base, **sampler)``.
+        base: what it stands on. Idle in the other kinds: Hydra composes generator/base whatever the generator, so that
+            a sweep over generators can name one.
     """
 
     is_trained: ClassVar[bool] = False
@@ -129,93 +130,86 @@ class Generator:
     world: ClassVar[str | None] = None
     opens: ClassVar[str] = ""
 
-    name: str = MISSING
+    name: str = named()
+    base: Any = MISSING
 
 
 @dataclass
-class ControlNetTraining(Generator):
-    """What decides a ControlNet's weights, beside its base."""
+class Training:
+    """What decides the weights of every generator that is trained."""
 
-    watch: ControlNetWatch = field(default_factory=ControlNetWatch)
+    name: str = MISSING
+    validation: Validation = field(default_factory=Validation, metadata={WAS: "watch"})
     init: str | None = MISSING
-    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
-    hint_width: int = whole(at_least=1)
-    snr_gamma: float | None = number(above=0)
-    timesteps: str = one_of("uniform", "lognormal")
-    accumulate: int = whole(at_least=1)
-    compile: bool = MISSING
-    learning_rate: float = number(above=0)
-    warmup_steps: int = whole()
-    batch_size: int = whole(at_least=1)
+    learning_rate: float = number(above=0, at_most=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole()
-    ema: float = number(at_least=0, below=1)
-    decay: bool = MISSING
+    ema_decay: float = number(at_least=0, below=1, was="ema")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
-class ControlNet(Sampler, ControlNetTraining):
+class ControlNetTraining(Training):
+    """The same of a ControlNet, beside its base."""
+
+    validation: ControlNetValidation = field(default_factory=ControlNetValidation, metadata={WAS: "watch"})
+    trainable: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet", was="part")
+    hint_width: int = whole(at_least=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    accumulate_grad_batches: int = whole(at_least=1, was="accumulate")
+    compile: bool = MISSING
+    warmup_steps: int = whole()
+    decay: bool = MISSING
+
+
+@dataclass
+class ControlNet(Sampler, ControlNetTraining, Generator):
     """Diffusion with a control copy; training, then sampling."""
 
     is_trained = has_text = has_base = True
     opens = "dermprompt.generator.export.load_controlnet"
 
-    base: Any = MISSING
-
 
 @dataclass
-class Pix2PixHD(Generator):
-    """The rival: one pass from mask to image; a base stands idle under it."""
+class Pix2PixHD(Training, Generator):
+    """The rival: one pass from mask to image."""
 
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"
 
-    # In every kind: Hydra composes generator/base whatever the generator, so that a sweep over generators can name one.
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
-    base_channels: int = whole(at_least=1)
-    num_downsamplings: int = whole(at_least=1)
-    num_blocks: int = whole(at_least=1)
+    base_channels: int = whole(1, 4096)
+    num_downsamplings: int = whole(1, 10)
+    num_blocks: int = whole(1, 1000)
     upsampling: str = one_of("transposed", "resize")
-    discriminator_channels: int = whole(at_least=1)
-    num_scales: int = whole(at_least=1)
-    feature_weight: float = number(at_least=0)
+    discriminator_channels: int = whole(1, 4096)
+    num_scales: int = whole(1, 10)
+    feature_weight: float = number(at_least=0, at_most=1e6)
     perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
     perceptual_weights: str | None = MISSING
-    pool_size: int = whole()
-    ema: float = number(at_least=0, below=1)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole()
+    pool_size: int = whole(at_most=10**6)
     decay_from_step: int = whole()
-    augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
 class Warp(Generator):
-    """No network: S.train's images, warped to the masks; a base stands idle."""
+    """No network: S.train's images, warped to the masks."""
 
     world = "closed"
     opens = "dermprompt.generator.warp.load_warp"
 
-    base: Any = MISSING
-
 
 @dataclass
 class FolderSamples(Generator):
-    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
+    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``."""
 
     is_drawn_from = False
 
-    base: Any = MISSING
     path: str = MISSING
 
 
 @dataclass
 class NoGenerator(Generator):
-    """S only; a base stands idle."""
+    """S only."""
 
     draws = is_drawn_from = False
-
-    base: Any = MISSING

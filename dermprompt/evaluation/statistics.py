@@ -127,12 +127,12 @@ def compare(ours: Values, theirs: Values, seed: int, level: float = 0.95) -> Com
     interval = crossed_interval(difference, seed, level)
     per_image = difference.mean(axis=0)
     used = difference if interval.over != "images" else per_image[None]
-    error, deviation = crossed_error(used), float(per_image.std(ddof=1))
+    error, std = crossed_error(used), float(per_image.std(ddof=1))
     statistic = abs(interval.mean) / error.value if error.value > 0 else np.inf * abs(interval.mean)
     return Comparison(
         gain=interval,
         verdict=verdict(interval),
-        effect=interval.mean / deviation if deviation > 0 else 0.0,
+        effect=interval.mean / std if std > 0 else 0.0,
         smallest=(error.quantile(level) + float(stats.t.ppf(POWER, error.df))) * error.value,
         p=float(2 * stats.t.sf(statistic, error.df)) if np.isfinite(statistic) else 1.0 - float(interval.mean != 0),
         wilcoxon=float(stats.wilcoxon(per_image).pvalue) if per_image.any() else 1.0,

@@ -5,11 +5,13 @@ A card is Markdown: a front matter, tables, what is known of a licence.
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from dermprompt.results import Results
 from dermprompt.synthesis.index import COLUMNS
@@ -120,6 +122,10 @@ def model_card(facts: ModelFacts, results: Results | None) -> str:
     return "\n\n".join([front_matter(known), f"# {facts.title}", sections(said)]) + "\n"
 
 
+def _figures(measured: Any) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in vars(measured).items())
+
+
 def _measured(results: Results | None) -> str:
     if results is None:
         return "Nothing yet: `stage=report` of the same command measures, and a later export says it here."
@@ -129,14 +135,11 @@ def _measured(results: Results | None) -> str:
             figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
             rows.append((f"images of {quality.n} unseen masks beside the real ones (standard protocol)", figures))
     for row in results.distribution:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in vars(row.values).items())
-        rows.append((f"{row.name} against unseen real images, {row.features}", figures))
-    if results.mask_obedience:
-        obeyed = vars(results.mask_obedience)
-        rows.append(("masks obeyed: a judge's Dice", ", ".join(f"{key} {value:.4g}" for key, value in obeyed.items())))
-    if results.text_obedience:
-        read = vars(results.text_obedience)
-        rows.append(("text obeyed: balanced accuracy", ", ".join(f"{key} {value:.4g}" for key, value in read.items())))
+        rows.append((f"{row.name} against unseen real images, {row.features}", _figures(row.values)))
+    if results.mask_fidelity:
+        rows.append(("mask fidelity: a reference segmenter's Dice", _figures(results.mask_fidelity)))
+    if results.text_fidelity:
+        rows.append(("text fidelity: balanced accuracy", _figures(results.text_fidelity)))
     return table(("what", "figures"), rows)
 
 
@@ -165,9 +168,9 @@ def licence_note(licences: Mapping[str, str]) -> str:
     """What binds what was made from the source. ``licences``: the first line of each licence file, by its place."""
     if not licences:
         return "Unknown: see source. No licence file lay beside the images; what was made from them may be bound by it."
-    listed = "\n".join(f"- [{path}]({path}): {line}" for path, line in licences.items())
+    listed = "\n".join(f"- [{_cell(path)}]({quote(path)}): {_cell(line)}" for path, line in licences.items())
     return f"These lay beside the images; what was made from them may be bound by them:\n\n{listed}"
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return html.escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")

@@ -18,12 +18,14 @@ from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import build_network, build_segmenter_module, through_codec
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.settings import TrainSegmenter
+from dermprompt.store.artifacts import makes
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
+@makes("network.safetensors")
 def train_segmenter(
     settings: TrainSegmenter,
     runtime: Runtime,
@@ -78,14 +80,14 @@ def _real_pairs(
         assert base is not None
         pairs = [(through_codec(runtime, base, images), masks) for images, masks in pairs]
     if settings.left_out is not None:
-        ((images, masks),) = pairs  # a judge trains on S alone
+        ((images, masks),) = pairs  # a reference segmenter trains on S alone
         rows = kept(len(images), *settings.left_out)
         pairs = [(images[rows], masks[rows])]
     return pairs
 
 
 def kept(number: int, fold: int, folds: int) -> np.ndarray:
-    """The rows of S.train that are not in the fold that a cross-fitted judge leaves out."""
+    """The rows of S.train that are not in the fold that a cross-fitted reference segmenter leaves out."""
     return np.flatnonzero(np.arange(number) % folds != fold)
 
 

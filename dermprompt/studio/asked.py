@@ -48,13 +48,13 @@ class Drawing(Named):
     seed: Seed = 0
     sampler: Literal["ddim", "dpm", "unipc"] | None = None
     num_steps: Annotated[int, Field(ge=1, le=200)] | None = None
-    guidance: Annotated[float, Field(ge=0, le=30)] | None = None
-    control_scale: Annotated[float, Field(ge=0, le=5)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=30)] | None = None
+    conditioning_scale: Annotated[float, Field(ge=0, le=5)] | None = None
     eta: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def sampling(self) -> dict[str, Any]:
         """What is set of the sampler."""
-        keys = ("sampler", "num_steps", "guidance", "control_scale", "eta")
+        keys = ("sampler", "num_steps", "guidance_scale", "conditioning_scale", "eta")
         return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
 
 

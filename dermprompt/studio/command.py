@@ -75,7 +75,7 @@ def prepare(config: Config) -> None:
     from dermprompt.store.artifacts import Store
 
     pipeline = Pipeline(config, Store(Path(config.paths.store).expanduser().resolve()))
-    _ = pipeline.known, pipeline.images
+    _ = pipeline.generator_set, pipeline.images
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -138,7 +138,7 @@ class Studio:
         settings = self.config.masks if same_group else compose(["+experiment=studio", f"masks={masks}"]).masks
         drawn = DrawMasks(settings, 1, size, self.config.seed)
         learnt = not isinstance(settings, schema.AutomaticMasks)
-        known, cache = (self.pipeline.known.path, self.pipeline.cache(size).path) if learnt else (None, None)
+        known, cache = (self.pipeline.generator_set.path, self.pipeline.cache(size).path) if learnt else (None, None)
         return mask_source(drawn, known, cache)
 
     def _keep(self, id: str, image: np.ndarray, record: dict[str, Any]) -> None:

@@ -91,7 +91,8 @@ def _write_pairs(desk: Desk, records: list[dict[str, Any]], root: Path) -> list[
     for sample, record in zip(read_all_records(root), records, strict=True):
         image_file, mask_file = image_path(root, sample.id), mask_path(root, sample.id)
         sampler = {
-            key: record["drawing"].get(key) for key in ("sampler", "num_steps", "guidance", "control_scale", "eta")
+            key: record["drawing"].get(key)
+            for key in ("sampler", "num_steps", "guidance_scale", "conditioning_scale", "eta")
         }
         distance = (record.get("trust") or {}).get("copy", {}).get("distance")
         row = index_row(

@@ -15,7 +15,7 @@ from dermprompt.files import read_json
 from dermprompt.generator.source import pretrained_artifact, resolve_base
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
-from dermprompt.stages.prepare import load_known
+from dermprompt.stages.prepare import load_generator_set
 from dermprompt.stages.settings import OpenBase
 from dermprompt.store.artifacts import RECORD, Recipe, read_artifact, read_recipe
 from dermprompt.studio.asked import Named
@@ -89,7 +89,7 @@ def box_offers(config: Config) -> list[Offer]:
     shared: dict[str, Any] = {"image_size": BOX_SIZE, "vocabulary": Vocabulary(**labels)}
     control, rival = in_box("box", "controlnet"), in_box("box", "pix2pixhd")
     base = config.generator.base
-    reading = OpenBase(base.pad, base.text_layers) if base.path == "box" else OpenBase(49407, 2)
+    reading = OpenBase(base.pad_token_id, base.text_layers) if base.path == "box" else OpenBase(49407, 2)
     return [
         Offer(
             "box-controlnet",
@@ -138,9 +138,10 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
         image_size=read_recipe(cache).settings["size"] if cache else BOX_SIZE,
         template=recipe.settings.get("template"),
         base=base,
-        reading=OpenBase(**reading) if reading else None,
+        # Recipes keep the former names of keys.
+        reading=OpenBase(reading["pad"], reading["text_layers"]) if reading else None,
         sampler=take(Sampler, config.generator) if has_base else None,
-        vocabulary=Vocabulary.of(load_known(known)) if known else None,
+        vocabulary=Vocabulary.of(load_generator_set(known)) if known else None,
         training=Training(str(known), str(cache), str(prepared)) if known and cache and prepared else None,
         unavailable=f"not in the store any more: its {', '.join(missing)}" if missing else None,
     )
@@ -206,7 +207,7 @@ def overrides(offer: Offer) -> list[str]:
     if offer.base is None:
         return named
     reading = offer.reading or _own_reading(resolve_base(offer.base))
-    settings = {"path": offer.base, "pad": reading.pad, "text_layers": reading.text_layers}
+    settings = {"path": offer.base, "pad_token_id": reading.pad_token_id, "text_layers": reading.text_layers}
     return [*named, *(f"generator.base.{key}={value}" for key, value in settings.items())]
 
 

@@ -13,7 +13,7 @@ from dermprompt.curation.memorisation import nearest
 from dermprompt.data.index import load_index
 from dermprompt.evaluation.overlap import dice
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.arrays import load_known_part, load_lesions_of
+from dermprompt.stages.arrays import load_generator_part, load_lesions_of
 from dermprompt.stages.evaluate_distribution import held_out_images
 from dermprompt.studio.offers import BOX_SIZE, Offer
 from dermprompt.weights.box import BOX
@@ -60,7 +60,7 @@ class Copies:
             paths = {key: Path(value) for key, value in vars(offer.training).items()}
             if not all(path.is_dir() for path in paths.values()):
                 return None
-            seen = load_known_part(paths["known"], paths["cache"])
+            seen = load_generator_part(paths["known"], paths["cache"])
             # As the curation does: S.test takes no part in what counts as a copy.
             unseen = held_out_images(paths["prepared"], paths["cache"], seen, ("generator", "train", "val"))
             return self._calibrated(tuple(one.id for one in seen.lesions), seen.images, unseen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dermprompt.files import write_bytes
 from dermprompt.synthesis.samples import Sample
 
 # Every column, and what stands in it.
@@ -24,13 +26,13 @@ COLUMNS = {
     "generator": "the trained generator: its kind, and a hash of its settings, data and base",
     "sampler": "ddim, dpm (DPM-Solver++) or unipc; empty for a generator that draws in one pass",
     "num_steps": "of the sampler",
-    "guidance": "weight of classifier-free guidance; 1 is none",
-    "control_scale": "weight of the control copy's residuals",
+    "guidance_scale": "weight of classifier-free guidance; 1 is none",
+    "conditioning_scale": "weight of the control copy's residuals",
     "eta": "share of fresh noise at every step; 0 is none",
     "image_sha256": "of the image's file",
     "mask_sha256": "of the mask's file",
     "distance": "to the nearest image that the generator has seen",
-    "decision": "of the curation: keep, relabel (a judge's mask takes the mask's place) or drop",
+    "decision": "of the curation: keep, relabel (a reference segmenter's mask takes the mask's place) or drop",
     "score": "what the curation decided by",
 }
 
@@ -45,7 +47,17 @@ def index_row(sample: Sample, image: str, mask: str, **more: Any) -> dict[str, A
 
 def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of :func:`index_row`."""
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, list(COLUMNS), rows)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows({key: _defused(value) for key, value in row.items()} for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _defused(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,4 +1,4 @@
-"""What stands beside Lightning's loop: stops where a loss is no number or time is up, counts, curves, progress."""
+"""Callbacks: stop when a loss is NaN or infinite or time is up; count epochs; write curves; show progress."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 
 from dermprompt.progress import INTERVAL, time_left
 from dermprompt.training.checkpoints import LAST
+from dermprompt.upstream import count_begun_epoch
 
 
-class StopAtNoNumber(Callback):
-    """Stops a training whose losses are infinite or no numbers, before its weights reach a checkpoint.
+class StopOnNonFiniteLoss(Callback):
+    """Stops when a loss is NaN or infinite, before the weights reach a checkpoint.
 
     Lightning calls it before ModelCheckpoint, whatever their order.
     """
@@ -32,16 +33,29 @@ class StopAtNoNumber(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at what the step has logged."""
+        """Check the losses that the step has logged."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if "/train/" in name}
         if losses and not torch.stack([value.detach().float() for value in losses.values()]).isfinite().all():
             shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
             rows = batch["rows"].tolist() if self.ids else []
             seen = f" on {', '.join(self.ids[row] for row in rows)}" if rows else ""
+            broken = _not_finite(module)
+            if broken is not None:
+                raise ValueError(
+                    f"step {trainer.global_step}: {shown}. Weights that are not trained are NaN or infinite, such as "
+                    f"{broken}: the base, or the file that it came from, is damaged"
+                )
             raise ValueError(
                 f"step {trainer.global_step}: {shown}{seen}. The training diverged; lower its learning rate, or train "
                 f"with trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
             )
+
+
+def _not_finite(module: lightning.LightningModule) -> str | None:
+    """The name of a tensor that came from elsewhere, stays as it is, and holds what is no finite number."""
+    kept = [*module.named_parameters(), *module.named_buffers()]
+    frozen = ((name, one) for name, one in kept if name.startswith(("base.", "perceptual.")) and not one.requires_grad)
+    return next((name for name, one in frozen if not one.isfinite().all()), None)
 
 
 @functools.cache
@@ -93,11 +107,7 @@ class StopInTime(Checkpoint):
 
 
 class CountedEpochs(Callback):
-    """Counts the epoch that a continued training begins with, which Lightning does not.
-
-    From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
-    would come again.
-    """
+    """Counts the epoch that a continued training begins with, so that no epoch's order of batches comes twice."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.order = loader.sampler
@@ -118,9 +128,8 @@ class CountedEpochs(Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the counts that a training which began with this epoch would have."""
-        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
-            counts["ready"] = counts["started"] = counts["processed"] + 1
+        """See :func:`~dermprompt.upstream.count_begun_epoch`."""
+        count_begun_epoch(checkpoint)
 
 
 class Curves(Callback):

@@ -6,7 +6,6 @@ can end half written in the place of a good one.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +16,8 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from dermprompt.files import sha256, write_json
+from dermprompt.files import read_json, sha256, write_json
+from dermprompt.upstream import save_to_disk
 
 LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
@@ -50,7 +50,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         checkpoint, target = self.taken
         self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
-        _stage(checkpoint, staged)
+        save_to_disk(checkpoint, staged)
         good, new = self.good, sha256(staged)
         # Written before the files move: whatever is interrupted, the hash of each that counts is there.
         write_json(target.parent / HASHES, [new, good[1]] if good else [new])
@@ -117,21 +117,6 @@ def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
     return sum(value.nbytes for value in saved) + 2 * sum(weight.nbytes for weight in trained)
 
 
-def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
-    """Write it to the disk; where that fails, give its room back."""
-    try:
-        with open(staged, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        staged.unlink(missing_ok=True)
-        # Of a full disk torch says only that a position is unexpected.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise
-
-
 def _newest(folder: Path) -> tuple[Path, str] | None:
     """The newest good checkpoint with its hash."""
     known = _hashes(folder)
@@ -147,4 +132,5 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
 
 def _hashes(folder: Path) -> list[str]:
     """The sha256 (hex) of the last checkpoint that was written, and of the one before."""
-    return json.loads((folder / HASHES).read_text()) if (folder / HASHES).exists() else []
+    known = folder / HASHES
+    return read_json(known, list, f"delete {folder} to train again") if known.exists() else []

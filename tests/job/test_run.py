@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import ControlNetModel
+from forked import start_command
 from miniature import miniature, run
 
-REPOSITORY = Path(__file__).parents[2]
 GENERATORS = ("controlnet", "pix2pixhd")
 
 
@@ -50,8 +46,8 @@ def test_a_job_ends_in_results_and_a_page(swept):
     assert results["segmentation"][1]["gain"]["n"] == results["data"]["split"]["test"]
     assert results["image_quality"][0]["name"] == "controlnet"
     assert {row["kind"] for row in results["image_quality"][1:]} == {"trivial"}
-    assert results["text_obedience"] is not None
-    assert jobs["pix2pixhd", 8]["text_obedience"] is None
+    assert results["text_fidelity"] is not None
+    assert jobs["pix2pixhd", 8]["text_fidelity"] is None
     page = (folder / "runs" / "controlnet-8" / "index.html").read_text()
     assert "61.64" in page
     assert "0.861" in page
@@ -63,7 +59,7 @@ def test_a_sweep_trains_each_generator_once_and_draws_the_largest_count(swept):
     assert [job["generators trained"] for job in made] == [1, 0, 1, 0]
     assert [job["samples drawn"] for job in made] == [4, 4, 4, 4]
     assert [job["bases trained"] for job in made] == [1, 0, 0, 0]
-    # S only and the judge differ in no setting but the name of their keys: one training for all jobs.
+    # S only and the reference segmenter differ in no setting but the name of their keys: one training for all jobs.
     assert [job["segmenters trained"] for job in made] == [2, 1, 1, 1]
 
 
@@ -111,16 +107,17 @@ def _hashable(row):
 def test_a_killed_synthesis_goes_on_to_the_same_bytes(swept, tmp_path):
     folder, _ = swept
     shutil.copytree(folder / "store", tmp_path / "store", ignore=shutil.ignore_patterns("synthesize"))
-    overrides = miniature("controlnet", "synthesis.count=32", "stage=synthesize", f"paths.runs={tmp_path}/runs")
-    command = [sys.executable, "-m", "dermprompt", *overrides]
-    killed = subprocess.Popen([*command, f"paths.store={tmp_path}/store"], cwd=REPOSITORY)
+    paths = [f"paths.runs={tmp_path}/runs", f"paths.store={tmp_path}/store"]
+    killed = start_command(
+        [*miniature("controlnet", "synthesis.count=32", "stage=synthesize"), *paths], tmp_path / "log"
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 2:
         assert time.monotonic() < deadline
-        assert killed.poll() is None, "it ended before it could be killed"
+        assert killed.exitcode is None, "it ended before it could be killed"
         time.sleep(0.002)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     assert len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 8
     run(tmp_path, *miniature("controlnet", "synthesis.count=32", "stage=synthesize"))
     straight = run(folder, *miniature("controlnet", "synthesis.count=32", "stage=synthesize"))

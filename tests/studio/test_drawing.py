@@ -71,7 +71,7 @@ def test_a_store_is_read_from_its_records(folder: Path) -> None:
     ("kind", "asked"),
     [
         ("controlnet", {"diagnosis": "MEL", "attributes": ["streaks"], "seed": 5}),
-        ("controlnet", {"text": "a 'quoted', {odd} word=1", "sampler": "ddim", "num_steps": 4, "guidance": 1.5}),
+        ("controlnet", {"text": "a 'quoted', {odd} word=1", "sampler": "ddim", "num_steps": 4, "guidance_scale": 1.5}),
         ("controlnet", {}),
         ("pix2pixhd", {"seed": 2}),
     ],

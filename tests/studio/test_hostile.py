@@ -155,7 +155,7 @@ BODIES = (
     b"\0",
     "NaN",
 )
-KEYS = ("generator", "mask", "seed", "sampler", "num_steps", "guidance", "control_scale", "attributes")
+KEYS = ("generator", "mask", "seed", "sampler", "num_steps", "guidance_scale", "conditioning_scale", "attributes")
 SCRIPTS = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -175,7 +175,7 @@ RAW = {
     "length below nothing": b"POST /api/v1/masks {http}Content-Length: -1\r\n\r\n",
     "two lengths": b"POST /api/v1/masks {http}Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     "length in words": b"POST /api/v1/masks {http}Content-Length: many\r\n\r\n",
-    "length and chunks": b"POST /api/v1/settings {http}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length and chunks": b"POST /api/v1/settings {http}Content-Length: 5\r\n{chunked}0\r\n\r\n",
     "endless header": b"GET / {http}X: " + b"a" * 200_000 + b"\r\n\r\n",
     "many headers": b"GET / {http}" + b"X: y\r\n" * 20_000 + b"\r\n",
     "two hosts": b"GET / {http}Host: evil\r\n\r\n",
@@ -186,8 +186,8 @@ RAW = {
     "proxy": b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     "connect": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
     "websocket": b"GET /api/v1 HTTP/1.1\r\nHost: evil\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-    "chunks without end": b"POST /api/v1/masks {http}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-    "a chunk that lies": b"POST /api/v1/masks {http}Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\nhello",
+    "chunks without end": b"POST /api/v1/masks {http}{chunked}5\r\nhello\r\n",
+    "a chunk that lies": b"POST /api/v1/masks {http}{chunked}FFFFFFFFFF\r\nhello",
     "half a body": b"POST /api/v1/masks {http}Content-Length: 1000\r\n\r\nhalf",
     "half a header": b"GET / HTTP/1.1\r\nHos",
     "many chunks": b"POST /api/v1/sets {http}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -214,7 +214,11 @@ NUMBER = (
 
 def _raw(name: str, port: int) -> bytes:
     """The bytes with the head that is in order."""
-    return RAW[name].replace(b"{http}", f"HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+    return (
+        RAW[name]
+        .replace(b"{chunked}", b"Transfer-Encoding: chunked\r\n\r\n")
+        .replace(b"{http}", f"HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+    )
 
 
 def check(status: int, headers: dict[str, str], body: bytes) -> str:

@@ -87,9 +87,9 @@ function prompted(one, diagnosis = state.diagnosis) {
   return { attributes: state.attributes, ...(diagnosis && { diagnosis }) };
 }
 
-function sampled(one, scale = state.control_scale) {
+function sampled(one, scale = state.conditioning_scale) {
   if (!one.sampler) return {};
-  return { sampler: state.sampler, num_steps: state.num_steps, guidance: state.guidance, control_scale: scale };
+  return { sampler: state.sampler, num_steps: state.num_steps, guidance_scale: state.guidance_scale, conditioning_scale: scale };
 }
 
 export function asked(one, { seed = state.seed, diagnosis, scale } = {}) {

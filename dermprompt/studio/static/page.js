@@ -10,7 +10,7 @@ import { $, fail, remember, say, session, set, state } from "./session.js";
 const AT_ONCE = 2; // one that is drawn, one that waits for it
 const MOST_REMEMBERED = 60;
 const SCALES = [0, 0.5, 1, 1.5, 2];
-const SLIDERS = ["num_steps", "guidance", "control_scale"];
+const SLIDERS = ["num_steps", "guidance_scale", "conditioning_scale"];
 
 let cards = [];
 let drawing = null; // what cancels it
@@ -202,10 +202,10 @@ function compare() {
 // Back to the settings and the mask of an earlier picture.
 async function back(one) {
   try {
-    const { seed, sampler, num_steps, guidance, control_scale, mask, generator, diagnosis = null, attributes = [] } = one.drawing;
+    const { seed, sampler, num_steps, guidance_scale, conditioning_scale, mask, generator, diagnosis = null, attributes = [] } = one.drawing;
     await showRecords([one]);
     await takeMask(painter, mask);
-    const drawn = Object.fromEntries(Object.entries({ sampler, num_steps, guidance, control_scale }).filter(([, value]) => value !== undefined));
+    const drawn = Object.fromEntries(Object.entries({ sampler, num_steps, guidance_scale, conditioning_scale }).filter(([, value]) => value !== undefined));
     set({ ...one.settings, ...drawn, seed, generators: [generator], diagnosis: diagnosis ?? null, attributes, shown: [one.id] });
     keepMask();
   } catch (error) {

@@ -73,7 +73,7 @@ export class Card {
       Seed: drawing.seed,
       Mask: drawing.mask,
       ...(drawing.sampler && {
-        Sampler: `${drawing.sampler}, ${drawing.num_steps} steps, guidance ${drawing.guidance}, conditioning ${drawing.control_scale}`,
+        Sampler: `${drawing.sampler}, ${drawing.num_steps} steps, guidance ${drawing.guidance_scale}, conditioning ${drawing.conditioning_scale}`,
       }),
       Time: `${record.seconds.toFixed(2)} s`,
       ...(record.unread.length && { "Words that say nothing to it": record.unread.join(", ") }),

@@ -7,7 +7,7 @@ export const $ = (id) => document.getElementById(id);
 export const session = { about: null, changed: () => {} };
 export const state = {
   mask: null, generators: ["box-controlnet"], mode: "labels", diagnosis: null, attributes: [], text: "", seed: 0, fresh: false,
-  sampler: "dpm", num_steps: 10, guidance: 2, control_scale: 1, tool: "brush", brush: 16, colour: "#19b3a6", opacity: 55,
+  sampler: "dpm", num_steps: 10, guidance_scale: 2, conditioning_scale: 1, tool: "brush", brush: 16, colour: "#19b3a6", opacity: 55,
   outlines: true, theme: "auto", history: [], set: [], shown: [],
 };
 
