@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,21 @@ def box_offers(config: Config) -> list[Offer]:
             "controlnet",
             "ControlNet",
             str(control),
-            digest(control)[:16],
+            _digest(control),
             template=template,
             base="box",
             reading=reading,
             sampler=take(Sampler, config.generator),
             **shared,
         ),
-        Offer("box-pix2pixhd", "pix2pixhd", "Pix2PixHD", str(rival), digest(rival)[:16], template=None, **shared),
+        Offer("box-pix2pixhd", "pix2pixhd", "Pix2PixHD", str(rival), _digest(rival), template=None, **shared),
     ]
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """As the command line names it; what comes with the package does not change."""
+    return digest(folder)[:16]
 
 
 def store_offers(config: Config, store: Path) -> list[Offer]:
@@ -121,13 +128,13 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
     kind = own["name"]
     missing: list[str] = []
     known = _holding(inputs, "known.json", "training set", missing)
-    cache = next((path for path in inputs if path.name.startswith("pictures-")), None)
+    pictures = next((path for path in inputs if path.name.startswith("pictures-")), None)
     split = [made[one] for one in read_recipe(known).inputs if one in made] if known else []
     prepared = _holding(split, "split.json", "split", [])
     reading = recipe.settings.get("base")
     has_base = KINDS["generator"][kind].has_base  # type: ignore[attr-defined]
     base = _base_of(config, recipe, inputs, reading, missing) if has_base else None
-    if cache is None:
+    if pictures is None:
         missing.append("pictures")
     return Offer(
         id=folder.name,
@@ -135,14 +142,14 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
         title=f"{TITLES.get(kind, kind)} {folder.name.rpartition('-')[2][:6]}",
         folder=str(folder),
         digest=read_artifact(folder).digest,
-        image_size=read_recipe(cache).settings["size"] if cache else BOX_SIZE,
+        image_size=read_recipe(pictures).settings["size"] if pictures else BOX_SIZE,
         template=recipe.settings.get("template"),
         base=base,
         # Recipes keep the former names of keys.
         reading=OpenBase(reading["pad"], reading["text_layers"]) if reading else None,
         sampler=take(Sampler, config.generator) if has_base else None,
         vocabulary=Vocabulary.of(load_generator_set(known)) if known else None,
-        training=Training(str(known), str(cache), str(prepared)) if known and cache and prepared else None,
+        training=Training(str(known), str(pictures), str(prepared)) if known and pictures and prepared else None,
         unavailable=f"not in the store any more: its {', '.join(missing)}" if missing else None,
     )
 

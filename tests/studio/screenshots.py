@@ -59,6 +59,7 @@ def save(page: Any, name: str) -> None:
 def take(browser: Any, address: str) -> None:
     """All states."""
     page = browser.new_context(viewport=dict(zip(("width", "height"), WIDE, strict=True))).new_page()
+    page.set_default_timeout(WAIT)
     page.emulate_media(color_scheme="light")
     page.goto(address)
     page.wait_for_selector("body[data-started=yes]")
