@@ -18,7 +18,7 @@ ARGS ?=
 PIECES ?= 0
 MINUTES ?= 10
 
-.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ dashboard: setup ## send the table of a sweep to W&B again: FOLDER=runs/...
 
 verify-tables: setup ## recompute the published tables from the scores of every image
 	$(BIN)/python -m dermprompt.sweep.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
+
+rewrite-tables: setup ## compute the published tables and charts again, after a change of the rule
+	$(BIN)/python -m dermprompt.sweep.published --rewrite $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
 verify-sd: setup ## check a folder of Stable Diffusion, in minutes on a CPU: PATH=/models/sd15
 	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }

@@ -208,7 +208,7 @@ class Pipeline(Trained):
         return self.make(
             "dermprompt.stages.curate.find_nearest",
             f"memorisation-{config.generator.name}",
-            2,
+            3,
             settings,
             inputs,
             cost=20.0,

@@ -125,7 +125,7 @@ class Trained(Prepared):
 
     def warp(self) -> Artifact:
         """The arm's pairs of S.train, which are warped to the masks."""
-        settings = stage.CollectPairs(self.rules.num_real)
+        settings = stage.CollectPairs(self.rules.num_real, self.config.generator.best)
         return self.make(
             "dermprompt.stages.synthesize.collect_pairs", "warp", 1, settings, self._images, "collect", 1.0
         )

@@ -24,7 +24,6 @@ SEGMENTER = [
     "evaluation.judge.batch_size=4",
     f"evaluation.judge.{UNET}",
     "evaluation.gallery=2",
-    "evaluation.bootstraps=50",
 ]
 TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 # Each call trains an epoch.

@@ -200,6 +200,7 @@ class Warp(Generator):
     opens = "dermprompt.generator.warp.load_warp"
 
     base: Any = MISSING
+    best: int | None = whole(at_least=1)
 
 
 @dataclass

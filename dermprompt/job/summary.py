@@ -15,7 +15,7 @@ from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
-from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.evaluation.statistics import DICE, mean_interval
 from dermprompt.evaluation.subgroups import size_of, subgroups
 from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Arm, Pipeline
@@ -143,14 +143,14 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
     values = _dice(scores.values())
     gain = None
     if len(pipeline.arms) > 1 and arm.count:
-        gain = paired_gain(values, _dice(_scores(pipeline, pipeline.arms[0]).values()), config.seed)
+        gain = mean_interval((values - _dice(_scores(pipeline, pipeline.arms[0]).values()))[None])
     name = f"scores-{arm.rules.name}-{arm.count}.csv"
     save_scores(scores, folder / name)
     return Segmentation(
         segmenter=arm.settings.name,
         generator=_name(pipeline) if arm.count else None,
         count=arm.count,
-        dice=bootstrap_mean(values, config.seed, config.evaluation.bootstraps),
+        dice=mean_interval(values[None], within=DICE),
         gain=gain,
         pooled_dice=pooled(list(scores.values())),
         failures=float((values < FAILURE).mean()),
@@ -201,10 +201,10 @@ def _scope(pipeline: Pipeline) -> str:
 
 
 def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
-    config, (lesions, _) = pipeline.config, load_lesions(pipeline.prepared.path)
+    lesions, _ = load_lesions(pipeline.prepared.path)
     found = subgroups([lesions[id] for id in scores], scores)
     return tuple(
-        Subgroup(kind, name, bootstrap_mean(_dice(scores[id] for id in ids), config.seed, config.evaluation.bootstraps))
+        Subgroup(kind, name, mean_interval(_dice(scores[id] for id in ids)[None], within=DICE))
         for (kind, name), ids in found.items()
     )
 
@@ -244,7 +244,9 @@ def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
     number = int(copied(found, config.curation.quantile).sum())
     named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
     pairs = _nearest_pairs(pipeline, found["distances"], found["nearest"], folder)
-    return Memorisation(named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs)
+    return Memorisation(
+        named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs, found["chance"]
+    )
 
 
 def _nearest_pairs(pipeline: Pipeline, distances: list[float], ids: list[str], folder: Path) -> tuple[Picture, ...]:
@@ -274,7 +276,7 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
             continue
         assert config.external is not None
         scores = list(load_scores(scored.path / "scores.csv").values())
-        dice = bootstrap_mean(np.array([one.dice for one in scores]), config.seed, config.evaluation.bootstraps)
+        dice = mean_interval(_dice(scores)[None], within=DICE)
         measures = {key: float(np.mean([getattr(one, key) for one in scores])) for key in MEASURES}
         named = f"{config.generator.name} {arm.rules.name}" if arm.count else arm.rules.name
         found = (config.external.name, named, arm.count, arm.rules.num_real, arm.settings.seed, dice, measures)

@@ -173,9 +173,10 @@ class DrawMasks:
 
 @dataclass(frozen=True)
 class CollectPairs:
-    """So many pairs of S.train."""
+    """So many pairs of S.train, to be chosen among the ``best`` for a mask; None: among all."""
 
     num_real: int | None
+    best: int | None = None
 
 
 @dataclass(frozen=True)
