@@ -172,7 +172,7 @@ class Pipeline(Trained):
         data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        work = cost.segmenter(self.config, arm.settings, arm.count)
+        work = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
         return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, work)
 
     # Curation.

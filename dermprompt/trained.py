@@ -140,7 +140,7 @@ class Trained(Prepared):
         """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
         judge = take(SegmenterTraining, self.config.evaluation.judge)
         settings = stage.TrainJudge(judge, self.held_out, self._trainer, stamps_of(judge.network.get("weights")))
-        work = cost.segmenter(self.config, self.config.evaluation.judge, 0)
+        work = cost.segmenter(self.config, self.config.evaluation.judge, self.config.data.split.sizes[0])
         return self.train(
             "dermprompt.stages.watch_generator.train_judge", "judge-G", 2, settings, self._g, work, "train_judge"
         )
