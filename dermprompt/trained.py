@@ -71,7 +71,7 @@ class Trained(Prepared):
         return self.train(
             "dermprompt.stages.train_generator.train_base",
             base.name,
-            3,
+            4,
             settings,
             inputs,
             cost.base(config),
@@ -107,7 +107,7 @@ class Trained(Prepared):
         own = replace(take(ControlNetTraining, self.config.generator), init=None)
         settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
         return self._train_generator(
-            "dermprompt.stages.train_generator.train_controlnet", 3, settings, {"base": self.base}
+            "dermprompt.stages.train_generator.train_controlnet", 4, settings, {"base": self.base}
         )
 
     def pix2pixhd(self) -> Artifact:

@@ -1,6 +1,6 @@
 """Trained generators as they come with the package: bfloat16, and of the text encoder the words of prompts alone.
 
-``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT`` takes three folders of the store.
+``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT [SCALE]`` takes three folders of the store.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -18,20 +19,22 @@ from dermprompt.prompts.template import TEMPLATES
 
 Weights = dict[str, Tensor]
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
+_RESIDUALS = ("controlnet_down_blocks.", "controlnet_mid_block.")
 
 
-def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path) -> None:
+def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path, scale: float = 1.0) -> None:
     """Write ``base``, ``controlnet`` and ``pix2pixhd`` below ``out``, as :mod:`dermprompt.weights.box` finds them.
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
-    the standard deviation of the latents are kept.
+    the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
+    of 1 then draws what ``generator.control_scale=SCALE`` drew before, and further training starts from there.
     """
     own = controlnet / "unet"
     _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
     _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
     _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
     _copy(base / "scheduler", out / "base" / "scheduler")
-    _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS)
+    _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
     _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
 
 
@@ -47,6 +50,11 @@ def _copy(source: Path, target: Path, weights: str | None = None, change: Callab
         save_file(halved, target / weights, {"format": "pt"})
 
 
+def _scaled(scale: float, state: Weights) -> Weights:
+    """A ControlNet whose residuals, which its last convolutions give, are so many times as strong."""
+    return {key: value * scale if key.startswith(_RESIDUALS) else value for key, value in state.items()}
+
+
 def _words_of_prompts(state: Weights) -> Weights:
     every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
     return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
@@ -57,6 +65,6 @@ def _statistics(state: Weights) -> Weights:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT")
-    write_box(*map(Path, sys.argv[1:]))
+    if len(sys.argv) not in (5, 6):
+        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT [SCALE]")
+    write_box(*map(Path, sys.argv[1:5]), *map(float, sys.argv[5:]))

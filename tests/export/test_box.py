@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from dermprompt.export.box import write_box
@@ -14,24 +15,30 @@ from dermprompt.generator.pix2pixhd.networks import GlobalGenerator
 PROMPTS = ["dermoscopic image of a melanoma with streaks and globules", ""]
 
 
-def test_the_box_draws_what_the_trained_generators_draw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_box_draws_what_the_trained_generators_draw(tmp_path: Path, scale: float) -> None:
     codec = read_tiny("taef2")
     codec.mean.fill_(0.1)
     base = build_scratch(codec, 32, (32, 64), 1, 1, 32, 1, 32, "v_prediction").eval().requires_grad_(False)
     base.save(tmp_path / "base")
-    build_controlnet(base, 8).save_pretrained(tmp_path / "controlnet" / "controlnet")
+    copy = build_controlnet(base, 8)
+    for one in (*copy.controlnet_down_blocks, copy.controlnet_mid_block):
+        torch.nn.init.normal_(one.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    copy.save_pretrained(tmp_path / "controlnet" / "controlnet")
     (tmp_path / "pix2pixhd").mkdir()
     shape = {"base_channels": 4, "num_downsamplings": 2, "num_blocks": 1, "upsampling": "resize"}
     save_pix2pixhd(GlobalGenerator(**shape), shape, tmp_path / "pix2pixhd")
 
-    write_box(*(tmp_path / name for name in ("base", "controlnet", "pix2pixhd", "box")))
+    write_box(*(tmp_path / name for name in ("base", "controlnet", "pix2pixhd", "box")), scale=scale)
 
     masks, seeds = torch.zeros(2, 1, 32, 32), [1, 2]
     masks[0, :, 4:20, 6:30], masks[1, :, 12:24, :9] = 1, 1
     drawn, sampler = {}, {"num_steps": 2, "sampler": "dpm", "guidance": 1.0}
-    for name in ("", "box"):
+    for name, control_scale in (("", scale), ("box", 1.0)):
         folder = tmp_path / name
-        controlnet = load_controlnet(folder / "controlnet", load_base(str(folder / "base")), **sampler)
+        controlnet = load_controlnet(
+            folder / "controlnet", load_base(str(folder / "base")), control_scale=control_scale, **sampler
+        )
         rival = load_pix2pixhd(folder / "pix2pixhd")
         drawn[name] = [one.generate(masks, PROMPTS, seeds) for one in (controlnet, rival)]
     for whole, boxed in zip(*drawn.values(), strict=True):

@@ -14,8 +14,8 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dermprompt.generator.averaging import averaged
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 
@@ -33,7 +33,7 @@ class DiffusionModule(LightningModule, ABC):
         learning_rate, warmup_steps, max_steps: AdamW with linear warm-up, then cosine decay to zero when
             ``decay``.
         prompt_dropout: share of the prompts that become empty.
-        ema: decay of the averaged weights.
+        ema: decay of the averaged weights, see :func:`~dermprompt.generator.averaging.averaged`.
         name: prefix of the metrics.
         snr_gamma: of :func:`loss_weights`; None weighs all steps alike.
         timesteps: which noise levels are trained, see :func:`draw_timesteps`.
@@ -59,9 +59,7 @@ class DiffusionModule(LightningModule, ABC):
         self.base = base
         # Any: a ModuleDict or a ControlNet, and diffusers' classes are unknown to the type checker.
         self.trained: Any = trained
-        # Buffers are copied, not averaged: the text encoder's causal mask holds -inf, whose average is NaN.
-        self.averaged = AveragedModel(trained, multi_avg_fn=get_ema_multi_avg_fn(ema))
-        self.averaged.requires_grad_(False)
+        self.averaged = averaged(trained, ema)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
         self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
         self.timesteps = timesteps
@@ -142,8 +140,8 @@ class BaseModule(DiffusionModule):
 
     def finished(self) -> LatentDiffusion:
         """The base with its averaged weights."""
-        averaged: Any = self.averaged.module
-        return LatentDiffusion(averaged["unet"], self.base.codec, averaged["text_encoder"], self.base.scheduler)
+        finished: Any = self.averaged.module
+        return LatentDiffusion(finished["unet"], self.base.codec, finished["text_encoder"], self.base.scheduler)
 
 
 class ControlNetModule(DiffusionModule):
@@ -173,9 +171,9 @@ class ControlNetModule(DiffusionModule):
 
     def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3HW in [-1, 1] by the averaged weights."""
-        averaged = self.finished()
-        with with_unlocked(self.base, averaged):
-            generator = ControlNetGenerator(self.base, averaged["controlnet"], **self.sampler)
+        finished = self.finished()
+        with with_unlocked(self.base, finished):
+            generator = ControlNetGenerator(self.base, finished["controlnet"], **self.sampler)
             return generator.generate(masks, prompts, seeds)
 
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dermprompt.generator.averaging import averaged
 from dermprompt.generator.pix2pixhd.losses import Features, adversarial_loss, feature_matching_loss
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 
@@ -53,9 +53,7 @@ class Pix2PixHD(LightningModule):
         self.generator, self.discriminator, self.perceptual, self.pool = generator, discriminator, perceptual, pool
         self.decay_from_step, self.max_steps = decay_from_step, max_steps
         self.learning_rate, self.feature_weight = learning_rate, feature_weight
-        self.averaged = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
-        if self.averaged is not None:
-            self.averaged.requires_grad_(False)
+        self.averaged = averaged(generator, ema) if ema else None
 
     @torch.no_grad()
     def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:

@@ -244,12 +244,13 @@ class Average(Callback):
     """The exponential moving average of the weights, from their first step on, worked out again."""
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.weights = decay, {}
+        self.decay, self.weights, self.number = decay, {}, 0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args: Any) -> None:
         now = {key: value.double() for key, value in copied(module.trained).items()}
-        before = self.weights or now
-        self.weights = {key: self.decay * before[key] + (1 - self.decay) * now[key] for key in now}
+        before, decay = self.weights or now, min(self.decay, (1 + self.number) / (10 + self.number))
+        self.weights = {key: decay * before[key] + (1 - decay) * now[key] for key in now}
+        self.number += 1
 
 
 @BUILDERS

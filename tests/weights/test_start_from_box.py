@@ -1,0 +1,107 @@
+"""What the weights of the package are worth to someone with 100 images of his own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dermprompt.generator.batches import LatentBatches, TrainingImages, encode_latents
+from dermprompt.generator.codec.tiny import read_tiny
+from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, load_base
+from dermprompt.generator.controlnet.module import ControlNetModule, build_controlnet
+from dermprompt.generator.export import load_controlnet
+from dermprompt.weights.box import SAMPLE, in_box
+
+SIZE, BATCH, STEPS, HELD_OUT = 64, 8, 200, 24
+CHANNELS = (96, 128, 160)
+
+
+def own_images(number: int) -> TrainingImages:
+    """Images of the sample at 64 pixels, which the weights have not seen, all with one prompt."""
+    photographs = sorted(SAMPLE.rglob("*.jpg"))[:number]
+    masks = [next(SAMPLE.rglob(f"{one.stem}_segmentation.png")) for one in photographs]
+    pixels = [
+        np.array(Image.open(one).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)) for one in photographs
+    ]
+    outlines = [np.array(Image.open(one).resize((SIZE, SIZE), Image.Resampling.BOX)) > 127 for one in masks]
+    return TrainingImages(
+        torch.from_numpy(np.stack(pixels)),
+        torch.from_numpy(np.stack(outlines).astype(np.uint8)),
+        ("dermoscopic image of a melanoma",) * number,
+        tuple(one.stem for one in photographs),
+    )
+
+
+def shrunk(path: Path, mode: str) -> np.ndarray:
+    return np.array(Image.open(path).convert(mode).resize((SIZE, SIZE), Image.Resampling.BOX))
+
+
+def from_box() -> ControlNetModule:
+    base = load_base("box")
+    return module(base, load_controlnet(in_box("box", "controlnet"), base).controlnet)
+
+
+def from_nothing() -> ControlNetModule:
+    base = build_scratch(read_tiny("taef2"), SIZE, CHANNELS, 2, 1, 128, 2, 77, "v_prediction").eval()
+    base.codec.load_state_dict(load_base("box").codec.state_dict())
+    return module(base, build_controlnet(base, 8))
+
+
+def module(base: LatentDiffusion, controlnet: torch.nn.Module) -> ControlNetModule:
+    return ControlNetModule(
+        base,
+        controlnet,  # type: ignore[arg-type]
+        ("", "dermoscopic image of a melanoma"),
+        part="unlocked_unet",
+        learning_rate=3e-4,
+        warmup_steps=20,
+        max_steps=STEPS,
+        prompt_dropout=0.1,
+        ema=0.9,
+        seed=0,
+        timesteps="lognormal",
+    )
+
+
+def error(module: ControlNetModule, data: LatentBatches) -> float:
+    """The denoising error on held-out images, at noise levels and with noise that are the same for all."""
+    batch = data[list(range(len(data)))]
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(batch["mean"].shape, generator=generator)
+    steps = torch.linspace(200, 900, len(data)).long()
+    noisy = module.base.scheduler.add_noise(batch["mean"], noise, steps)
+    with torch.no_grad():
+        found = module.denoise(noisy, steps, batch["prompts"], batch["masks"])
+    return float((found - module.base.target(batch["mean"], noise, steps)).square().mean())
+
+
+def train(module: ControlNetModule, data: LatentBatches, steps: int) -> None:
+    optimizer = torch.optim.AdamW([p for p in module.trained.parameters() if p.requires_grad], lr=3e-4)
+    rng = np.random.default_rng(0)
+    module.log = lambda *args, **settings: None  # type: ignore[method-assign]
+    for step in range(steps):
+        module._step_seed = lambda _, step=step: step  # type: ignore[method-assign]
+        optimizer.zero_grad()
+        module.training_step(data[rng.choice(len(data), BATCH, replace=False).tolist()], step).backward()
+        optimizer.step()
+
+
+@pytest.mark.slow
+def test_200_steps_from_the_box_beat_200_steps_from_nothing_by_far() -> None:
+    images = own_images(100 + HELD_OUT)
+    seen = TrainingImages(*(part[HELD_OUT:] for part in vars(images).values()))
+    unseen = TrainingImages(*(part[:HELD_OUT] for part in vars(images).values()))
+    errors = {}
+    for name, build in (("box", from_box), ("nothing", from_nothing)):
+        one = build()
+        held_out = encode_latents(one.base.codec, unseen, "none")
+        before = error(one, held_out)
+        train(one, encode_latents(one.base.codec, seen, "none"), STEPS)
+        errors[name] = before, error(one, held_out)
+    print(errors)
+    assert errors["box"][0] < 0.8 * errors["nothing"][1], errors
+    assert errors["box"][1] < 0.8 * errors["nothing"][1], errors
