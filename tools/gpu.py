@@ -55,6 +55,7 @@ class Call:
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    stopped: bool = False
 
     def now(self) -> float:
         """Seconds since the start."""
@@ -73,7 +74,7 @@ class Call:
     def run(self, name: str, command: Command, until: float) -> bool:
         """Run a command to its end, or end it with all that it started; whether it succeeded."""
         seconds = until - self.now()
-        if seconds < 1:
+        if self.stopped or seconds < 1:
             self.note(name, "no time", 0.0)
             return False
         start, log = self.now(), self.log(name)
@@ -188,6 +189,11 @@ def install(packed: Path, site: Path) -> Iterator[tuple[str, Command]]:
     pip = ("pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade")
     if wheels:
         yield "install", [sys.executable, "-m", *pip, "--target", str(site), *wheels]
+
+
+def tests() -> Command:
+    """All tests that need a GPU."""
+    return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
 
 
 def benchmarks(small: bool) -> Iterator[tuple[str, float, Command]]:
@@ -322,8 +328,7 @@ def work_on(call: Call) -> None:
         call.run(name, command, call.end_of("install"))
         # kornia imports it, for image files alone.
         (site / "kornia_rs.py").write_text("io = None\n")
-    pytest = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    call.run("tests", pytest, min(call.now() + call.end_of("tests") - call.end_of("install"), call.end_of("tests")))
+    call.run("tests", tests(), call.now() + call.end_of("tests") - call.end_of("install"))
     until, start = call.end_of("benchmarks"), call.now()
     for name, share, command in benchmarks(call.small):
         call.run(f"benchmark_{name}", command, min(until, call.now() + share * (until - start)))
@@ -356,6 +361,7 @@ def main() -> None:
         sys.exit("error: no GPU here; --small rehearses on a CPU")
 
     def stop(*_: object) -> None:
+        call.stopped = True
         for pid in list(call.running):
             _end(pid)
         call.gather()

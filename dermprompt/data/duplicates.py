@@ -30,7 +30,7 @@ THRESHOLD = 0.42
 # Below this correlation after the best shift an affine alignment is not tried.
 MIN_SHIFTED = 0.2
 
-# Measured there too: in the lowest frequencies the 59 pairs correlate by at least 0.587, in the next band by 0.293, where
+# Measured there too: in the lowest frequencies the 59 pairs correlate by at least 0.587, in the next by 0.293, where
 # 3.5 % and 0.4 % of other pairs reach these thresholds. The first look knows shifts of up to 30 of 192 pixels (those of
 # the 59 are up to 19).
 MIN_COARSE, MIN_FINE = 0.5, 0.24
