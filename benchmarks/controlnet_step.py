@@ -95,14 +95,14 @@ def peer(base: LatentDiffusion, size: int, batch: int, best: bool, compiled: boo
 def ours(base: LatentDiffusion, size: int, batch: int, compiled: bool) -> Step:
     """The package's step, on stored latents and text."""
     settings: dict[str, Any] = {"learning_rate": 1e-5, "warmup_steps": 500, "max_steps": 1000, "seed": 0}
-    module = ControlNetModule(base, build_controlnet(base), PROMPTS, prompt_dropout=0.5, ema=0.999, **settings)
+    module = ControlNetModule(base, build_controlnet(base), PROMPTS, prompt_dropout=0.5, ema_decay=0.999, **settings)
     module.to(DEVICE).log = lambda *args, **kwargs: None  # type: ignore[method-assign]
     speed_up([base.unet, module.trained["controlnet"]], compiled, channels_last=DEVICE.type == "cuda")
     optimizer = module.configure_optimizers()["optimizer"]
     mean = torch.randn(batch, 4, size // 8, size // 8, device=DEVICE)
     masks = (torch.rand(batch, 1, size, size, device=DEVICE) > 0.5).float()
     numbers = torch.arange(batch, device=DEVICE) % len(PROMPTS)
-    data: dict[str, Tensor] = {"mean": mean, "deviation": 0.1 * mean.abs(), "masks": masks, "prompts": numbers}
+    data: dict[str, Tensor] = {"mean": mean, "std": 0.1 * mean.abs(), "masks": masks, "prompts": numbers}
 
     def step(number: int) -> None:
         with mixed_precision():

@@ -80,14 +80,14 @@ def main() -> None:
     say("base", base.unet, step, settings.base)
     controlnet = build_controlnet(base, settings.hint_width)
     base.requires_grad_(False)
-    trained = trained_part(base, controlnet, settings.part)
+    trained = trained_part(base, controlnet, settings.trainable)
 
     def both() -> torch.Tensor:
         return predict(base, noisy, time, text, control(controlnet, noisy, time, text, mask))
 
-    say(f"generator, part={settings.part}", trained, tflop(lambda: both().sum().backward()), settings)
+    say(f"generator, part={settings.trainable}", trained, tflop(lambda: both().sum().backward()), settings)
     with torch.no_grad():
-        passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
+        passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
         print(f"a sample: {passes * tflop(both):.2f} TFLOP without its decoder")
 
 

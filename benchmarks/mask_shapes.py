@@ -63,10 +63,10 @@ def table(root: Path, out: Path) -> None:
     transform = TransformedMasks(generator, SIZE, 0)
     sources = {
         "real masks of S": segmentation,
-        "paper_code": AutomaticMasks(SIZE, 0).draw(indices),
-        "paper_text": AutomaticMasks(SIZE, 0, blur_sigma=5.0).draw(indices),
-        "realistic": RealisticMasks(generator, SIZE, 0).draw(indices),
-        "transform": transform.draw(indices),
+        "paper_code": AutomaticMasks(SIZE, 0).sample(indices),
+        "paper_text": AutomaticMasks(SIZE, 0, blur_sigma=5.0).sample(indices),
+        "realistic": RealisticMasks(generator, SIZE, 0).sample(indices),
+        "transform": transform.sample(indices),
     }
     real = figures(generator)
     rows = {name: _distances(figures(masks), real) for name, masks in sources.items()}
@@ -126,7 +126,7 @@ def validate(out: Path, number: int = NUM_MASKS) -> None:
         pools.append(figures(masks))
         tries += tried
     sources = [AutomaticMasks(512, seed) for seed in range(8)]
-    ours = [figures(source.draw(range(number))) for source in tqdm(sources, desc="ours, by seed")]
+    ours = [figures(source.sample(range(number))) for source in tqdm(sources, desc="ours, by seed")]
     head = "| figure | ours to the recipe: median of 64 pairs, highest "
     lines = [head + "| the recipe to itself: median of 28, 95 %, highest | holds |", "| --- | ---: | ---: | --- |"]
     for name in COMPARED:

@@ -42,7 +42,7 @@ def contenders(device: str, number: int, root: Path | None) -> dict[str, Callabl
 
         sources["realistic"] = RealisticMasks(read_masks(root)[0], 512, 0)
     ours = {
-        name: lambda i, source=source: len(source.draw(range(i * number, (i + 1) * number)))
+        name: lambda i, source=source: len(source.sample(range(i * number, (i + 1) * number)))
         for name, source in sources.items()
     }
     return {"the recipe": lambda i: len(recipe.draw(24, seed=i)[0])} | ours

@@ -99,7 +99,7 @@ def mask(index: int, size: int) -> np.ndarray:
 
 def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) -> tuple[Draw, dict[str, nn.Module]]:
     """Draws as `stage=synthesize` does."""
-    generator = load_controlnet(folder, load_base(str(folder)), num_steps=options.steps, guidance=GUIDANCE)
+    generator = load_controlnet(folder, load_base(str(folder)), num_steps=options.steps, guidance_scale=GUIDANCE)
     generator.to(options.device)
     make_fast(generator.networks, precision, compiled=options.compile and precision != "32-true")
 

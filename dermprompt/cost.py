@@ -77,6 +77,8 @@ def generator(config: Config) -> float:
     images, size = settings.max_steps * settings.batch_size, config.image_size
     if isinstance(settings, Pix2PixHD):
         return _seconds(images * _at(_PIX2PIXHD, size) * (settings.base_channels / 64) ** 2, config)
+    if not settings.has_base:
+        return _seconds(images * _at(_UNET, size), config)
     if isinstance(settings.base, ScratchBase):
         return _seconds(images * _scratch(_CONTROLNET_SCRATCH, config), config)
     return _seconds(images * _at(_CONTROLNET_SD, size), config)
@@ -89,7 +91,7 @@ def batch(config: Config) -> float:
         return _seconds(number * _at(_PIX2PIXHD, size) / 5 * (settings.base_channels / 64) ** 2, config)
     if not settings.has_base:
         return number / 100
-    passes = settings.num_steps * (1 if settings.guidance == 1 else 2)
+    passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
     if isinstance(settings.base, ScratchBase):
         one = _scratch(_DENOISE_SCRATCH, config)
     else:

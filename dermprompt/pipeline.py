@@ -2,12 +2,12 @@
 
     data ─ index, split, cache ─┬─ base ─ generator ─┬─ samples of new masks ─ curation ─┐
                                 │                    └─ samples of S.test's masks         │
-                                ├─ S.train ─ judge ──────── Table 1, masks obeyed         │
+                                ├─ S.train ─ reference ──── Table 1, mask fidelity        │
                                 └─ S.train ─ segmenter, without and with the samples ◄────┘
                                                             Table 2 ─ report
 
 A method asks for what it needs and declares what is made from it: the work by its full dotted path, its settings
-(:mod:`dermprompt.stages.settings`), the artifacts that it is made from. Key, folders and arguments follow. Asked of a
+(:mod:`dermprompt.stages.settings`), the artifacts that it is made from. Key, folders and arguments follow. With a
 planning store, the same methods say what would run. Nothing heavy is imported here.
 """
 
@@ -32,6 +32,9 @@ from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
 from dermprompt.trained import Trained
 
+# Pairs of a sample and its nearest image of G that the report shows.
+NUM_PAIRS = 8
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -55,7 +58,7 @@ class Pipeline(Trained):
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
-        _ = self.prepared, self.known
+        _ = self.prepared, self.generator_set
 
     # Samples.
 
@@ -87,7 +90,7 @@ class Pipeline(Trained):
         if not config.generator.is_drawn_from:
             return self._samples_made_elsewhere()
         prompts = take(schema.DrawnPrompts, config.prompts) if config.generator.has_text else None
-        inputs = {"known": self.known, **self._drawn_by, "masks": self.masks}
+        inputs = {"generator_set": self.generator_set, **self._drawn_by, "masks": self.masks}
         declared = self._drawing("synthesize", replace(self._sampling, prompts=prompts), inputs)
         card = self.call(replace(declared, work="dermprompt.stages.synthesize.describe"))
         return self.draw(declared, self.num_batches, cost.batch(config), card.here)
@@ -139,9 +142,9 @@ class Pipeline(Trained):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The arm that is asked for; before it S only, as far as the arm has it, where samples are added.
+        """The requested arm, preceded by its S-only baseline if it adds samples.
 
-        Of predictions that were made elsewhere there is the one arm that they belong to.
+        Predictions that were made elsewhere belong to one arm alone.
         """
         config = self.config
         own = Arm(config.segmenter, config.synthesis.count, self.rules)
@@ -150,14 +153,14 @@ class Pipeline(Trained):
         return Arm(config.segmenter, 0, s_only(self.rules.num_real)), own
 
     @property
-    def judge(self) -> Artifact:
-        """The fixed segmenter that says whether masks are obeyed: trained on all of S.train alone."""
-        return self.segmenter(Arm(self.config.evaluation.judge, 0, s_only()))
+    def reference(self) -> Artifact:
+        """The fixed segmenter that measures mask fidelity: trained on all of S.train alone."""
+        return self.segmenter(Arm(self.config.evaluation.reference, 0, s_only()))
 
     @property
     def cross_fitted(self) -> tuple[Artifact, ...]:
         """Segmenters of which each has left out another fold of the arm's S.train."""
-        arm = Arm(self.config.evaluation.judge, 0, s_only(self.rules.num_real))
+        arm = Arm(self.config.evaluation.reference, 0, s_only(self.rules.num_real))
         folds = self.config.curation.folds
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 
@@ -172,31 +175,25 @@ class Pipeline(Trained):
         data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        work = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
-        return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, work)
+        seconds = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
+        return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, seconds)
 
     # Curation.
 
     @cached_property
     def agreement(self) -> Artifact:
-        """How well cross-fitted judges find each sample's mask again; whatever thresholds are then set."""
+        """How well cross-fitted reference segmenters find each sample's mask again, whatever the thresholds."""
         config = self.config
         settings = stage.ScoreAgreement(config.synthesis.count, config.segmenter.image_size, self.rules.num_real)
-        cache = self.cache(config.evaluation.judge.image_size)
+        cache = self.cache(config.evaluation.reference.image_size)
         inputs: Inputs = {
             "samples": self.samples,
             "cache": cache,
-            "judges": self.cross_fitted,
+            "references": self.cross_fitted,
             "prepared": self.prepared,
         }
-        return self.make(
-            "dermprompt.stages.curate.score_agreement",
-            f"agreement-{config.generator.name}",
-            1,
-            settings,
-            inputs,
-            cost=10.0,
-        )
+        work = "dermprompt.stages.curate.score_agreement"
+        return self.make(work, f"agreement-{config.generator.name}", 1, settings, inputs, cost=10.0)
 
     @cached_property
     def memorised(self) -> Artifact:
@@ -205,14 +202,8 @@ class Pipeline(Trained):
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
         settings = stage.FindNearest(config.synthesis.count, features, network)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
-        return self.make(
-            "dermprompt.stages.curate.find_nearest",
-            f"memorisation-{config.generator.name}",
-            3,
-            settings,
-            inputs,
-            cost=20.0,
-        )
+        work = "dermprompt.stages.curate.find_nearest"
+        return self.make(work, f"memorisation-{config.generator.name}", 3, settings, inputs, cost=20.0)
 
     @property
     def _features(self) -> dict[str, Any]:
@@ -230,9 +221,8 @@ class Pipeline(Trained):
         rule = take(stage.DropCopies, curation) if copies else take(stage.KeepAgreeing, curation)
         settings = stage.DecideOnSamples(rule, config.synthesis.count, config.segmenter.image_size, config.seed)
         inputs = {"scored": self.memorised if copies else self.agreement, "samples": self.samples}
-        return self.make(
-            "dermprompt.stages.curate.decide_on_samples", f"{rule.name}-{config.generator.name}", 2, settings, inputs
-        )
+        work = "dermprompt.stages.curate.decide_on_samples"
+        return self.make(work, f"{rule.name}-{config.generator.name}", 2, settings, inputs)
 
     # Evaluation.
 
@@ -289,9 +279,44 @@ class Pipeline(Trained):
         settings = stage.ScorePredictions(self.config.data.mask_threshold, self.config.segmenter.image_size)
         masks = stamped_artifact(predictions)
         inputs = {"prepared": self.prepared, "indexed": self.indexed, "predictions": masks}
-        return self.make(
-            "dermprompt.stages.score.score_predictions", "scores-predictions", 2, settings, inputs, "evaluate", 5.0
-        )
+        work = "dermprompt.stages.score.score_predictions"
+        return self.make(work, "scores-predictions", 2, settings, inputs, "evaluate", 5.0)
+
+    def measured(self, arm: Arm) -> Artifact:
+        """What the report says of an arm's scores; of samples also the gain over S only."""
+        scored, inputs = self.scores(arm), {"prepared": self.prepared}
+        if arm.count and len(self.arms) > 1:
+            inputs["baseline"] = self.scores(self.arms[0])
+        return self._measure({"scored": scored, **inputs}, f"arm-{scored.path.name.removeprefix('scores-')}")
+
+    def measured_external(self, arm: Arm) -> Artifact | None:
+        """The same of a data set that nothing was trained on."""
+        scored = self.external(arm)
+        return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
+
+    def _measure(self, inputs: Inputs, name: str) -> Artifact:
+        work = "dermprompt.stages.evaluate_arm.evaluate_arm"
+        return self.make(work, name, 2, stage.Nothing(), inputs, "evaluate", 2.0)
+
+    @cached_property
+    def tallied(self) -> Artifact | None:
+        """What became of the samples; None where all are used."""
+        config, curation = self.config, self.config.curation
+        if self.curated is None or not config.synthesis.count:
+            return None
+        settings = stage.TallySamples(config.synthesis.count, config.segmenter.image_size, curation.relabel)
+        inputs = {"curated": self.curated, "samples": self.samples}
+        if curation.name == "agreement":
+            inputs["agreement"] = self.agreement
+        work = "dermprompt.stages.evaluate_arm.tally_samples"
+        return self.make(work, f"tally-{curation.name}", 1, settings, inputs, "evaluate", 2.0)
+
+    @cached_property
+    def copies(self) -> Artifact:
+        """How many samples are copies, and the pairs that come nearest."""
+        settings = stage.CountCopies(self.config.curation.quantile, min(NUM_PAIRS, self.config.evaluation.gallery))
+        inputs = {"memorised": self.memorised}
+        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 2, settings, inputs, "evaluate", 0.1)
 
     @cached_property
     def trivial_quality(self) -> Artifact:
@@ -301,16 +326,26 @@ class Pipeline(Trained):
 
     @cached_property
     def generator_quality(self) -> Artifact:
-        """Table 1's row of the generator, and whether masks are obeyed."""
-        own, seed, judge = self.config.generator, self.config.seed, self.judge
-        judged = self.cache(self.config.evaluation.judge.image_size)
+        """Table 1's row of the generator, and its mask fidelity."""
+        own, seed, reference = self.config.generator, self.config.seed, self.reference
+        reference_cache = self.cache(self.config.evaluation.reference.image_size)
         if not own.is_drawn_from:
-            # They are not of S.test's masks: whether their own are obeyed.
-            inputs = {"samples": self.samples, "judge": judge, "cache": judged, "prepared": self.prepared}
+            # They are not of S.test's masks: fidelity to their own.
+            inputs = {
+                "samples": self.samples,
+                "reference": reference,
+                "cache": reference_cache,
+                "prepared": self.prepared,
+            }
             settings = stage.EvaluateSamples(self.config.synthesis.count, seed)
             return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 1, settings, inputs, cost=15.0)
         row = stage.EvaluateGenerator(own.name, "generator" if own.is_trained else "trivial", seed)
-        drawn: Inputs = {"reproduced": self.reproduced, "judge": judge, "judged": judged, **self._images}
+        drawn: Inputs = {
+            "reproduced": self.reproduced,
+            "reference": reference,
+            "reference_cache": reference_cache,
+            **self._images,
+        }
         if own.has_base:
             drawn = {**drawn, "base": self.base}
         return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, drawn, cost=15.0)
@@ -328,7 +363,7 @@ class Pipeline(Trained):
 
     @cached_property
     def text_quality(self) -> Artifact | None:
-        """Whether text is obeyed, where there is any: a fixed rule reads the phantom's colours, and a classifier
+        """Text fidelity, where there is text: a fixed rule reads the phantom's colours, and a classifier
         that real images have taught all else.
         """
         config = self.config
@@ -336,15 +371,13 @@ class Pipeline(Trained):
             return None
         settings = stage.EvaluateText(config.synthesis.count, config.seed, config.image_size)
         if config.data.name == "phantom":
-            return self.make(
-                "dermprompt.stages.evaluate.evaluate_text", "text", 1, settings, {"samples": self.samples}, cost=2.0
-            )
+            work = "dermprompt.stages.evaluate.evaluate_text"
+            return self.make(work, "text", 1, settings, {"samples": self.samples}, cost=2.0)
         if config.prompts.sampler == "empty":
             return None
         inputs = {"samples": self.samples, "classifier": self.classifier}
-        return self.make(
-            "dermprompt.stages.evaluate_labels.evaluate_labels", "labels", 1, settings, inputs, "evaluate", 40.0
-        )
+        work = "dermprompt.stages.evaluate_labels.evaluate_labels"
+        return self.make(work, "labels", 1, settings, inputs, "evaluate", 40.0)
 
     @cached_property
     def classifier(self) -> Artifact:
@@ -357,8 +390,18 @@ class Pipeline(Trained):
         """Everything that the report shows."""
         _ = self.trivial_quality
         for arm in self.arms:
-            _ = self.scores(arm), self.external(arm)
+            _ = self.measured(arm), self.measured_external(arm)
         if self.config.generator.draws:
             _ = self.generator_quality, self.text_quality, self.distribution
         if self.config.synthesis.count:
-            _ = self.memorised
+            _ = self.copies, self.tallied
+
+    def export(self) -> None:
+        """What an export is written from."""
+        _ = self.prepared
+        if self.config.export == "generator":
+            _ = self.generator, self.base
+        elif self.config.synthesis.count:
+            _ = self.samples, self.curated
+        if self.rules.real == "s_decoded":
+            _ = self.base

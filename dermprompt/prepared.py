@@ -1,4 +1,4 @@
-"""What everything else is made from: the data's index, pictures and split, and the lesions that may be seen."""
+"""What everything else is made from: the data's index, pictures and split, and the generators' training set."""
 
 from __future__ import annotations
 
@@ -48,25 +48,24 @@ class Prepared(Maker):
             root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
             files = Artifact(Path(root), fingerprint(data.name, Path(root), Path(labels)))
         settings = stage.IndexData(data.name, root, labels, data.on_conflict)
-        return self.make(
-            "dermprompt.stages.prepare.index_data", f"index-{data.name}", 2, settings, {"files": files}, cost=1.0
-        )
+        work = "dermprompt.stages.prepare.index_data"
+        return self.make(work, f"index-{data.name}", 2, settings, {"files": files}, cost=1.0)
 
     @cached_property
     def _phantom(self) -> Artifact:
         data = self.config.data
         settings = stage.PaintPhantom(data.num_images or 0, self.config.image_size, data.split.seed)
-        return self.make(
-            "dermprompt.stages.prepare.paint_phantom", "phantom", 1, settings, cost=cost.pictures(data.num_images or 0)
-        )
+        work = "dermprompt.stages.prepare.paint_phantom"
+        return self.make(work, "phantom", 1, settings, cost=cost.pictures(data.num_images or 0))
 
     def cache(self, size: int) -> Artifact:
         """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
         data = self.config.data
         settings = stage.CachePictures(size, data.mask_threshold, DECODER)
-        work = cost.pictures(data.num_images or sum(data.split.sizes))
+        seconds = cost.pictures(data.num_images or sum(data.split.sizes))
         inputs = {"indexed": self.indexed}
-        return self.make("dermprompt.stages.prepare.cache_pictures", f"pictures-{size}", 2, settings, inputs, cost=work)
+        work = "dermprompt.stages.prepare.cache_pictures"
+        return self.make(work, f"pictures-{size}", 2, settings, inputs, cost=seconds)
 
     @property
     def images(self) -> Artifact:
@@ -82,33 +81,30 @@ class Prepared(Maker):
         given = {name: file_artifact(keys[name], path) for name, path in files.items() if path}
         settings = stage.SplitData(data.on_bad, data.max_bad_fraction, replace(data.split, file=None))
         inputs = {"indexed": self.indexed, "cache": self.images, "file": None, "clusters": None, **given}
-        return self.make(
-            "dermprompt.stages.prepare.split_data", f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0
-        )
+        work = "dermprompt.stages.prepare.split_data"
+        return self.make(work, f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0)
 
     @property
     def rules(self) -> schema.Arm:
-        """The arm that is asked for, where all of S.train is no number."""
+        """The requested arm; ``num_real`` is None where it is all of S.train."""
         arm = self.config.arm
         return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
 
     @cached_property
-    def known(self) -> Artifact:
-        """The lesions that generators, masks and prompts may see; the same in all folds."""
-        return self.known_in(self.rules.world)
+    def generator_set(self) -> Artifact:
+        """The lesions that generators, masks and prompts may learn from; the same in all folds."""
+        return self.generator_set_in(self.rules.world)
 
-    def known_in(self, world: str) -> Artifact:
-        """The lesions that may be seen in a world."""
-        settings = stage.ListKnown(world, self.rules.num_real if world == "closed" else None)
-        return self.make(
-            "dermprompt.stages.prepare.list_known", f"known-{world}", 1, settings, {"prepared": self.prepared}, cost=0.1
-        )
+    def generator_set_in(self, world: str) -> Artifact:
+        """The lesions that a world's generators may learn from."""
+        settings = stage.ListGeneratorSet(world, self.rules.num_real if world == "closed" else None)
+        work = "dermprompt.stages.prepare.list_generator_set"
+        return self.make(work, f"known-{world}", 1, settings, {"prepared": self.prepared}, cost=0.1)
 
     @cached_property
     def duplicates(self) -> Artifact:
         """Near-duplicates of the data set, as a file for ``data.clusters``."""
         inputs = {"indexed": self.indexed, "cache": self.cache(DUPLICATES_SIZE)}
         name = f"duplicates-{self.config.data.name}"
-        return self.make(
-            "dermprompt.stages.prepare.find_near_duplicates", name, 2, stage.Nothing(), inputs, cost=1000.0
-        )
+        work = "dermprompt.stages.prepare.find_near_duplicates"
+        return self.make(work, name, 2, stage.Nothing(), inputs, cost=1000.0)

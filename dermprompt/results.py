@@ -194,28 +194,28 @@ class DistributionRow:
 
 
 @dataclass(frozen=True)
-class MaskObedience:
-    """Mean Dice of one fixed judge, trained on S.train alone, on S.test's masks.
+class MaskFidelity:
+    """Mean Dice of the reference segmenter, trained on S.train alone, on S.test's masks.
 
-    ``real``: the judge on the real images. ``generated``: on images generated from the same masks.
-    ``exchanged``: those images against the masks of other images, the level of chance.
+    ``real``: on the real images. ``generated``: on images generated from the same masks.
+    ``shuffled``: those images against the masks of other images, the level of chance.
     """
 
     real: float
     generated: float
-    exchanged: float
+    shuffled: float
     n: int
 
 
 @dataclass(frozen=True)
-class TextObedience:
+class TextFidelity:
     """Balanced accuracy with which a fixed rule reads the prompted diagnosis from the samples.
 
-    ``exchanged``: the same against the prompts of other samples, the level of chance.
+    ``shuffled``: the same against the prompts of other samples, the level of chance.
     """
 
     accuracy: float
-    exchanged: float
+    shuffled: float
     n: int
 
 
@@ -224,7 +224,7 @@ class LabelScore:
     """How well a classifier gives one label of ``n`` images, of which ``positives`` have it (None: several classes).
 
     ``measure``: what ``accuracy`` is, ``balanced accuracy``, or for one class of several its ``recall``.
-    ``exchanged``: the same with the labels of other images, its mean and range (95 %) over their random orders. All
+    ``shuffled``: the same with the labels of other images, its mean and range (95 %) over their random orders. All
     are None where there are too few images.
     """
 
@@ -233,12 +233,12 @@ class LabelScore:
     n: int
     positives: int | None
     accuracy: Interval | None
-    exchanged: Interval | None
+    shuffled: Interval | None
     auc: Interval | None
 
 
 @dataclass(frozen=True)
-class LabelObedience:
+class LabelFidelity:
     """A classifier trained on real images alone: on those of S.test, and on samples that were asked for the label."""
 
     real: LabelScore
@@ -246,9 +246,9 @@ class LabelObedience:
 
     @property
     def shown(self) -> bool | None:
-        """Whether the samples' accuracy lies above the range of exchanged prompts; None where there is no number."""
+        """Whether the samples' accuracy lies above the range of shuffled prompts; None where there is no number."""
         one = self.generated
-        return None if one.accuracy is None or one.exchanged is None else one.accuracy.mean > one.exchanged.high
+        return None if one.accuracy is None or one.shuffled is None else one.accuracy.mean > one.shuffled.high
 
 
 @dataclass(frozen=True)
@@ -322,10 +322,11 @@ class Picture:
 class Results:
     """All that a job found out. What was asked stands first.
 
-    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``scope``: what a generator has seen, where that
-    is not G. ``primary``: the comparison that decides (the keys of ``evaluation.primary``, ``hash``, and ``declared``:
-    whether it was named before S.test was first scored). ``test_reads``: how often predictions of a test set were
-    scored in this store. ``watched``: pictures of the generator's training, ``training/<step>.png``.
+    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``precision``: of the trainings, None in older
+    files. ``scope``: what a generator has seen, where that is not G. ``primary``: the comparison that decides (the keys
+    of ``evaluation.primary``, ``hash``, and ``declared``: whether it was named before S.test was first scored).
+    ``test_reads``: how often predictions of a test set were scored in this store. ``validation_pictures``: of the
+    generator's training, ``training/<step>.png``.
     """
 
     experiment: str
@@ -344,16 +345,17 @@ class Results:
     image_quality: tuple[ImageQuality, ...] = ()
     distribution: tuple[DistributionRow, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
-    mask_obedience: MaskObedience | None = None
-    text_obedience: TextObedience | None = None
-    label_obedience: tuple[LabelObedience, ...] = ()
+    mask_fidelity: MaskFidelity | None = None
+    text_fidelity: TextFidelity | None = None
+    label_fidelity: tuple[LabelFidelity, ...] = ()
     curation: Curation | None = None
     memorisation: Memorisation | None = None
     external: tuple[External, ...] = ()
     scope: str = ""
     generator_seed: int = 0
+    precision: str | None = None
     curves: tuple[Curve, ...] = ()
-    watched: tuple[str, ...] = ()
+    validation_pictures: tuple[str, ...] = ()
     gallery: tuple[Picture, ...] = ()
     samples: tuple[Picture, ...] = ()
     work: dict[str, int] = field(default_factory=dict)
@@ -382,7 +384,23 @@ def record(kind: type[Record], values: Any) -> Record:
     """A record of this module, or several, from the plain values that its ``dataclasses.asdict`` gave."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_python(values)
+    return TypeAdapter(kind).validate_python(_renamed(values))
+
+
+# What files of earlier versions call the same.
+FORMER = {
+    "exchanged": "shuffled",
+    "mask_obedience": "mask_fidelity",
+    "text_obedience": "text_fidelity",
+    "label_obedience": "label_fidelity",
+    "watched": "validation_pictures",
+}
+
+
+def _renamed(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {FORMER.get(key, key): _renamed(one) for key, one in values.items()}
+    return [_renamed(one) for one in values] if isinstance(values, list) else values
 
 
 def tell_apart(jobs: Sequence[Job]) -> list[Job]:

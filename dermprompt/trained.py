@@ -1,4 +1,4 @@
-"""The generators: latent space, base, ControlNet or rival, and the segmenter that watches their training."""
+"""The generators: latent space, base, ControlNet or rival, and the reference segmenter of their validation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dermprompt import cost
-from dermprompt.config.compose import plain, training_settings
+from dermprompt.config.compose import training_settings
 from dermprompt.config.generators import ControlNetTraining, PretrainedBase, VAECodec
 from dermprompt.config.schema import SegmenterTraining, take
 from dermprompt.distributed.make import Inputs
@@ -16,7 +16,7 @@ from dermprompt.files import stamps
 from dermprompt.generator.source import pretrained_artifact, stamps_of
 from dermprompt.prepared import Prepared
 from dermprompt.stages import settings as stage
-from dermprompt.store.artifacts import Artifact
+from dermprompt.store.artifacts import Artifact, recorded
 from dermprompt.weights.box import digest, in_box
 
 
@@ -26,7 +26,7 @@ class Trained(Prepared):
     @property
     def _g(self) -> Inputs:
         """What generators, masks and prompts learn from."""
-        return {"known": self.known, "cache": self.images}
+        return {"generator_set": self.generator_set, "cache": self.images}
 
     @property
     def _images(self) -> Inputs:
@@ -36,12 +36,12 @@ class Trained(Prepared):
     def _seen(self) -> Inputs:
         """What the samples are made from: of warped images the arm's own S.train."""
         world = self.config.generator.world
-        return {"known": self.known_in(world) if world else self.known, "cache": self.images}
+        return {"generator_set": self.generator_set_in(world) if world else self.generator_set, "cache": self.images}
 
     @property
     def held_out(self) -> stage.HeldOut:
         """Which images of G no generator trains on."""
-        return stage.HeldOut(self.config.generator.watch.num_images, self.config.data.split.seed)
+        return stage.HeldOut(self.config.generator.validation.num_images, self.config.data.split.seed)
 
     @property
     def _text(self) -> dict[str, Any]:
@@ -65,31 +65,24 @@ class Trained(Prepared):
             return None
         base = config.generator.base
         if isinstance(base, PretrainedBase):
-            return pretrained_artifact(base.path, plain(base))
+            return pretrained_artifact(base.path, recorded(base))
         own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec}
         settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
-        return self.train(
-            "dermprompt.stages.train_generator.train_base",
-            base.name,
-            4,
-            settings,
-            inputs,
-            cost.base(config),
-            "train_base",
-        )
+        work = "dermprompt.stages.train_generator.train_base"
+        return self.train(work, base.name, 4, settings, inputs, cost.base(config), "train_base")
 
     @cached_property
     def codec(self) -> Artifact:
         """The latent space of a scratch base."""
-        codec, work = self.config.generator.base.codec, cost.codec(self.config)
+        codec, seconds = self.config.generator.base.codec, cost.codec(self.config)
         if isinstance(codec, VAECodec):
             trained = stage.TrainVAE(codec, self.held_out, **self._training)
-            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, work)
+            return self.train("dermprompt.stages.train_codec.train_vae", "vae", 2, trained, self._g, seconds)
         files = None
         if codec.name == "tiny":
             files = [] if codec.path == "taef2" else stamps(codec.path)
         fits = {"pca": "dermprompt.stages.train_codec.fit_pca", "tiny": "dermprompt.stages.train_codec.import_tiny"}
-        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=work)
+        return self.make(fits[codec.name], codec.name, 1, stage.FitCodec(codec, files), self._g, cost=seconds)
 
     @cached_property
     def generator(self) -> Artifact:
@@ -106,29 +99,33 @@ class Trained(Prepared):
         """A ControlNet on its base."""
         own = replace(take(ControlNetTraining, self.config.generator), init=None)
         settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
-        return self._train_generator(
-            "dermprompt.stages.train_generator.train_controlnet", 4, settings, {"base": self.base}
-        )
+        work = "dermprompt.stages.train_generator.train_controlnet"
+        return self._train_generator(work, 4, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
         """The rival."""
+        weights = stamps_of(self.config.generator.perceptual_weights)
+        return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 4, weights)
+
+    def train_on_masks(self, work: str, version: int, stamps: stage.Stamps | None = None) -> Artifact:
+        """A generator without text and base, trained by ``work``; ``stamps``: of pretrained weights that it uses."""
         own = replace(self.config.generator, base=None, init=None)
-        settings = stage.TrainPix2PixHD(own, self.held_out, **self._training, stamps=stamps_of(own.perceptual_weights))
-        return self._train_generator("dermprompt.stages.train_generator.train_pix2pixhd", 4, settings, {})
+        settings = stage.TrainOnMasks(own, self.held_out, **self._training, stamps=stamps)
+        return self._train_generator(work, version, settings, {})
 
     def _train_generator(self, work: str, version: int, settings: Any, more: Inputs) -> Artifact:
         own = self.config.generator
-        inputs = {**self._g, "judge": self.watch_judge, **more}
+        inputs = {**self._g, "reference": self.validation_reference, **more}
         if own.init:
             inputs["init"] = Artifact(in_box(own.init, own.name), digest(in_box(own.init, own.name)))
-        return self.train(work, own.name, version, settings, inputs, cost.generator(self.config))
+        seconds = cost.generator(self.config)
+        return self.train(work, own.name, version, settings, inputs, seconds, "train_generator")
 
     def warp(self) -> Artifact:
         """The arm's pairs of S.train, which are warped to the masks."""
         settings = stage.CollectPairs(self.rules.num_real, self.config.generator.best)
-        return self.make(
-            "dermprompt.stages.synthesize.collect_pairs", "warp", 1, settings, self._images, "collect", 1.0
-        )
+        work = "dermprompt.stages.synthesize.collect_pairs"
+        return self.make(work, "warp", 1, settings, self._images, "collect", 1.0)
 
     @property
     def _reading(self) -> stage.OpenBase | None:
@@ -136,17 +133,18 @@ class Trained(Prepared):
         return take(stage.OpenBase, base) if isinstance(base, PretrainedBase) else None
 
     @cached_property
-    def watch_judge(self) -> Artifact:
-        """The segmenter that a generator's training is watched with: of what that trains on, and nothing else."""
-        judge = take(SegmenterTraining, self.config.evaluation.judge)
-        settings = stage.TrainJudge(judge, self.held_out, self._trainer, stamps_of(judge.network.get("weights")))
-        work = cost.segmenter(self.config, self.config.evaluation.judge, self.config.data.split.sizes[0])
-        return self.train(
-            "dermprompt.stages.watch_generator.train_judge", "judge-G", 2, settings, self._g, work, "train_judge"
+    def validation_reference(self) -> Artifact:
+        """The reference segmenter of a generator's validation: trained on what that trains on, and nothing else."""
+        reference = take(SegmenterTraining, self.config.evaluation.reference)
+        settings = stage.TrainReference(
+            reference, self.held_out, self._trainer, stamps_of(reference.network.get("weights"))
         )
+        seconds = cost.segmenter(self.config, self.config.evaluation.reference, self.config.data.split.sizes[0])
+        work = "dermprompt.stages.validate_generator.train_reference"
+        return self.train(work, "judge-G", 2, settings, self._g, seconds, "train_judge")
 
 
-# What a generator of each kind draws from. A new kind has a line here, or draws from what is already there.
+# What a generator of each kind draws from; a new kind has a line here.
 GENERATORS: dict[str, Callable[[Trained], Artifact]] = {
     "controlnet": Trained.controlnet,
     "pix2pixhd": Trained.pix2pixhd,

@@ -13,19 +13,19 @@ from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
 
-DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "image_size=64"]
+DATA = ["data=phantom", "data.num_images=40", "trainer=cpu", "trainer.precision=32-true", "image_size=64"]
 UNET = "network.features=[4,4,4,4,4,4]"
 SEGMENTER = [
     "segmenter.image_size=64",
     "segmenter.max_epochs=1",
     "segmenter.batch_size=4",
-    "evaluation.judge.image_size=64",
-    "evaluation.judge.max_epochs=1",
-    "evaluation.judge.batch_size=4",
-    f"evaluation.judge.{UNET}",
+    "evaluation.reference.image_size=64",
+    "evaluation.reference.max_epochs=1",
+    "evaluation.reference.batch_size=4",
+    f"evaluation.reference.{UNET}",
     "evaluation.gallery=2",
 ]
-TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
 # Each call trains an epoch.
 NO_TIME = "trainer.max_time=00:00:00:00"
 SYNTHESIS = ["synthesis.batch_size=4"]
@@ -46,7 +46,7 @@ GENERATOR = {
         "generator.max_steps=3",
         "generator.batch_size=4",
         "generator.num_steps=4",
-        "generator.watch.num_steps=4",
+        "generator.validation.num_steps=4",
     ],
     "pix2pixhd": [
         "generator.max_steps=3",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dermprompt.results import (
+    FORMER,
     Curation,
     Curve,
     Distribution,
@@ -15,15 +16,15 @@ from dermprompt.results import (
     External,
     ImageQuality,
     Interval,
-    LabelObedience,
+    LabelFidelity,
     LabelScore,
-    MaskObedience,
+    MaskFidelity,
     Memorisation,
     Picture,
     Results,
     Segmentation,
     Subgroup,
-    TextObedience,
+    TextFidelity,
     load_results,
     save_results,
 )
@@ -39,14 +40,14 @@ FULL = Results(
         Segmentation("unet", None, 0, INTERVAL, None, 0.5, 0.1),
         Segmentation("unet", "warp", 4, INTERVAL, INTERVAL, 0.5, 0.1, groups=(Subgroup("size", "large", INTERVAL),)),
     ),
-    mask_obedience=MaskObedience(0.9, 0.8, 0.3, 4),
-    text_obedience=TextObedience(0.9, 0.5, 4),
-    label_obedience=(LabelObedience(SCORE, SCORE),),
+    mask_fidelity=MaskFidelity(0.9, 0.8, 0.3, 4),
+    text_fidelity=TextFidelity(0.9, 0.5, 4),
+    label_fidelity=(LabelFidelity(SCORE, SCORE),),
     curation=Curation("agreement", 2, 1, 1, (("size", "large", 4, 2),), None),
     memorisation=Memorisation("thumbnails", 0.01, 4, 1, None, (Picture("a", "m.png", "a.jpg"),)),
     external=(External("ph2", "s_only", 0, None, 0, INTERVAL, {"iou": 0.4}),),
     curves=(Curve("train_base", "loss", (1, 2), (0.5, 0.25)),),
-    watched=("training/1.png",),
+    validation_pictures=("training/1.png",),
     work={"samples drawn": 4},
 )
 
@@ -58,12 +59,21 @@ def test_every_record_comes_back_from_its_file(tmp_path: Path) -> None:
 
 def test_a_file_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
     older = dataclasses.asdict(FULL)
-    for key in ("watched", "work", "primary", "external"):
+    for key in ("validation_pictures", "work", "primary", "external"):
         del older[key]
     del older["segmentation"][0]["fold"]
     (tmp_path / "results.json").write_text(json.dumps(older))
     found = load_results(tmp_path / "results.json")
-    assert (found.watched, found.external, found.segmentation) == ((), (), FULL.segmentation)
+    assert (found.validation_pictures, found.external, found.segmentation) == ((), (), FULL.segmentation)
+
+
+def test_a_file_with_former_names_is_read(tmp_path: Path) -> None:
+    text = json.dumps(dataclasses.asdict(FULL))
+    for former, name in FORMER.items():
+        assert f'"{name}"' in text
+        text = text.replace(f'"{name}"', f'"{former}"')
+    (tmp_path / "results.json").write_text(text)
+    assert load_results(tmp_path / "results.json") == FULL
 
 
 def test_a_value_that_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,10 +14,31 @@ VIEWER = {"id": "v", "entity": "e", "username": "e", "email": "", "flags": "{}",
 PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
 # As if it had each artifact already, so that it needs to take no files.
 ARTIFACT = {"id": "a", "state": "COMMITTED", "artifactSequence": {"id": "s", "latestArtifact": None}}
+WHOLE = {
+    **ARTIFACT,
+    "__typename": "Artifact",
+    "artifactSequence": {"__typename": "ArtifactSequence", "name": "n", "project": {**PROJECT, "internalId": "p"}},
+    "versionIndex": 0,
+    "artifactType": {"name": "t"},
+    "metadata": "{}",
+    "ttlDurationSeconds": -2,
+    "ttlIsInherited": True,
+    "tags": [],
+    "aliases": [],
+    "size": 0,
+    "digest": "d",
+    "fileCount": 0,
+    "createdAt": "2026-01-01T00:00:00",
+    **dict.fromkeys(("description", "historyStep", "commitHash", "updatedAt")),
+}
 
 
 class Stub(ThreadingHTTPServer):
-    """Answers at ``url``, and knows what it was sent: metrics, and artifacts with the run that made each."""
+    """Answers at ``url``, and knows what it was sent: metrics, and artifacts with the run that made each.
+
+    ``answers``: cleared, it takes requests and answers none. ``refuses``: what it gives to each request instead, a
+    status and a body.
+    """
 
     daemon_threads = True
 
@@ -26,6 +48,7 @@ class Stub(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.artifacts: dict[str, str | None] = {}
+        self.refuses: tuple[int, bytes] | None = None
         self.answers = Event()
         self.answers.set()
         self._connections: list[socket.socket] = []
@@ -59,6 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.answers.wait()
+        if self.server.refuses is not None:
+            self._send(self.server.refuses[1], self.server.refuses[0])
+            return
         answer: dict[str, Any] = {}
         if self.path == "/graphql":
             answer = {"data": self._answer(json.loads(body))}
@@ -70,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_POST
 
     def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        operation, given = asked["operationName"], asked.get("variables") or {}
+        operation, given = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])[1], asked.get("variables") or {}
         self.server.asked.append(operation)
         if operation == "Viewer":
             return {"viewer": VIEWER}
@@ -80,13 +106,17 @@ class _Handler(BaseHTTPRequestHandler):
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.server.url}/{name}"} for name in given["files"]]
             return {"createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files}}
+        if operation == "ArtifactType":
+            return {"project": None}
+        if operation == "ArtifactByID":
+            return {"artifact": WHOLE}
         if operation == "CreateArtifact":
             self.server.artifacts[given["input"]["artifactCollectionName"]] = given["input"]["runName"]
             return {"createArtifact": {"artifact": ARTIFACT}}
         return {}
 
-    def _send(self, answer: bytes) -> None:
-        self.send_response(200)
+    def _send(self, answer: bytes, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

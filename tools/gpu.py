@@ -219,7 +219,7 @@ def benchmarks(small: bool) -> Iterator[tuple[str, float, Command]]:
 
 
 SMALL_NETWORKS = (
-    "generator.watch.every=2",
+    "generator.validation.every=2",
     "evaluation.gallery=2",
     "evaluation.quiz=0",
     "synthesis.batch_size=4",
@@ -228,17 +228,17 @@ SMALL_NETWORKS = (
 )
 SMALL = {
     "base": ("generator.base.max_steps=2", "generator.base.batch_size=2", "generator.base.channels=[32,32,32]"),
-    "controlnet": ("generator.batch_size=2", "generator.num_steps=2", "generator.watch.num_steps=2"),
+    "controlnet": ("generator.batch_size=2", "generator.num_steps=2", "generator.validation.num_steps=2"),
     "pix2pixhd": ("generator.max_steps=2", "generator.batch_size=2", "generator.decay_from_step=1"),
 }
-PIX2PIXHD = ("generator.max_steps=900", "generator.decay_from_step=450", "generator.watch.every=300")
+PIX2PIXHD = ("generator.max_steps=900", "generator.decay_from_step=450", "generator.validation.every=300")
 # Segmenters that take seconds; what they find compares moments of one training, and is no measure.
 SEGMENTERS = (
-    "evaluation.judge.network.features=[8,16,32,64,64,8]",
-    "evaluation.judge.image_size=128",
-    "evaluation.judge.batch_size=64",
-    "evaluation.judge.max_epochs=4",
-    "evaluation.judge.augmentation=flips",
+    "evaluation.reference.network.features=[8,16,32,64,64,8]",
+    "evaluation.reference.image_size=128",
+    "evaluation.reference.batch_size=64",
+    "evaluation.reference.max_epochs=4",
+    "evaluation.reference.augmentation=flips",
     "segmenter.network.features=[8,16,32,64,64,8]",
     "segmenter.image_size=128",
     "segmenter.batch_size=64",
@@ -277,7 +277,7 @@ def train_controlnet(call: Call, until: float) -> None:
     trained = call.now() + left * (until - call.now())
     steps = max(50, int((trained - call.now() - START_UP) * rate / JOINT / 50) * 50)
     steps = 2 if call.small else steps
-    more = [f"generator.max_steps={steps}", f"generator.watch.every={max(1, steps // 4)}"]
+    more = [f"generator.max_steps={steps}", f"generator.validation.every={max(1, steps // 4)}"]
     more += [] if call.small or carried else ["generator.base.max_steps=200"]
     if call.run("controlnet", job(call, "controlnet", "stage=train_generator", *more), until):
         pack_weights(call)

@@ -33,7 +33,7 @@ def check(config: Config) -> None:
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
-    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.judge", config.evaluation.judge)):
+    for key, segmenter in (("segmenter", config.segmenter), ("evaluation.reference", config.evaluation.reference)):
         _check_segmenter(key, segmenter)
     _check_arm(config)
     _check_generator(config)
@@ -117,8 +117,12 @@ def _check_export(config: Config) -> None:
     if config.export == "generator" and not config.generator.is_trained:
         raise ValueError(
             f"export=generator with generator={config.generator.name}: nothing was trained; allowed: "
-            "generator=controlnet|pix2pixhd"
+            f"generator={_trained_kinds()}"
         )
+
+
+def _trained_kinds() -> str:
+    return "|".join(name for name, kind in schema.KINDS["generator"].items() if kind.is_trained)  # type: ignore[attr-defined]
 
 
 def _check_generator(config: Config) -> None:
@@ -131,7 +135,7 @@ def _check_generator(config: Config) -> None:
         if config.synthesis.count:
             raise ValueError(
                 f"synthesis.count={config.synthesis.count} with generator=none: nothing was trained that could "
-                "draw samples; allowed: synthesis.count=0, or generator=controlnet|pix2pixhd"
+                f"draw samples; allowed: synthesis.count=0, or generator={_trained_kinds()}"
             )
         if config.stage in ("train_codec", "train_base", "train_generator", "synthesize"):
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
@@ -154,7 +158,7 @@ def _check_generator(config: Config) -> None:
         _check_pix2pixhd(config.generator, config.trainer)
 
 
-def _check_init(generator: schema.ControlNet | schema.Pix2PixHD) -> None:
+def _check_init(generator: Any) -> None:
     """Where a generator begins; without steps it is drawn from as it is."""
     if generator.init is None and generator.max_steps == 0:
         raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
@@ -172,7 +176,7 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
 
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
-    for key, sampler in (("generator", generator), ("generator.watch", generator.watch)):
+    for key, sampler in (("generator", generator), ("generator.validation", generator.validation)):
         _check_sampler(key, sampler)
     base = generator.base
     if not isinstance(base, ScratchBase):

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from dermprompt.store.artifacts import WAS
+
 KEY = "constraint"
 
 
@@ -64,31 +66,36 @@ class Constraint:
         return f"{article} {self.noun}, {said}"
 
 
-def one_of(*words: str | int) -> Any:
-    """A key whose value is one of these words or numbers."""
-    return _field(Constraint(words=words))
+def one_of(*words: str | int, was: str | None = None) -> Any:
+    """A key whose value is one of these words or numbers; ``was``: its former name, which recipes go on with."""
+    return _field(Constraint(words=words), was)
 
 
-def whole(at_least: int = 0, **bounds: Any) -> Any:
+def whole(at_least: int = 0, was: str | None = None, **bounds: Any) -> Any:
     """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(at_least=at_least, noun="whole number", **bounds))
+    return _field(Constraint(at_least=at_least, noun="whole number", **bounds), was)
 
 
-def number(**bounds: Any) -> Any:
+def number(was: str | None = None, **bounds: Any) -> Any:
     """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(**bounds))
+    return _field(Constraint(**bounds), was)
 
 
-def _field(constraint: Constraint) -> Any:
-    return dataclasses.field(default=MISSING, metadata={KEY: constraint})
+def _field(constraint: Constraint, was: str | None) -> Any:
+    return dataclasses.field(default=MISSING, metadata={KEY: constraint, **({WAS: was} if was else {})})
 
 
 def check_section(section: Any, prefix: str = "") -> None:
     """Check every key below a section of the configuration that has a constraint and is not null.
 
     Raises:
-        ValueError: names the key, its value and what is allowed.
+        ValueError: names the key, its value and what is allowed, or a key that was added with ``+`` and is none.
     """
+    known = [one.name for one in dataclasses.fields(section)]
+    for added in vars(section).keys() - set(known):
+        near = difflib.get_close_matches(added, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{prefix}{added}: no such key; allowed are {', '.join(known)}{hint}")
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
         if dataclasses.is_dataclass(value):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.store.artifacts import WAS
 
 
 @dataclass
@@ -16,7 +17,7 @@ class PretrainedBase:
 
     name: str = MISSING
     path: str = MISSING
-    pad: int = whole()
+    pad_token_id: int = whole(was="pad")
     text_layers: int = whole(at_least=1)
 
 
@@ -75,17 +76,15 @@ class ScratchBase:
     warmup_steps: int = whole()
     batch_size: int = whole(at_least=1)
     max_steps: int = whole(at_least=1)
-    ema: float = number(at_least=0, below=1)
+    ema_decay: float = number(at_least=0, below=1, was="ema")
     snr_gamma: float | None = number(above=0)
     timesteps: str = one_of("uniform", "lognormal")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
-class Watch:
-    """Images of G that are kept out of the generator's training, at most a tenth of it; every so many steps their
-    masks are drawn.
-    """
+class Validation:
+    """Every so many steps the generator is validated on held-out images of G, at most a tenth of it."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
@@ -97,14 +96,14 @@ class Sampler:
 
     sampler: str = one_of("ddim", "dpm", "unipc")
     num_steps: int = whole(at_least=1)
-    guidance: float = number(at_least=0)
-    control_scale: float = number(at_least=0)
+    guidance_scale: float = number(at_least=0, was="guidance")
+    conditioning_scale: float = number(at_least=0, was="control_scale")
     eta: float = number(at_least=0, at_most=1)
 
 
 @dataclass
-class ControlNetWatch(Sampler, Watch):
-    """The same with a sampler of its own, for the best weights depend on it: other samples need no new training."""
+class ControlNetValidation(Sampler, Validation):
+    """Validation with its own sampler: the best weights depend on it, so other samples need no new training."""
 
 
 @dataclass
@@ -119,6 +118,8 @@ class Generator:
         is_drawn_from: it makes an image of any mask; a folder's pairs are as they are.
         world: what its samples are made from, where that does not depend on the arm's ``world``.
         opens: full dotted path of what opens its folder: ``(folder)``, with a base ``(folder, base, **sampler)``.
+        base: what it stands on. Idle in the other kinds: Hydra composes generator/base whatever the generator, so that
+            a sweep over generators can name one.
     """
 
     is_trained: ClassVar[bool] = False
@@ -130,50 +131,53 @@ class Generator:
     opens: ClassVar[str] = ""
 
     name: str = MISSING
+    base: Any = MISSING
 
 
 @dataclass
-class ControlNetTraining(Generator):
-    """What decides a ControlNet's weights, beside its base."""
+class Training:
+    """What decides the weights of every generator that is trained."""
 
-    watch: ControlNetWatch = field(default_factory=ControlNetWatch)
+    name: str = MISSING
+    validation: Validation = field(default_factory=Validation, metadata={WAS: "watch"})
     init: str | None = MISSING
-    part: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet")
-    hint_width: int = whole(at_least=1)
-    snr_gamma: float | None = number(above=0)
-    timesteps: str = one_of("uniform", "lognormal")
-    accumulate: int = whole(at_least=1)
-    compile: bool = MISSING
     learning_rate: float = number(above=0)
-    warmup_steps: int = whole()
     batch_size: int = whole(at_least=1)
     max_steps: int = whole()
-    ema: float = number(at_least=0, below=1)
-    decay: bool = MISSING
+    ema_decay: float = number(at_least=0, below=1, was="ema")
     augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
-class ControlNet(Sampler, ControlNetTraining):
+class ControlNetTraining(Training):
+    """The same of a ControlNet, beside its base."""
+
+    validation: ControlNetValidation = field(default_factory=ControlNetValidation, metadata={WAS: "watch"})
+    trainable: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet", was="part")
+    hint_width: int = whole(at_least=1)
+    snr_gamma: float | None = number(above=0)
+    timesteps: str = one_of("uniform", "lognormal")
+    accumulate_grad_batches: int = whole(at_least=1, was="accumulate")
+    compile: bool = MISSING
+    warmup_steps: int = whole()
+    decay: bool = MISSING
+
+
+@dataclass
+class ControlNet(Sampler, ControlNetTraining, Generator):
     """Diffusion with a control copy; training, then sampling."""
 
     is_trained = has_text = has_base = True
     opens = "dermprompt.generator.export.load_controlnet"
 
-    base: Any = MISSING
-
 
 @dataclass
-class Pix2PixHD(Generator):
-    """The rival: one pass from mask to image; a base stands idle under it."""
+class Pix2PixHD(Training, Generator):
+    """The rival: one pass from mask to image."""
 
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"
 
-    # In every kind: Hydra composes generator/base whatever the generator, so that a sweep over generators can name one.
-    base: Any = MISSING
-    watch: Watch = field(default_factory=Watch)
-    init: str | None = MISSING
     base_channels: int = whole(at_least=1)
     num_downsamplings: int = whole(at_least=1)
     num_blocks: int = whole(at_least=1)
@@ -184,39 +188,30 @@ class Pix2PixHD(Generator):
     perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
     perceptual_weights: str | None = MISSING
     pool_size: int = whole()
-    ema: float = number(at_least=0, below=1)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
-    max_steps: int = whole()
     decay_from_step: int = whole()
-    augmentation: str = one_of("none", "flip", "dihedral")
 
 
 @dataclass
 class Warp(Generator):
-    """No network: S.train's images, warped to the masks; a base stands idle."""
+    """No network: S.train's images, warped to the masks."""
 
     world = "closed"
     opens = "dermprompt.generator.warp.load_warp"
 
-    base: Any = MISSING
     best: int | None = whole(at_least=1)
 
 
 @dataclass
 class FolderSamples(Generator):
-    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``; a base stands idle."""
+    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``."""
 
     is_drawn_from = False
 
-    base: Any = MISSING
     path: str = MISSING
 
 
 @dataclass
 class NoGenerator(Generator):
-    """S only; a base stands idle."""
+    """S only."""
 
     draws = is_drawn_from = False
-
-    base: Any = MISSING

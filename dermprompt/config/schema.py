@@ -157,8 +157,9 @@ class Synthesis:
 
 @dataclass
 class Curation:
-    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted judges find again
-    (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies (``memorisation``).
+    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted reference segmenters find
+    again (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies
+    (``memorisation``).
 
     A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
     """
@@ -270,13 +271,30 @@ class Features:
 
 @dataclass
 class Evaluation:
-    """The fixed judge, the features, the primary comparison, and how much is shown."""
+    """The reference segmenter, the features, the primary comparison, and how much is shown."""
 
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
-    judge: Segmenter = field(default_factory=Segmenter)
+    reference: Segmenter = field(default_factory=Segmenter)
     gallery: int = whole(at_least=1)
     quiz: int = whole()
+
+
+@dataclass
+class FileLogger:
+    """Curves as csv files beside each training."""
+
+    name: str = MISSING
+
+
+@dataclass
+class WandbLogger:
+    """Runs of W&B; ``offline``: written, and not sent."""
+
+    name: str = MISSING
+    project: str = MISSING
+    group: str = MISSING
+    offline: bool = MISSING
 
 
 @dataclass
@@ -301,7 +319,7 @@ class Config:
     arm: Arm = field(default_factory=Arm)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: dict[str, Any] = MISSING
-    logger: dict[str, Any] = MISSING
+    logger: Any = MISSING
 
 
 # The kinds of the groups that have several, by the name that the group's file gives.
@@ -320,6 +338,7 @@ KINDS: dict[str, dict[str, type]] = {
         "folder": FolderSamples,
         "none": NoGenerator,
     },
+    "logger": {"csv": FileLogger, "wandb": WandbLogger},
     "generator/base": {"sd15": PretrainedBase, "sd21": PretrainedBase, "box": PretrainedBase, "scratch": ScratchBase},
     "generator/base/codec": {"pca": PCACodec, "vae": VAECodec, "tiny": TinyCodec},
 }

@@ -1,4 +1,4 @@
-"""Keep, relabel or drop a synthetic image by how well a judge's mask agrees with the one it was made from."""
+"""Keep, relabel or drop a synthetic image by how well a reference segmenter's mask agrees with its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Dec
     """Choose among three ways, after stage IV of DiffuseExpand (Shao et al., 2023).
 
     A score of at least ``keep`` keeps image and mask; of at least ``relabel`` keeps the image, with the
-    judge's mask as its label; any other drops the sample. DiffuseExpand has the equivalent of 0.8 and 0.6.
+    reference segmenter's mask as its label; any other drops the sample. DiffuseExpand has 0.8 and 0.6.
     """
     assert 0 <= relabel <= keep <= 1, (relabel, keep)
     return [_decision(score, keep, relabel) for score in scores]

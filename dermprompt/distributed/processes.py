@@ -27,7 +27,7 @@ class Runtime:
     """
 
     trainer: dict[str, Any]
-    logger: dict[str, Any]
+    logger: Any
     label: str = ""
 
     @classmethod

@@ -7,7 +7,6 @@ defined and the worst value is returned; if both are, the best.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +14,8 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 from torch import Tensor
+
+from dermprompt.upstream import quiet_monai
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
@@ -52,7 +53,5 @@ def _unless_empty(measure: Callable[[Tensor, Tensor], Tensor], pred: Mask, targe
     if not (pred.any() and target.any()):
         return None
     batches = [torch.from_numpy(np.asarray(mask, np.float32))[None, None] for mask in (pred, target)]
-    with warnings.catch_warnings():
-        # MONAI's own call of an option that it has deprecated.
-        warnings.simplefilter("ignore", FutureWarning)
+    with quiet_monai():
         return float(measure(*batches))

@@ -41,7 +41,7 @@ class FeatureExtractor:
         self.network = load_network(model, weights).to(device)
         data = resolve_model_data_config(self.network)
         self.size, self.device = data["input_size"][1:], device
-        self.mean, self.deviation = (torch.tensor(data[key]).view(3, 1, 1).to(device) for key in ("mean", "std"))
+        self.mean, self.std = (torch.tensor(data[key]).view(3, 1, 1).to(device) for key in ("mean", "std"))
 
     def __call__(self, images: Images) -> Features:
         """One row of features per image; images of any size are resized to the network's input."""
@@ -53,7 +53,7 @@ class FeatureExtractor:
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(self.device)
             pixels = batch.permute(0, 3, 1, 2).float() / 255
             resized = functional.interpolate(pixels, self.size, mode="bicubic", antialias=True).clamp(0, 1)
-            yield self.network((resized - self.mean) / self.deviation).float().cpu().numpy()
+            yield self.network((resized - self.mean) / self.std).float().cpu().numpy()
 
 
 def load_network(model: str, weights: str | None) -> nn.Module:

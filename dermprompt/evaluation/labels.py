@@ -124,7 +124,7 @@ class _Recalls:
     counts: Classes
     found: Features
     resampled: Features
-    exchanged: Features
+    shuffled: Features
 
     @classmethod
     def of(cls, said: Classes, answers: Classes, num_classes: int, seed: int) -> _Recalls:
@@ -136,13 +136,13 @@ class _Recalls:
         return cls(counts, found, resampled, np.stack([_shares(said, order, counts) for order in orders]))
 
     def of_classes(self, classes: tuple[int, ...]) -> tuple[Interval | None, Interval | None]:
-        """The mean recall of some classes, and with exchanged answers; None where one has too few images."""
+        """The mean recall of some classes, and with shuffled answers; None where one has too few images."""
         used, number = list(classes), int(self.counts.sum())
         if self.counts[used].min() < MIN_IMAGES:
             return None, None
         mean, resampled = float(self.found[used].mean()), self.resampled[:, used].mean(axis=1)
-        exchanged = self.exchanged[:, used].mean(axis=1)
-        chance = _interval(float(exchanged.mean()), exchanged, number, "orders of the prompts")
+        shuffled = self.shuffled[:, used].mean(axis=1)
+        chance = _interval(float(shuffled.mean()), shuffled, number, "orders of the prompts")
         return _interval(mean, resampled, number, "images of each class"), chance
 
 

@@ -31,8 +31,8 @@ class Components:
     def of(cls, features: NDArray[np.float32]) -> Components:
         """The largest components of ND features; K is at most 256 and N - 1. Their mean square sums to at most 1."""
         given = features.astype(np.float64)
-        mean, deviation = given.mean(axis=0), given.std(axis=0)
-        scale = np.where(deviation > 0, deviation, 1.0) * np.sqrt(given.shape[1])
+        mean, std = given.mean(axis=0), given.std(axis=0)
+        scale = np.where(std > 0, std, 1.0) * np.sqrt(given.shape[1])
         standard = (given - mean) / scale
         # Fewer images than features: the eigenvectors of N × N products give the same directions.
         values, vectors = np.linalg.eigh(standard @ standard.T)

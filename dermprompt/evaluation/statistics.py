@@ -131,12 +131,12 @@ def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
     difference = ours - theirs
     interval = mean_interval(difference, level)
     per_image = difference.mean(axis=0)
-    error, deviation = crossed_error(_over_seeds(difference)), float(per_image.std(ddof=1))
+    error, std = crossed_error(_over_seeds(difference)), float(per_image.std(ddof=1))
     statistic = abs(interval.mean) / error.value if error.value > 0 else np.inf * abs(interval.mean)
     return Comparison(
         gain=interval,
         verdict=verdict(interval),
-        effect=interval.mean / deviation if deviation > 0 else 0.0,
+        effect=interval.mean / std if std > 0 else 0.0,
         smallest=(error.quantile(level) + float(stats.t.ppf(POWER, error.df))) * error.value,
         p=float(2 * stats.t.sf(statistic, error.df)) if np.isfinite(statistic) else 1.0 - float(interval.mean != 0),
         wilcoxon=float(stats.wilcoxon(per_image).pvalue) if per_image.any() else 1.0,

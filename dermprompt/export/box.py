@@ -29,8 +29,8 @@ def write_box(
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
     the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
-    of 1 then draws what ``generator.control_scale=SCALE`` drew before, and further training starts from there. What is
-    None, because it is not trained yet, is left out.
+    of 1 then draws what ``generator.conditioning_scale=SCALE`` drew before, and further training starts from there.
+    What is None, because it is not trained yet, is left out.
     """
     if base is not None:
         own = controlnet / "unet" if controlnet else base / "unet"

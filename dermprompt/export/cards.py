@@ -120,6 +120,10 @@ def model_card(facts: ModelFacts, results: Results | None) -> str:
     return "\n\n".join([front_matter(known), f"# {facts.title}", sections(said)]) + "\n"
 
 
+def _figures(measured: Any) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in vars(measured).items())
+
+
 def _measured(results: Results | None) -> str:
     if results is None:
         return "Nothing yet: `stage=report` of the same command measures, and a later export says it here."
@@ -129,14 +133,11 @@ def _measured(results: Results | None) -> str:
             figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
             rows.append((f"images of {quality.n} unseen masks beside the real ones (standard protocol)", figures))
     for row in results.distribution:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in vars(row.values).items())
-        rows.append((f"{row.name} against unseen real images, {row.features}", figures))
-    if results.mask_obedience:
-        obeyed = vars(results.mask_obedience)
-        rows.append(("masks obeyed: a judge's Dice", ", ".join(f"{key} {value:.4g}" for key, value in obeyed.items())))
-    if results.text_obedience:
-        read = vars(results.text_obedience)
-        rows.append(("text obeyed: balanced accuracy", ", ".join(f"{key} {value:.4g}" for key, value in read.items())))
+        rows.append((f"{row.name} against unseen real images, {row.features}", _figures(row.values)))
+    if results.mask_fidelity:
+        rows.append(("mask fidelity: a reference segmenter's Dice", _figures(results.mask_fidelity)))
+    if results.text_fidelity:
+        rows.append(("text fidelity: balanced accuracy", _figures(results.text_fidelity)))
     return table(("what", "figures"), rows)
 
 

@@ -26,7 +26,7 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, UNet2D
 controlnet = ControlNetModel.from_pretrained("controlnet")
 pipeline = StableDiffusionControlNetPipeline.from_pretrained("{base}", controlnet=controlnet, safety_checker=None)
 {unet}# mask: an RGB picture of the size that is drawn, 255 inside and 0 outside
-image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance}).images[0]
+image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_scale={guidance_scale}).images[0]
 ```
 
 `{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that
@@ -50,20 +50,20 @@ images = generator.generate(masks, prompts, seeds)  # masks N1HW in 0 and 1; ima
 `controlnet` alone opens with `diffusers.ControlNetModel.from_pretrained`. `{single_file}` is the same network in one
 file under its original names (`control_model.…`); `dermprompt.generator.original.load_original` reads it."""
 
-_PIX2PIXHD = """```python
+_ON_MASKS = """```python
 from pathlib import Path
-from dermprompt.generator.export import load_pix2pixhd
+from {module} import {function}
 
-generator = load_pix2pixhd(Path("."))
-images = generator.generate(masks, prompts=[], seeds=[])  # masks N1HW in 0 and 1; images N3HW in [-1, 1]
+generator = {function}(Path("."))
+images = generator.generate(masks, prompts=[""] * n, seeds=list(range(n)))  # n masks N1HW in 0 and 1; N3HW in [-1, 1]
 ```
 
-It takes neither text nor noise: one mask, one image."""
+It takes no text."""
 
 
 def export_generator(pipeline: Pipeline, folder: Path) -> Path:
     """Write ``generator/``: of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
-    trained here; of Pix2PixHD its settings and weights; for both ``README.md``.
+    trained here; of other kinds settings and weights; with a ``README.md``.
     """
     config, trained, root = pipeline.config, pipeline.generator.path, folder / "generator"
     shutil.rmtree(root, ignore_errors=True)
@@ -71,9 +71,10 @@ def export_generator(pipeline: Pipeline, folder: Path) -> Path:
     if config.generator.has_base:
         opened = _copy_controlnet(pipeline, trained, root)
     else:
-        for name in ("config.json", "generator.safetensors"):
-            shutil.copyfile(trained / name, root / name)
-        opened = _PIX2PIXHD
+        for path in (trained / "config.json", trained / "generator.safetensors"):
+            shutil.copyfile(path, root / path.name)
+        module, _, function = config.generator.opens.rpartition(".")
+        opened = _ON_MASKS.format(module=module, function=function)
     pretrained = pipeline.base is not None and isinstance(config.generator.base, PretrainedBase)
     facts = ModelFacts(
         title=f"{config.name}: {config.generator.name}",

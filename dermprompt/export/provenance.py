@@ -16,7 +16,7 @@ from dermprompt.export.cards import DatasetFacts, dataset_card
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import num_held_out
-from dermprompt.stages.prepare import load_known
+from dermprompt.stages.prepare import load_generator_set
 
 
 def write_dataset_card(
@@ -25,7 +25,7 @@ def write_dataset_card(
     """Write ``README.md`` and ``licences/``. ``rows`` of the index; ``real``: how many real images are in it."""
     config = pipeline.config
     decided = [row["decision"] for row in rows]
-    counts = {"synthetic images": len(rows), "of them with a judge's mask": decided.count("relabel")}
+    counts = {"synthetic images": len(rows), "of them with a reference segmenter's mask": decided.count("relabel")}
     counts["samples that the curation left out"] = config.synthesis.count - len(rows)
     facts = DatasetFacts(
         title=f"{config.name}: {pipeline.rules.name}, {config.generator.name}",
@@ -52,8 +52,8 @@ def source_facts(pipeline: Pipeline) -> dict[str, str]:
 def generator_facts(pipeline: Pipeline) -> dict[str, str]:
     """The trained generator with its digest and settings, and its base."""
     config, base = pipeline.config, pipeline.base
-    known = len(load_known(pipeline.known.path))
-    number = known - num_held_out(config.generator.watch.num_images, known)
+    known = len(load_generator_set(pipeline.generator_set.path))
+    number = known - num_held_out(config.generator.validation.num_images, known)
     facts = {
         "generator": pipeline.generator.path.name,
         "settings": _own_settings(pipeline),

@@ -16,7 +16,7 @@ from dermprompt.export.provenance import write_dataset_card
 from dermprompt.export.sample_index import placed, sample_rows
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
-from dermprompt.stages.arrays import judges_masks
+from dermprompt.stages.arrays import relabelled_masks
 from dermprompt.stages.curate import copied
 from dermprompt.synthesis.index import write_index
 from dermprompt.synthesis.samples import image_path, mask_path, sample_index
@@ -77,7 +77,7 @@ def _refuse_copies(pipeline: Pipeline, every: list[Row], used: set[str]) -> None
 
 
 def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
-    """Copy the samples byte for byte, and write their index; a judge's mask becomes a file of its own."""
+    """Copy the samples byte for byte, and write their index; a reference segmenter's mask becomes a file of its own."""
     rows, curated = used_rows(pipeline), pipeline.curated
     shutil.rmtree(root, ignore_errors=True)
     copies = []
@@ -88,7 +88,7 @@ def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
         shutil.copyfile(row["image"], image)
         shutil.copyfile(row["mask"], mask)
         if curated and row["decision"] == "relabel":
-            _write_mask(mask, judges_masks(curated.path)[sample_index(row["id"])], pipeline.config.image_size)
+            _write_mask(mask, relabelled_masks(curated.path)[sample_index(row["id"])], pipeline.config.image_size)
         copies.append(placed(row, root, image, mask))
     write_index(root / "samples.csv", copies)
     return copies

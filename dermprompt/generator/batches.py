@@ -102,8 +102,8 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
     Item = image · orientations + orientation. Number 0 is the empty prompt; ``prompts[k]`` is prompt k.
     """
 
-    def __init__(self, mean: Tensor, deviation: Tensor, data: TrainingImages, augmentation: str) -> None:
-        self.mean, self.deviation = mean, deviation
+    def __init__(self, mean: Tensor, std: Tensor, data: TrainingImages, augmentation: str) -> None:
+        self.mean, self.std = mean, std
         self.orientations = ORIENTATIONS[augmentation]
         self.masks = torch.stack([orient(data.masks, *turned) for turned in self.orientations], 1).flatten(0, 1)
         self.prompts = ("", *sorted(set(data.prompts) - {""}))
@@ -116,7 +116,7 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
         rows = [item // len(self.orientations) for item in items]
         return {
             "mean": self.mean[items],
-            "deviation": self.deviation[items],
+            "std": self.std[items],
             "masks": masks_to_float(self.masks[items]),
             "prompts": self.numbers[rows],
             "rows": torch.tensor(rows),
@@ -136,15 +136,15 @@ def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
 def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> LatentBatches:
     """Encode every image in every orientation once; item = index · orientations + orientation."""
     batch_size = max(1, PIXELS_AT_ONCE // data.images.shape[1] ** 2)
-    means, deviations = [], []
+    means, stds = [], []
     device = next(iter(codec.state_dict().values())).device
     with torch.no_grad():
         for start in range(0, len(data.images), batch_size):
             images = images_to_float(data.images[start : start + batch_size]).to(device)
             moments = [codec.encode(orient(images, *turned)) for turned in ORIENTATIONS[augmentation]]
             means.append(torch.stack([mean for mean, _ in moments], 1).flatten(0, 1).cpu())
-            deviations.append(torch.stack([deviation for _, deviation in moments], 1).flatten(0, 1).cpu())
-    return LatentBatches(torch.cat(means), torch.cat(deviations), data, augmentation)
+            stds.append(torch.stack([std for _, std in moments], 1).flatten(0, 1).cpu())
+    return LatentBatches(torch.cat(means), torch.cat(stds), data, augmentation)
 
 
 def make_loader(

@@ -38,7 +38,7 @@ class TextEncoder(nn.Module):
     Args:
         width, heads, layers: size of the transformer.
         context_length: L; longer prompts are cut.
-        pad: the token that fills a prompt up to L.
+        pad_token_id: the token that fills a prompt up to L.
         quick_gelu: the activation of OpenAI's CLIP (Stable Diffusion 1.x).
     """
 
@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
         heads: int = 12,
         layers: int = 12,
         context_length: int = 77,
-        pad: int = END_OF_TEXT,
+        pad_token_id: int = END_OF_TEXT,
         quick_gelu: bool = True,
     ) -> None:
         super().__init__()
@@ -57,10 +57,10 @@ class TextEncoder(nn.Module):
             "heads": heads,
             "layers": layers,
             "context_length": context_length,
-            "pad": pad,
+            "pad_token_id": pad_token_id,
             "quick_gelu": quick_gelu,
         }
-        self.context_length, self.pad = context_length, pad
+        self.context_length, self.pad_token_id = context_length, pad_token_id
         self.transformer = TextTransformer(
             context_length,
             width=width,
@@ -76,20 +76,26 @@ class TextEncoder(nn.Module):
         return open_clip.SimpleTokenizer(context_length=self.context_length)
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids NL (int64), padded as the weights were trained; a prompt that is too long is cut, and that said."""
+        """Token ids NL (int64), padded as the weights were trained.
+
+        A prompt that is too long is cut. That is said, and which words have no embedding (see :func:`keep_tokens`).
+        """
         for prompt in dict.fromkeys(prompts):
             length = len(self._tokenizer.encode(prompt)) + 2  # its start and its end
             if length > self.context_length:
                 warnings.warn(f"a prompt of {length} tokens, cut to {self.context_length}: {prompt!r}", stacklevel=2)
         ids = self._tokenizer(prompts)
         ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
-        ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad
+        ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad_token_id
+        unknown = ids[~self.transformer.token_embedding.weight.any(1).cpu()[ids]].unique().tolist()
+        if unknown:
+            words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
+            warnings.warn(f"words without an embedding, which change nothing: {words}", stacklevel=2)
         return ids
 
     def forward(self, ids: Tensor) -> Tensor:
         """States NLD of token ids NL."""
-        embedded, mask = self.transformer._embeds(ids)
-        return self.transformer.ln_final(self.transformer.transformer(embedded, attn_mask=mask))
+        return self.transformer(ids)
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
@@ -114,13 +120,13 @@ class TextEncoder(nn.Module):
             "hidden_act": "quick_gelu" if self.settings["quick_gelu"] else "gelu",
             "bos_token_id": 49406,
             "eos_token_id": END_OF_TEXT,
-            "pad_token_id": self.pad,
+            "pad_token_id": self.pad_token_id,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2))
         save_file(to_transformers(self.transformer.state_dict()), folder / "model.safetensors")
 
 
-def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> TextEncoder:
+def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None) -> TextEncoder:
     """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
 
     Raises:
@@ -135,7 +141,7 @@ def load_text_encoder(folder: Path, pad: int, layers: int | None = None) -> Text
         config["num_attention_heads"],
         kept,
         config["max_position_embeddings"],
-        pad,
+        pad_token_id,
         config["hidden_act"] == "quick_gelu",
     )
     encoder.transformer.load_state_dict(_from_transformers(load_file(folder / "model.safetensors"), kept))

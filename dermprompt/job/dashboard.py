@@ -19,19 +19,15 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results, load_results
 from dermprompt.stages.arrays import load_samples
-from dermprompt.training import wandb_run
+from dermprompt.training.wandb_run import WandbRun, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from dermprompt.training.wandb_run import Run
 
 # A page has megabytes, and nobody waits for it.
 PAGE_SECONDS = 20
 # Samples in the picture of a set, and their size in it (pixels).
 NUM_SHOWN, SHOWN_SIZE = 8, 256
-# Beside the run of what a job made: it has ended. One that was interrupted is logged again, by the same identity.
-LOGGED = Path("wandb", "logged")
 COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
 
 
@@ -40,14 +36,13 @@ def log_made(pipeline: Pipeline) -> None:
     # What it needed is what the pipeline remembers: to ask for more would make it.
     needed = {"prepare": vars(pipeline).get("prepared"), "synthesize": vars(pipeline).get("samples")}
     for stage, artifact in needed.items():
-        if artifact is None or (artifact.path / LOGGED).exists():
+        if artifact is None or has_ended(artifact.path):
             continue
         with _run(pipeline.config, artifact.path, artifact.path.name, stage) as run:
-            wandb_run.log_inputs(run, artifact.path)
-            wandb_run.log_output(run, artifact.path)
+            run.inputs(artifact.path)
+            run.output(artifact.path)
             if stage == "synthesize":
-                wandb_run.log_picture(run, "synthesize/samples", _grid(pipeline.config, artifact.path))
-        (artifact.path / LOGGED).touch()
+                run.picture("synthesize/samples", _grid(pipeline.config, artifact.path))
 
 
 def _grid(config: Config, samples: Path) -> np.ndarray:
@@ -63,10 +58,10 @@ def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
     trained = [pipeline.segmenter(arm).path for arm in pipeline.arms if not arm.settings.predictions]
     samples = [pipeline.samples.path] if results.count else []
     with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:
-        wandb_run.log_table(run, "report/dsc", COLUMNS, rows_of([results]))
-        run.summary.update(_summary(results))
+        run.table("report/dsc", COLUMNS, rows_of([results]))
+        run.summary(_summary(results))
         made_from = [pipeline.prepared.path, *samples, *trained]
-        wandb_run.log_page(run, f"report-{folder.name}", _pages(folder), made_from)
+        run.page(f"report-{folder.name}", _pages(folder), made_from)
 
 
 def log_sweep(sweep: Path) -> None:
@@ -74,8 +69,8 @@ def log_sweep(sweep: Path) -> None:
     jobs = sorted(sweep.glob("*/results.json"))
     config = compose.thaw(jobs[0].with_name("config.yaml"))
     with _run(config, sweep, sweep.name, "sweep") as run:
-        wandb_run.log_table(run, "sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
-        wandb_run.log_page(run, f"sweep-{sweep.name}", _pages(sweep), [])
+        run.table("sweep/dsc", COLUMNS, rows_of([load_results(path) for path in jobs]))
+        run.page(f"sweep-{sweep.name}", _pages(sweep), [])
 
 
 def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
@@ -102,21 +97,13 @@ def _pages(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Run]:
-    run = wandb_run.open_run(
-        config.logger,
-        folder,
-        identity,
-        patience=PAGE_SECONDS,
-        name=f"{Runtime.of(config).label}-{stage}",
-        group=config.logger["group"],
-        job_type=stage,
-        config=compose.plain(config),
-    )
+def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[WandbRun]:
+    name, settings = f"{Runtime.of(config).label}-{stage}", compose.plain(config)
+    run = WandbRun(config.logger, folder, identity, PAGE_SECONDS, name=name, job_type=stage, config=settings)
     try:
         yield run
     finally:
-        wandb_run.close_run()
+        run.close(failed=sys.exc_info()[0] is not None)
 
 
 def main() -> None:

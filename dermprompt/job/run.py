@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dermprompt.config import compose
-from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec, VAECodec
+from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec
 from dermprompt.config.schema import Config
+from dermprompt.config.secrets import mask
 from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
 from dermprompt.distributed.slurm import check_nodes
 from dermprompt.generator.source import check_base, resolve_base
@@ -20,102 +23,30 @@ from dermprompt.training.wandb_run import is_asked
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
     """Run ``config.stage`` and what it needs."""
     root = Path(config.paths.store).expanduser().resolve()
+    planned = Pipeline(config, store := PlanningStore(root))
     if config.stage == "plan":
-        store = PlanningStore(root)
-        Pipeline(config, store).evaluate()
+        planned.evaluate()
         print(format_plan(store.plan))
         return
-    _check_files(config)
+    _check_trainer(config)
+    _ask(planned)
+    _check(planned, {one.stage for one in store.plan if not one.exists})
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
-    _check_conditions(pipeline)
-    _run_stage(pipeline)
-    if config.stage == "export":
-        from dermprompt.export.run import export
-
-        print(f"{config.export}: {export(pipeline, folder)}")
-    if config.stage == "report":
-        _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
+    if "samples" in vars(planned) and config.synthesis.count:
+        _check_conditions(pipeline, all(one.exists for one in store.plan if one.stage == "synthesize"))
+    _ask(pipeline)
+    _tell(pipeline, folder, overrides)
     if is_asked(config.logger):
         from dermprompt.job.dashboard import log_made
 
         log_made(pipeline)
 
 
-def _check_files(config: Config) -> None:
-    """What would otherwise fail after hours of work."""
-    check_nodes(config.trainer)
-    _check_batches(config)
-    max_seconds(config.trainer)
-    group_timeout(config.trainer)
-    generator = config.generator
-    for key, path in (
-        ("generator.path", generator.path if isinstance(generator, FolderSamples) else None),
-        ("segmenter.predictions", config.segmenter.predictions),
-    ):
-        if path and not Path(path).expanduser().is_dir():
-            raise ValueError(f"{key}={path}: no such folder")
-    if generator.has_base and isinstance(generator.base, PretrainedBase):
-        check_base(resolve_base(generator.base.path))
-    if isinstance(generator, Pix2PixHD) and generator.pool_size and num_processes(config.trainer) > 1:
-        raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
-    if generator.has_base and isinstance(getattr(generator.base, "codec", None), TinyCodec):
-        from dermprompt.generator.codec.tiny import read_tiny
-
-        read_tiny(generator.base.codec.path)
-    if isinstance(generator, Pix2PixHD) and generator.perceptual_weights:
-        weights = Path(generator.perceptual_weights).expanduser()
-        if not weights.is_file():
-            raise ValueError(f"generator.perceptual_weights={weights}: no such file")
-
-
-def _check_batches(config: Config) -> None:
-    """Each device takes its share of a batch."""
-    devices, generator = num_processes(config.trainer), config.generator
-    sizes = {
-        "segmenter.batch_size": config.segmenter.batch_size,
-        "evaluation.judge.batch_size": config.evaluation.judge.batch_size,
-    }
-    if generator.is_trained:
-        sizes["generator.batch_size"] = generator.batch_size
-    if generator.has_base and isinstance(generator.base, ScratchBase):
-        sizes["generator.base.batch_size"] = generator.base.batch_size
-        if isinstance(generator.base.codec, VAECodec):
-            sizes["generator.base.codec.batch_size"] = generator.base.codec.batch_size
-    for key, size in sizes.items():
-        if size % devices:
-            raise ValueError(f"{key}={size}: a multiple of the {devices} devices, which share a batch")
-
-
-def _check_conditions(pipeline: Pipeline) -> None:
-    """Masks and prompts that cannot be drawn are said before the training that they wait for."""
-    config = pipeline.config
-    early = config.stage in ("prepare", "find_duplicates")
-    if early or not config.synthesis.count:
-        return
-    elsewhere = not config.generator.is_drawn_from
-    if not elsewhere and config.prompts.unseen != "error" and _are_drawn(pipeline):
-        return
-    from dermprompt.stages.synthesize import check_imported, check_prompts, mask_source
-
-    if elsewhere:
-        check_imported(config.synthesis.count, config.generator.path, pipeline.samples.path)
-        return
-    if config.generator.has_text:
-        check_prompts(config.prompts, config.seed, pipeline.known.path)
-    mask_source(pipeline.mask_settings, pipeline.known.path, pipeline.images.path)
-
-
-def _are_drawn(pipeline: Pipeline) -> bool:
-    """Whether all samples are there. Looked up in the store: what draws them takes seconds to import."""
-    store = PlanningStore(pipeline.store.root)
-    _ = Pipeline(pipeline.config, store).samples
-    return all(one.exists for one in store.plan)
-
-
-def _run_stage(pipeline: Pipeline) -> None:
+def _ask(pipeline: Pipeline) -> None:
+    """Ask for what the stage stops after."""
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
@@ -126,24 +57,114 @@ def _run_stage(pipeline: Pipeline) -> None:
         "synthesize": lambda: pipeline.samples,
         "train_segmenter": lambda: [pipeline.segmenter(arm) for arm in pipeline.arms],
         "evaluate": pipeline.evaluate,
-        "export": lambda: pipeline.prepared,
+        "export": pipeline.export,
         "report": pipeline.evaluate,
     }
     stages[pipeline.config.stage]()
-    if pipeline.config.stage == "prepare":
+
+
+def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
+    """Write what the stage leaves outside of the store, and say where it is."""
+    stage = pipeline.config.stage
+    if stage == "prepare":
         report = pipeline.prepared.path / "coverage.txt"
         print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
-    if pipeline.config.stage == "find_duplicates":
+    if stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
+    if stage == "export":
+        from dermprompt.export.run import export
+
+        print(f"{pipeline.config.export}: {export(pipeline, folder)}")
+    if stage == "report":
+        _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
+
+
+def _check_trainer(config: Config) -> None:
+    check_nodes(config.trainer)
+    max_seconds(config.trainer)
+    group_timeout(config.trainer)
+
+
+def _check(planned: Pipeline, to_do: set[str]) -> None:
+    """What would otherwise fail after hours of work; what no work needs is not looked at.
+
+    Args:
+        planned: was asked for what the stage needs, in a planning store.
+        to_do: the stages of which something is missing.
+    """
+    config, generator = planned.config, planned.config.generator
+    _check_batches(config, to_do)
+    if config.segmenter.predictions:
+        _check_folder("segmenter.predictions", config.segmenter.predictions)
+    if isinstance(generator, FolderSamples) and "samples" in vars(planned):
+        _check_folder("generator.path", generator.path)
+    if "base" in vars(planned) and to_do and generator.has_base:
+        _check_base(generator.base)
+    if isinstance(generator, Pix2PixHD) and "train_generator" in to_do:
+        _check_pix2pixhd(generator, num_processes(config.trainer))
+
+
+def _check_folder(key: str, path: str) -> None:
+    if not Path(path).expanduser().is_dir():
+        raise ValueError(f"{key}={path}: no such folder")
+
+
+def _check_base(base: Any) -> None:
+    if isinstance(base, PretrainedBase):
+        check_base(resolve_base(base.path))
+    elif isinstance(base.codec, TinyCodec):
+        from dermprompt.generator.codec.tiny import read_tiny
+
+        read_tiny(base.codec.path)
+
+
+def _check_pix2pixhd(generator: Pix2PixHD, devices: int) -> None:
+    if generator.pool_size and devices > 1:
+        raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
+    if generator.perceptual_weights and not Path(generator.perceptual_weights).expanduser().is_file():
+        raise ValueError(f"generator.perceptual_weights={generator.perceptual_weights}: no such file")
+
+
+def _check_batches(config: Config, to_do: set[str]) -> None:
+    """Each device takes its share of a batch."""
+    devices, generator = num_processes(config.trainer), config.generator
+    sizes: dict[str, tuple[str, Any]] = {
+        "segmenter": ("train_segmenter", config.segmenter),
+        "evaluation.reference": ("train_segmenter", config.evaluation.reference),
+        "generator": ("train_generator", generator),
+    }
+    if generator.has_base and isinstance(generator.base, ScratchBase):
+        sizes["generator.base"] = ("train_base", generator.base)
+        sizes["generator.base.codec"] = ("train_codec", generator.base.codec)
+    for key, (stage, part) in sizes.items():
+        size = getattr(part, "batch_size", devices)
+        if stage in to_do and size % devices:
+            raise ValueError(f"{key}.batch_size={size}: a multiple of the {devices} devices, which share a batch")
+
+
+def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
+    """Masks and prompts that cannot be drawn are said before the training that they wait for."""
+    config = pipeline.config
+    elsewhere = not config.generator.is_drawn_from
+    if not elsewhere and config.prompts.unseen != "error" and drawn:
+        return
+    from dermprompt.stages.synthesize import check_imported, check_prompts, mask_source
+
+    if elsewhere:
+        check_imported(config.synthesis.count, config.generator.path, pipeline.samples.path)
+        return
+    if config.generator.has_text:
+        check_prompts(config.prompts, config.seed, pipeline.generator_set.path)
+    mask_source(pipeline.mask_settings, pipeline.generator_set.path, pipeline.images.path)
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.export.sample_index import write_sample_index
     from dermprompt.job.summary import summarize, write_reader_quiz
     from dermprompt.report.page import write_page
-    from dermprompt.results import save_results
+    from dermprompt.results import Results, record, save_results
 
-    results = summarize(pipeline, folder, command)
+    results = record(Results, mask(asdict(summarize(pipeline, folder, command))))
     shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")

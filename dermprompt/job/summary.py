@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,6 @@ import numpy as np
 from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
 from dermprompt.data.coverage import digest_for_page
-from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled, save_scores
-from dermprompt.evaluation.statistics import DICE, mean_interval
-from dermprompt.evaluation.subgroups import size_of, subgroups
 from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
@@ -26,25 +21,20 @@ from dermprompt.results import (
     DistributionRow,
     External,
     ImageQuality,
-    LabelObedience,
-    MaskObedience,
+    LabelFidelity,
+    MaskFidelity,
     Memorisation,
     Picture,
     Results,
     Segmentation,
-    Subgroup,
-    TextObedience,
+    TextFidelity,
     record,
 )
 from dermprompt.stages.arrays import load_lesions_of, load_part, load_samples, pick_samples
-from dermprompt.stages.curate import copied
 from dermprompt.stages.evaluate import save_pictures
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.store.artifacts import RECORD
 from dermprompt.training.callbacks import read_curves
-
-# Pairs of a sample and its nearest image of G that the report shows.
-NUM_PAIRS = 8
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
@@ -64,6 +54,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         caution=_caution(pipeline),
         scope=_scope(pipeline),
         generator_seed=config.seed,
+        precision=str(config.trainer["precision"]),
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
         data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
@@ -73,7 +64,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         memorisation=_memorisation(pipeline, folder),
         external=_external(pipeline),
         curves=_curves(pipeline),
-        watched=_watched(pipeline, folder),
+        validation_pictures=_validation_pictures(pipeline, folder),
         **shown,
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
@@ -91,20 +82,20 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "image_quality": (*own, *quality),
         "distribution": record(tuple[DistributionRow, ...], sets),
-        "mask_obedience": MaskObedience(**found["masks"]),
+        "mask_fidelity": record(MaskFidelity, found["masks"]),
         **_text(pipeline),
     }
 
 
 def _text(pipeline: Pipeline) -> dict[str, Any]:
-    """Whether prompts were obeyed: a phantom's by its rule, others' by classifiers."""
+    """Text fidelity: a phantom's by its rule, others' by classifiers."""
     if pipeline.text_quality is None:
         return {}
     folder = pipeline.text_quality.path
     if pipeline.config.data.name != "phantom":
-        return {"label_obedience": record(tuple[LabelObedience, ...], read_json(folder / "labels.json"))}
+        return {"label_fidelity": record(tuple[LabelFidelity, ...], read_json(folder / "labels.json"))}
     found = read_json(folder / "text.json")
-    return {"text_obedience": TextObedience(**found) if found else None}
+    return {"text_fidelity": record(TextFidelity, found) if found else None}
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
@@ -130,40 +121,22 @@ def _work(pipeline: Pipeline) -> dict[str, int]:
     return counted | {"segmenters trained": made.get("train_segmenter", 0)}
 
 
-def _scores(pipeline: Pipeline, arm: Arm) -> dict[str, Scores]:
-    return load_scores(pipeline.scores(arm).path / "scores.csv")
-
-
-def _dice(scores: Iterable[Scores]) -> np.ndarray:
-    return np.array([one.dice for one in scores])
-
-
 def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
-    config, scores = pipeline.config, _scores(pipeline, arm)
-    values = _dice(scores.values())
-    gain = None
-    if len(pipeline.arms) > 1 and arm.count:
-        gain = mean_interval((values - _dice(_scores(pipeline, pipeline.arms[0]).values()))[None])
     name = f"scores-{arm.rules.name}-{arm.count}.csv"
-    save_scores(scores, folder / name)
-    return Segmentation(
-        segmenter=arm.settings.name,
-        generator=_name(pipeline) if arm.count else None,
-        count=arm.count,
-        dice=mean_interval(values[None], within=DICE),
-        gain=gain,
-        pooled_dice=pooled(list(scores.values())),
-        failures=float((values < FAILURE).mean()),
-        arm=_arm_name(pipeline, arm),
-        num_real=arm.rules.num_real,
-        seed=arm.settings.seed,
-        fold=config.data.split.fold,
-        world=arm.rules.world if arm.count or arm.rules.real in ("s_and_g", "s_decoded") else None,
-        steps_of=arm.rules.steps_of,
-        scores=name,
-        measures={key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
-        groups=_groups(pipeline, scores),
-    )
+    shutil.copyfile(pipeline.scores(arm).path / "scores.csv", folder / name)
+    named = {
+        "segmenter": arm.settings.name,
+        "generator": _name(pipeline) if arm.count else None,
+        "count": arm.count,
+        "arm": _arm_name(pipeline, arm),
+        "num_real": arm.rules.num_real,
+        "seed": arm.settings.seed,
+        "fold": pipeline.config.data.split.fold,
+        "world": arm.rules.world if arm.count or arm.rules.real in ("s_and_g", "s_decoded") else None,
+        "steps_of": arm.rules.steps_of,
+        "scores": name,
+    }
+    return record(Segmentation, {**named, **read_json(pipeline.measured(arm).path / "arm.json")})
 
 
 def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
@@ -200,39 +173,11 @@ def _scope(pipeline: Pipeline) -> str:
     return seen if pipeline.config.generator.world == "closed" else ""
 
 
-def _groups(pipeline: Pipeline, scores: dict[str, Scores]) -> tuple[Subgroup, ...]:
-    lesions, _ = load_lesions(pipeline.prepared.path)
-    found = subgroups([lesions[id] for id in scores], scores)
-    return tuple(
-        Subgroup(kind, name, mean_interval(_dice(scores[id] for id in ids)[None], within=DICE))
-        for (kind, name), ids in found.items()
-    )
-
-
 def _curation(pipeline: Pipeline) -> Curation | None:
     """What became of the samples; None where all are used."""
-    config = pipeline.config
-    if config.curation.name == "none" or not config.synthesis.count:
+    if pipeline.tallied is None:
         return None
-    curated = pipeline.curated
-    assert curated is not None
-    decisions = [row["decision"] for row in read_json(curated.path / "decisions.json")["rows"]]
-    drawn = load_samples(pipeline.samples.path, config.synthesis.count, config.segmenter.image_size)
-    sizes = [size_of(area) for area in drawn.masks.mean(axis=(1, 2))]
-    names = {"size": sizes, "diagnosis": [row.diagnosis or "not asked for" for row in drawn.rows]}
-    counted = Counter((kind, name) for kind, each in names.items() for name in each)
-    used = Counter((k, n) for k, each in names.items() for n, d in zip(each, decisions, strict=True) if d != "drop")
-    groups = tuple((kind, name, number, used[kind, name]) for (kind, name), number in sorted(counted.items()))
-    tally = Counter(decisions)
-    return Curation(config.curation.name, tally["keep"], tally["relabel"], tally["drop"], groups, _real_share(pipeline))
-
-
-def _real_share(pipeline: Pipeline) -> float | None:
-    """The share of S.train's images that the rule would use, each judged by a segmenter that has not seen it."""
-    if pipeline.config.curation.name != "agreement":
-        return None
-    real = read_json(pipeline.agreement.path / "scores.json")["real"]
-    return float(np.mean(np.array(real) >= pipeline.config.curation.relabel))
+    return record(Curation, {"name": pipeline.config.curation.name, **read_json(pipeline.tallied.path / "tally.json")})
 
 
 def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
@@ -240,30 +185,24 @@ def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
     config = pipeline.config
     if not config.synthesis.count:
         return None
-    found = read_json(pipeline.memorised.path / "nearest.json")
-    number = int(copied(found, config.curation.quantile).sum())
+    found = read_json(pipeline.copies.path / "copies.json")
     named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
-    pairs = _nearest_pairs(pipeline, found["distances"], found["nearest"], folder)
-    return Memorisation(
-        named, config.curation.quantile, len(found["distances"]), number, found["nearer"], pairs, found["chance"]
-    )
+    return Memorisation(**{**found, "features": named, "pairs": _nearest_pairs(pipeline, found["pairs"], folder)})
 
 
-def _nearest_pairs(pipeline: Pipeline, distances: list[float], ids: list[str], folder: Path) -> tuple[Picture, ...]:
-    config, size = pipeline.config, pipeline.config.image_size
-    chosen = np.argsort(distances)[: min(NUM_PAIRS, config.evaluation.gallery)].tolist()
-    lesions, _ = load_lesions(pipeline.prepared.path)
-    real = load_lesions_of([lesions[ids[i]] for i in chosen], pipeline.cache(size).path)
-    drawn = pick_samples(pipeline.samples.path, chosen, size)
+def _nearest_pairs(pipeline: Pipeline, nearest: list[tuple[int, str, float]], folder: Path) -> tuple[Picture, ...]:
+    size, (lesions, _) = pipeline.config.image_size, load_lesions(pipeline.prepared.path)
+    real = load_lesions_of([lesions[id] for _, id, _ in nearest], pipeline.cache(size).path)
+    drawn = pick_samples(pipeline.samples.path, [row for row, _, _ in nearest], size)
     pairs = []
-    for k, i in enumerate(chosen):
+    for k, (_, id, distance) in enumerate(nearest):
         name = f"nearest-{drawn.rows[k].id}"
         saved = {
             "mask": save_pictures(folder, f"{name}-mask", drawn.masks[k]),
             "image": save_pictures(folder, f"{name}-image", drawn.images[k]),
             "real": save_pictures(folder, f"{name}-real", np.ascontiguousarray(real.images[k])),
         }
-        pairs.append(Picture(f"{drawn.rows[k].id}, {ids[i]}", prompt=f"distance {distances[i]:.2f}", **saved))
+        pairs.append(Picture(f"{drawn.rows[k].id}, {id}", prompt=f"distance {distance:.2f}", **saved))
     return tuple(pairs)
 
 
@@ -271,16 +210,19 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
     """The arms on the data set that nothing was trained on."""
     config, rows = pipeline.config, []
     for arm in pipeline.arms:
-        scored = pipeline.external(arm)
-        if scored is None:
+        measured = pipeline.measured_external(arm)
+        if measured is None:
             continue
         assert config.external is not None
-        scores = list(load_scores(scored.path / "scores.csv").values())
-        dice = mean_interval(_dice(scores)[None], within=DICE)
-        measures = {key: float(np.mean([getattr(one, key) for one in scores])) for key in MEASURES}
-        named = f"{config.generator.name} {arm.rules.name}" if arm.count else arm.rules.name
-        found = (config.external.name, named, arm.count, arm.rules.num_real, arm.settings.seed, dice, measures)
-        rows.append(External(*found))
+        found = read_json(measured.path / "arm.json")
+        named = {
+            "dataset": config.external.name,
+            "arm": f"{config.generator.name} {arm.rules.name}" if arm.count else arm.rules.name,
+            "count": arm.count,
+            "num_real": arm.rules.num_real,
+            "seed": arm.settings.seed,
+        }
+        rows.append(record(External, {**named, "dice": found["dice"], "measures": found["measures"]}))
     return tuple(rows)
 
 
@@ -305,7 +247,7 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
     )
 
 
-def _watched(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
+def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
     """The pictures of the generator's training, copied into the run folder; none where it came trained."""
     generator = pipeline.config.generator
     if not generator.is_trained or generator.max_steps == 0:

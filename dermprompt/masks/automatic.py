@@ -59,7 +59,7 @@ class AutomaticMasks:
     kernel: float = 0.5
     device: str = "cpu"
 
-    def draw(self, indices: Sequence[int]) -> np.ndarray:
+    def sample(self, indices: Sequence[int]) -> np.ndarray:
         """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends on the settings, seed and its index.
 
         Raises ValueError that names the settings after 100 attempts.

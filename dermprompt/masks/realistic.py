@@ -61,7 +61,7 @@ class RealisticMasks:
             raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; no shape to learn from")
         object.__setattr__(self, "model", fit_shapes(real))
 
-    def draw(self, indices: Sequence[int]) -> np.ndarray:
+    def sample(self, indices: Sequence[int]) -> np.ndarray:
         """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends on the settings, seed and its index.
 
         Raises ValueError after 100 attempts that gave no single component.

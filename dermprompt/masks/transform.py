@@ -42,7 +42,7 @@ class TransformedMasks:
         if not len(self.filled):
             raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; nothing to transform")
 
-    def draw(self, indices: Sequence[int]) -> np.ndarray:
+    def sample(self, indices: Sequence[int]) -> np.ndarray:
         """Draw masks ``indices``, uint8 (N, S, S) in {0, 1}; each depends on the settings, seed and its index.
 
         Of several components the largest stays: a fifth of ISIC's masks, the most ragged ones, have specks,

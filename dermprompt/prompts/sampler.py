@@ -30,7 +30,7 @@ class Prompts(ABC):
     """A source of labels by the index of the sample."""
 
     @abstractmethod
-    def draw(self, index: int) -> Label | None:
+    def sample(self, index: int) -> Label | None:
         """Draw the label of sample ``index``; None where nothing is asked for."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class MixedPrompts(Prompts):
         self._groups = [_labels(lesions, code) for code in mix]
         self._shares = np.array(list(mix.values()), dtype=np.float64) / sum(mix.values())
 
-    def draw(self, index: int) -> Label:
+    def sample(self, index: int) -> Label:
         """Draw a diagnosis by its share, then one of its lesions, every one being equally likely."""
         rng = np.random.default_rng([self._seed, index])
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
@@ -73,7 +73,7 @@ class FixedPrompts(Prompts):
     def __init__(self, diagnosis: str | None, attributes: Sequence[str] | None) -> None:
         self._label = Label(diagnosis, None if attributes is None else tuple(attributes))
 
-    def draw(self, index: int) -> Label:
+    def sample(self, index: int) -> Label:
         """Return the label."""
         return self._label
 
@@ -85,7 +85,7 @@ class FixedPrompts(Prompts):
 class EmptyPrompts(Prompts):
     """No prompt at all, as in the paper's comparison by masks alone (section 3.3)."""
 
-    def draw(self, index: int) -> None:
+    def sample(self, index: int) -> None:
         """Ask for nothing."""
         return None
 

@@ -22,11 +22,11 @@ from dermprompt.report.samples import (
     curated,
     distribution_tables,
     external_rows,
+    fidelity_notes,
+    fidelity_rows,
     images_text,
     label_tables,
     memorised,
-    obedience_notes,
-    obedience_rows,
     score_text,
     source_label,
 )
@@ -35,6 +35,7 @@ from dermprompt.results import ArmTable, Interval, Job, Segmentation
 
 # Above this number of jobs a sweep's work is summed, not laid side by side.
 MANY = 6
+PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16, mixed", "16-mixed": "float16, mixed"}
 # Pictures of a training that are shown.
 NUM_STEPS = 5
 
@@ -95,7 +96,7 @@ def save_charts(charts: Mapping[str, str], folder: Path) -> None:
 
 def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[str, Any]:
     """Gather everything that the templates show, in the page's order."""
-    runs, quality, obedience = run_rows(jobs), tables.quality_tables(jobs), obedience_rows(jobs)
+    runs, quality, fidelity = run_rows(jobs), tables.quality_tables(jobs), fidelity_rows(jobs)
     curves = [curve for _, results in jobs for curve in results.curves]
     gains = _gains(runs)
     return {
@@ -115,10 +116,10 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "details": details(jobs),
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
-        "obedience": obedience,
+        "fidelity": fidelity,
         "labels": label_tables(jobs),
         "followed": FOLLOWED,
-        "warnings": [note for row in obedience for note in obedience_notes(row)],
+        "warnings": [note for row in fidelity for note in fidelity_notes(row)],
         "curation": curated(jobs),
         "memorisation": memorised(jobs),
         "external": external_rows(jobs),
@@ -142,7 +143,7 @@ def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], .
     found: dict[tuple[Any, ...], tuple[str, tuple[tuple[int, Path], ...]]] = {}
     for folder, results in jobs:
         key = (results.generator, results.base, results.generator_seed, results.scope)
-        steps = [(int(Path(name).stem), folder / name) for name in results.watched]
+        steps = [(int(Path(name).stem), folder / name) for name in results.validation_pictures]
         if steps and key not in found:
             shown = sorted({round(k * (len(steps) - 1) / (NUM_STEPS - 1)) for k in range(NUM_STEPS)})
             found[key] = (str(results.generator), tuple(steps[k] for k in shown))
@@ -202,6 +203,7 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         "Synthetic images": lambda r: str(r.count),
         "Segmenter": lambda r: tables.SEGMENTERS.get(r.segmenter, r.segmenter),
         "Seed": lambda r: str(r.seed),
+        "Training precision": lambda r: PRECISIONS.get(r.precision, r.precision),
     }
     rows = [(name, ", ".join(dict.fromkeys(filter(None, (get(r) for _, r in jobs))))) for name, get in fields.items()]
     return [("Jobs", str(len(jobs))), *(row for row in rows if row[1])]

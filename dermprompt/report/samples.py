@@ -14,12 +14,12 @@ from dermprompt.results import (
     External,
     Interval,
     Job,
-    LabelObedience,
+    LabelFidelity,
     LabelScore,
-    MaskObedience,
+    MaskFidelity,
     Memorisation,
     Results,
-    TextObedience,
+    TextFidelity,
 )
 
 # A generator, a setting and a seed.
@@ -31,7 +31,7 @@ Pair = tuple[str, str, Path, Path]
 
 
 @dataclass(frozen=True)
-class ObedienceRow:
+class FidelityRow:
     """How well the images of one job follow their masks and prompts.
 
     ``job`` is empty where generator and seed tell the row apart. ``by_label``: the text has a table of its own.
@@ -40,20 +40,20 @@ class ObedienceRow:
     source: Source
     job: str
     seed: int
-    mask: MaskObedience | None
-    text: TextObedience | None
+    mask: MaskFidelity | None
+    text: TextFidelity | None
     by_label: bool
 
 
-def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
+def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
     """What each generator's jobs measured, the same measurement once."""
-    rows: dict[str, ObedienceRow] = {}
+    rows: dict[str, FidelityRow] = {}
     for path, results in jobs:
         if results.generator is None:
             continue
         source = tables.source_of(results, results.generator)
-        measured = results.mask_obedience, results.text_obedience, bool(results.label_obedience)
-        row = ObedienceRow(source, path.name, results.generator_seed, *measured)
+        measured = results.mask_fidelity, results.text_fidelity, bool(results.label_fidelity)
+        row = FidelityRow(source, path.name, results.generator_seed, *measured)
         key = repr((source, setting_of(results), row.seed, row.mask, row.text))
         rows.setdefault(key, row)
     found = sorted(rows.values(), key=lambda row: tables.paper_order(row.source))
@@ -61,7 +61,7 @@ def obedience_rows(jobs: Sequence[Job]) -> tuple[ObedienceRow, ...]:
     return tuple(replace(row, job=job) for row, job in zip(found, told, strict=True))
 
 
-def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
+def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
     """Warnings that follow from the numbers of a row."""
     notes, who = [], f"{row.source.label}, job {row.job}" if row.job else f"{row.source.label}, seed {row.seed}"
     if row.mask and row.mask.generated > row.mask.real:
@@ -69,23 +69,23 @@ def obedience_notes(row: ObedienceRow) -> tuple[str, ...]:
             f"{who}: the reference segmenter finds lesions better in generated images than in real ones. "
             "Beware of cartoons: clean shapes without the difficulty of real photographs."
         )
-    if row.mask and row.mask.generated <= row.mask.exchanged:
+    if row.mask and row.mask.generated <= row.mask.shuffled:
         notes.append(f"{who}: not above chance, so the images do not follow their masks.")
-    if row.text and row.text.accuracy <= row.text.exchanged:
+    if row.text and row.text.accuracy <= row.text.shuffled:
         notes.append(f"{who}: not above chance, so the images do not follow their prompts.")
     return tuple(notes)
 
 
-def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelObedience, ...]], ...]:
+def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelFidelity, ...]], ...]:
     """For each generator, setting and seed the rows of its largest number of samples."""
-    found: dict[Key, tuple[int, tuple[LabelObedience, ...]]] = {}
+    found: dict[Key, tuple[int, tuple[LabelFidelity, ...]]] = {}
     for _, results in jobs:
-        if results.generator is None or not results.label_obedience:
+        if results.generator is None or not results.label_fidelity:
             continue
         source = tables.source_of(results, results.generator)
         key = (source, setting_of(results), results.generator_seed)
         if key not in found or results.count > found[key][0]:
-            found[key] = (results.count, results.label_obedience)
+            found[key] = (results.count, results.label_fidelity)
     ordered = sorted(found.items(), key=lambda item: tables.paper_order(item[0][0]))
     return tuple((*key, rows) for key, (_, rows) in ordered)
 

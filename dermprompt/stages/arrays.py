@@ -15,7 +15,7 @@ from dermprompt.files import read_json
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import TEMPLATES
-from dermprompt.stages.prepare import load_known, load_lesions, real_ids
+from dermprompt.stages.prepare import load_generator_set, load_lesions, real_ids
 from dermprompt.stages.settings import HeldOut
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
 
@@ -53,9 +53,9 @@ def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = Non
     return load_lesions_of([lesions[id] for id in real_ids(split, name, num_real)], cache)
 
 
-def load_known_part(known: Path, cache: Path) -> Part:
+def load_generator_part(generator_set: Path, cache: Path) -> Part:
     """Load what generators, masks and prompts may see."""
-    return load_lesions_of(load_known(known), cache)
+    return load_lesions_of(load_generator_set(generator_set), cache)
 
 
 def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
@@ -64,23 +64,23 @@ def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
     return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
 
 
-def training_images(held_out: HeldOut, known: Path, cache: Path, template: str | None = None) -> TrainingImages:
-    """What a generator may see but for a few images that its training is watched on; prompts of a template, if any."""
-    part = load_known_part(known, cache)
-    part = part.without(watched_rows(held_out, len(part.lesions)))
+def training_images(held_out: HeldOut, generator_set: Path, cache: Path, template: str | None = None) -> TrainingImages:
+    """What a generator may see but for a few images that validate its training; prompts of a template, if any."""
+    part = load_generator_part(generator_set, cache)
+    part = part.without(held_out_rows(held_out, len(part.lesions)))
     images, masks = part.tensors()
     ids = tuple(one.id for one in part.lesions)
     return TrainingImages(images, masks, part.prompts(template), ids)
 
 
-def watched_rows(held_out: HeldOut, number: int) -> np.ndarray:
-    """The rows of ``number`` known images that are kept out of training."""
+def held_out_rows(held_out: HeldOut, number: int) -> np.ndarray:
+    """The rows of ``number`` images of its training set that are kept out of training."""
     order = np.random.default_rng([held_out.seed, 2]).permutation(number)
     return np.sort(order[: num_held_out(held_out.num_images, number)])
 
 
 def num_held_out(asked: int, number: int) -> int:
-    """How many of ``number`` known images are kept out of training: at most a tenth."""
+    """How many of ``number`` images are kept out of training: at most a tenth."""
     return max(1, min(asked, number // 10))
 
 
@@ -102,14 +102,14 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
     decided = read_json(decisions / "decisions.json")
     verdicts = [row["decision"] for row in decided["rows"]]
     if "relabel" in verdicts:
-        relabelled = judges_masks(decisions)
+        relabelled = relabelled_masks(decisions)
         masks = np.stack([r if v == "relabel" else m for v, r, m in zip(verdicts, relabelled, masks, strict=True)])
     kept = np.array([verdict != "drop" for verdict in verdicts])
     return Samples(tuple(r for r, k in zip(rows, kept, strict=True) if k), images[kept], masks[kept])
 
 
-def judges_masks(decisions: Path) -> np.ndarray:
-    """What the judges of a curation found in each sample, uint8 NSS in {0, 1} at the segmenter's size."""
+def relabelled_masks(decisions: Path) -> np.ndarray:
+    """What the reference segmenters of a curation found in each sample, uint8 NSS in {0, 1} at the segmenter's size."""
     return np.load(decisions.parent / read_json(decisions / "decisions.json")["predictions"], mmap_mode="r")
 
 

@@ -17,7 +17,7 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
-from dermprompt.stages.arrays import load_known_part, load_part, load_samples
+from dermprompt.stages.arrays import load_generator_part, load_part, load_samples
 from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_images
 from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.score import predict_logits
@@ -34,14 +34,14 @@ def score_agreement(
     prepared: Path,
     cache: Path,
     samples: Path,
-    judges: list[Path],
+    references: list[Path],
     folder: Path,
 ) -> None:
-    """Score every sample by cross-fitted judges: ``scores.json``, and their masks at the segmenter's size.
+    """Score every sample by cross-fitted reference segmenters: ``scores.json``, and their masks.
 
-    Of S.train's own images each is scored by the judge that has not seen it: what the rule would keep of them.
+    Of S.train's own images each is scored by the one that was not trained on it: what the rule would keep of them.
     """
-    opened = [open_segmenter(runtime, one) for one in judges]
+    opened = [open_segmenter(runtime, one) for one in references]
     networks, side = [network for network, _ in opened], opened[0][1]
     drawn = load_samples(samples, settings.count, side)
     shares = np.mean([_probabilities(network, drawn.images) for network in networks], axis=0)
@@ -64,14 +64,20 @@ def _probabilities(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 def find_nearest(
-    settings: FindNearest, runtime: Runtime, prepared: Path, known: Path, cache: Path, samples: Path, folder: Path
+    settings: FindNearest,
+    runtime: Runtime,
+    prepared: Path,
+    generator_set: Path,
+    cache: Path,
+    samples: Path,
+    folder: Path,
 ) -> None:
     """Find each sample's nearest image of G, and each unseen real image's, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
     than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images.
     """
-    seen, embed = load_known_part(known, cache), _embed(settings, runtime)
+    seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
     unseen = held_out_images(prepared, cache, seen, ("generator", "train", "val"))
     drawn = load_samples(samples, settings.count, seen.images.shape[1])

@@ -1,4 +1,4 @@
-"""What came out: Table 1, whether masks and text are obeyed. Each a small artifact of its own."""
+"""What came out: Table 1, mask fidelity and text fidelity. Each a small artifact of its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from dermprompt.data.datasets.phantom import read_diagnosis
 from dermprompt.distributed.processes import Runtime
+from dermprompt.evaluation.fidelity import mask_fidelity, text_fidelity
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
-from dermprompt.evaluation.obedience import mask_obedience, text_obedience
 from dermprompt.evaluation.overlap import dice
 from dermprompt.files import write_json
-from dermprompt.results import ImageQuality, MaskObedience, TextObedience
+from dermprompt.results import ImageQuality, MaskFidelity, TextFidelity
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
@@ -38,8 +38,8 @@ def evaluate_generator(
     settings: EvaluateGenerator,
     runtime: Runtime,
     reproduced: Path,
-    judge: Path,
-    judged: Path,
+    reference: Path,
+    reference_cache: Path,
     prepared: Path,
     cache: Path,
     folder: Path,
@@ -47,8 +47,8 @@ def evaluate_generator(
 ) -> None:
     """Measure samples of S.test's masks, as ``generator.json``.
 
-    Table 1's row, beside it what the codec alone keeps of an image, and whether the masks are obeyed, by images of
-    the size that the judge looks at (``judged``: a cache of it).
+    Table 1's row, beside it what the codec alone keeps of an image, and mask fidelity, by images of
+    the reference segmenter's size (``reference_cache``).
     """
     test = load_part(prepared, cache, "test")
     samples = load_samples(reproduced, len(test.lesions), test.images.shape[1])
@@ -57,36 +57,45 @@ def evaluate_generator(
         name = "the image through the codec (oracle)"
         quality.append(_quality(name, "trivial", test.images, through_codec(runtime, base, test.images)))
 
-    network, side = open_segmenter(runtime, judge)
-    real, generated = load_part(prepared, judged, "test"), load_samples(reproduced, len(test.lesions), side).images
-    masks = mask_obedience(
+    network, side = open_segmenter(runtime, reference)
+    real, generated = (
+        load_part(prepared, reference_cache, "test"),
+        load_samples(reproduced, len(test.lesions), side).images,
+    )
+    masks = mask_fidelity(
         predict_masks(network, real.images), predict_masks(network, generated), real.masks, settings.seed
     )
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
 
 def evaluate_samples(
-    settings: EvaluateSamples, runtime: Runtime, samples: Path, judge: Path, cache: Path, prepared: Path, folder: Path
+    settings: EvaluateSamples,
+    runtime: Runtime,
+    samples: Path,
+    reference: Path,
+    cache: Path,
+    prepared: Path,
+    folder: Path,
 ) -> None:
-    """Whether samples that were made elsewhere obey their own masks, as ``generator.json``."""
-    network, side = open_segmenter(runtime, judge)
+    """Mask fidelity of samples that were made elsewhere, to their own masks, as ``generator.json``."""
+    network, side = open_segmenter(runtime, reference)
     test = load_part(prepared, cache, "test")
     drawn = load_samples(samples, settings.count, side)
     found = predict_masks(network, drawn.images)
-    own = mask_obedience(found, found, drawn.masks, settings.seed)
+    own = mask_fidelity(found, found, drawn.masks, settings.seed)
     real = float(dice(predict_masks(network, test.images), test.masks).mean())
-    masks = MaskObedience(real, own.generated, own.exchanged, own.n)
+    masks = MaskFidelity(real, own.generated, own.shuffled, own.n)
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 
 def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folder: Path) -> None:
-    """Text obedience on the phantom, whose colours a fixed rule can read, as ``text.json``."""
+    """Text fidelity on the phantom, whose colours a fixed rule can read, as ``text.json``."""
     drawn = load_samples(samples, settings.count, settings.image_size)
     prompted = [row.diagnosis for row in drawn.rows]
-    measured: TextObedience | None = None
+    measured: TextFidelity | None = None
     if None not in prompted and len(set(prompted)) > 1:
         read = [read_diagnosis(i, m) for i, m in zip(drawn.images, drawn.masks, strict=True)]
-        measured = text_obedience(read, prompted, settings.seed)  # type: ignore[arg-type]
+        measured = text_fidelity(read, prompted, settings.seed)  # type: ignore[arg-type]
     write_json(folder / "text.json", dataclasses.asdict(measured) if measured else None)
 
 

@@ -13,7 +13,7 @@ from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
-from dermprompt.stages.arrays import Part, load_known_part, load_part, load_samples
+from dermprompt.stages.arrays import Part, load_generator_part, load_part, load_samples
 from dermprompt.stages.settings import EvaluateDistribution, FeatureNetwork
 
 JPEG_QUALITY = 95
@@ -23,7 +23,7 @@ def evaluate_distribution(
     settings: EvaluateDistribution,
     runtime: Runtime,
     prepared: Path,
-    known: Path,
+    generator_set: Path,
     cache: Path,
     samples: Path,
     folder: Path,
@@ -32,7 +32,7 @@ def evaluate_distribution(
 
     All sets have one size, the smallest's; all images go through one JPEG encoding, whose traces a feature sees.
     """
-    seen = load_known_part(known, cache)
+    seen = load_generator_part(generator_set, cache)
     held_out = held_out_images(prepared, cache, seen)
     number = min(settings.count, len(held_out), len(seen.lesions))
     rows = []

@@ -13,7 +13,7 @@ from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
-from dermprompt.results import LabelObedience, LabelScore, record
+from dermprompt.results import LabelFidelity, LabelScore, record
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
 from dermprompt.stages.settings import EvaluateText, FeatureNetwork, TrainClassifier
@@ -64,7 +64,7 @@ def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, cla
         probe = Probe(stored[f"probe/{question.name}"], row["penalty"])
         found += score_question(question, probe(seen), question.answers(drawn.rows), settings.seed)
     real = record(list[LabelScore], learnt["real"])
-    rows = [LabelObedience(*pair) for pair in zip(real, found, strict=True)]
+    rows = [LabelFidelity(*pair) for pair in zip(real, found, strict=True)]
     write_json(folder / "labels.json", [dataclasses.asdict(row) for row in rows])
 
 

@@ -23,7 +23,7 @@ from dermprompt.lesion import Lesion
 from dermprompt.stages.settings import (
     CachePictures,
     IndexData,
-    ListKnown,
+    ListGeneratorSet,
     Nothing,
     PaintPhantom,
     SplitData,
@@ -154,7 +154,7 @@ def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...
     return [*map(tuple, same.values()), *near]
 
 
-def list_known(settings: ListKnown, runtime: Runtime, prepared: Path, folder: Path) -> str:
+def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: Path, folder: Path) -> str:
     """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test."""
     lesions, split = load_lesions(prepared)
     ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
@@ -176,9 +176,9 @@ def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
     return subset(ids, number, split.seed)
 
 
-def load_known(known: Path) -> list[Lesion]:
-    """The lesions that :func:`list_known` wrote."""
-    return [lesion_of(row) for row in json.loads((known / "known.json").read_text())]
+def load_generator_set(generator_set: Path) -> list[Lesion]:
+    """The lesions that :func:`list_generator_set` wrote."""
+    return [lesion_of(row) for row in json.loads((generator_set / "known.json").read_text())]
 
 
 def load_lesions(prepared: Path) -> tuple[dict[str, Lesion], Split]:

@@ -39,14 +39,14 @@ def predict_logits(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
     """Logits of images uint8 NSS3, in batches NSS.
 
     Raises:
-        ValueError: a logit is no number.
+        ValueError: a logit is NaN or infinite.
     """
     device = next(network.parameters()).device
     for start in range(0, len(images), BATCH):
         batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
         logits = network(batch)[:, 0].float().cpu()
         if not logits.isfinite().all():
-            raise ValueError("the segmenter gives logits that are no numbers: its training diverged")
+            raise ValueError("the segmenter's logits are NaN or infinite: its training diverged")
         yield logits
 
 

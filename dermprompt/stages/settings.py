@@ -5,11 +5,12 @@ Plain values and sections of the configuration. Nothing heavy is imported here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dermprompt.config import schema
 from dermprompt.config.generators import ControlNetTraining, Sampler
+from dermprompt.store.artifacts import WAS
 
 # Names, sizes and times of change of files that a setting names.
 Stamps = list[tuple[str, int, int]]
@@ -67,7 +68,7 @@ class SplitData(Usable):
 
 
 @dataclass(frozen=True)
-class ListKnown:
+class ListGeneratorSet:
     """A world, and in a closed one how much of S.train is in it."""
 
     world: str
@@ -120,7 +121,7 @@ class TrainBase:
 class OpenBase:
     """How the text encoder of a pretrained base is read."""
 
-    pad: int
+    pad_token_id: int = field(metadata={WAS: "pad"})
     text_layers: int
 
 
@@ -138,10 +139,10 @@ class TrainControlNet:
 
 
 @dataclass(frozen=True)
-class TrainPix2PixHD:
-    """Pix2PixHD; ``stamps`` are those of the perceptual loss's weights."""
+class TrainOnMasks:
+    """A generator that sees G's masks and images alone; ``stamps`` are those of pretrained weights that it uses."""
 
-    generator: schema.Pix2PixHD
+    generator: Any
     held_out: HeldOut
     seed: int
     trainer: dict[str, Any]
@@ -149,10 +150,10 @@ class TrainPix2PixHD:
 
 
 @dataclass(frozen=True)
-class TrainJudge:
+class TrainReference:
     """The segmenter that a generator's training is validated with."""
 
-    judge: schema.SegmenterTraining
+    reference: schema.SegmenterTraining = field(metadata={WAS: "judge"})
     held_out: HeldOut
     trainer: dict[str, Any]
     stamps: Stamps | None = None
@@ -212,7 +213,8 @@ class DrawSamples:
 class TrainSegmenter:
     """A segmenter and what it trains on: the real images of an arm, and ``count`` samples.
 
-    ``left_out``: of a cross-fitted judge a fold of S.train, and the number of folds. ``stamps``: of pretrained weights.
+    ``left_out``: the fold of S.train, of so many, that a cross-fitted reference segmenter leaves out. ``stamps``: of
+    pretrained weights.
     """
 
     segmenter: schema.SegmenterTraining
@@ -237,7 +239,7 @@ class FeatureNetwork:
 
 @dataclass(frozen=True)
 class ScoreAgreement:
-    """So many samples, by judges that had ``num_real`` images of S.train; ``size``: of the masks that they find."""
+    """So many samples, by reference segmenters of ``num_real`` images of S.train; ``size``: of the masks they find."""
 
     count: int
     size: int
@@ -297,6 +299,23 @@ class ScorePredictions:
 
     mask_threshold: int | None
     size: int
+
+
+@dataclass(frozen=True)
+class TallySamples:
+    """So many samples; ``size``: at which their masks' areas are measured; ``relabel``: the least agreement in use."""
+
+    count: int
+    size: int
+    relabel: float
+
+
+@dataclass(frozen=True)
+class CountCopies:
+    """The rule of what a copy is, and how many of the nearest pairs are listed."""
+
+    quantile: float
+    num_pairs: int
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from dermprompt.prompts.sampler import (
 )
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
-from dermprompt.stages.arrays import load_known_part, load_lesions_of, load_part
+from dermprompt.stages.arrays import load_generator_part, load_lesions_of, load_part
 from dermprompt.stages.networks import open_generator
-from dermprompt.stages.prepare import load_known, usable_lesions
+from dermprompt.stages.prepare import load_generator_set, usable_lesions
 from dermprompt.stages.settings import CollectPairs, DrawMasks, DrawSamples, ImportSamples
 from dermprompt.store.artifacts import RECIPE, batch_record, read_recipe
 from dermprompt.store.claims import share_out
@@ -49,18 +49,18 @@ def draw_masks(
     runtime: Runtime,
     folder: Path,
     numbers: list[int],
-    known: Path | None = None,
+    generator_set: Path | None = None,
     cache: Path | None = None,
 ) -> None:
     """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
-    source = mask_source(settings, known, cache)
+    source = mask_source(settings, generator_set, cache)
     size = settings.batch_size
-    ids = [] if known is None else [one.id for one in load_known(known)]
+    ids = [] if generator_set is None else [one.id for one in load_generator_set(generator_set)]
 
     def draw(unmade: Iterator[int]) -> None:
         for number in unmade:
             indices = range(number * size, (number + 1) * size)
-            masks = source.draw(indices)
+            masks = source.sample(indices)
             made_from = [ids[source.row(i)] if isinstance(source, TransformedMasks) else None for i in indices]
             array = io.BytesIO()
             np.save(array, masks)
@@ -72,28 +72,28 @@ def draw_masks(
 
 
 def mask_source(
-    settings: DrawMasks, known: Path | None, cache: Path | None
+    settings: DrawMasks, generator_set: Path | None, cache: Path | None
 ) -> AutomaticMasks | RealisticMasks | TransformedMasks:
-    """Where new masks come from; of real masks only those that are known are seen."""
+    """Where new masks come from; of real masks only those of the generator's training set are seen."""
     own = plain(settings.masks)
     del own["name"]
     if isinstance(settings.masks, schema.AutomaticMasks):
         return AutomaticMasks(size=settings.image_size, seed=settings.seed, **own)
-    assert known is not None, "masks from real ones"
+    assert generator_set is not None, "masks from real ones"
     assert cache is not None, "masks from real ones"
-    real = np.asarray(load_known_part(known, cache).masks)
+    real = np.asarray(load_generator_part(generator_set, cache).masks)
     if isinstance(settings.masks, schema.RealisticMasks):
         return RealisticMasks(real, settings.image_size, settings.seed, **own)
     return TransformedMasks(real, settings.seed, **own)
 
 
-def check_prompts(settings: schema.Prompts, seed: int, known: Path) -> None:
+def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> None:
     """Look whether all prompts can be written, and say which are for what no training image shows.
 
     Raises:
         ValueError: labels without a name, a mix that is none, or such prompts with ``prompts.unseen=error``.
     """
-    lesions = load_known(known)
+    lesions = load_generator_set(generator_set)
     source = _sampler(settings, seed, lesions)
     if isinstance(source, EmptyPrompts):
         return
@@ -113,19 +113,19 @@ def _asked_for(settings: schema.DrawnPrompts) -> tuple[list[str], list[str]]:
     return [code for code, share in (settings.mix or {}).items() if share > 0], []
 
 
-def prompt_source(settings: DrawSamples, known: Path) -> Prompts:
+def prompt_source(settings: DrawSamples, generator_set: Path) -> Prompts:
     """The sampler of prompts; a generator without text gets none."""
-    return _sampler(settings.prompts, settings.seed, load_known(known))
+    return _sampler(settings.prompts, settings.seed, load_generator_set(generator_set))
 
 
-def _sampler(settings: schema.DrawnPrompts | None, seed: int, known: list[Lesion]) -> Prompts:
+def _sampler(settings: schema.DrawnPrompts | None, seed: int, generator_set: list[Lesion]) -> Prompts:
     if settings is None or settings.sampler == "empty":
         return EmptyPrompts()
     if settings.sampler == "fixed":
         return FixedPrompts(settings.diagnosis, settings.attributes)
     if settings.sampler == "target":
-        return MixedPrompts(known, settings.mix, seed)
-    return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](known, seed)
+        return MixedPrompts(generator_set, settings.mix, seed)
+    return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](generator_set, seed)
 
 
 def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
@@ -172,7 +172,7 @@ def _condition_of(lesion: Lesion, mask: np.ndarray) -> Condition:
 def synthesize(
     settings: DrawSamples,
     runtime: Runtime,
-    known: Path,
+    generator_set: Path,
     trained: Path,
     masks: Path,
     folder: Path,
@@ -180,7 +180,7 @@ def synthesize(
     base: Path | None = None,
 ) -> None:
     """Draw batches of new samples: drawn masks, drawn prompts."""
-    prompts, size = prompt_source(settings, known), settings.batch_size
+    prompts, size = prompt_source(settings, generator_set), settings.batch_size
 
     @lru_cache(1)
     def batch(number: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -189,8 +189,8 @@ def synthesize(
     def condition(index: int) -> Condition:
         drawn, rows = batch(index // size)
         mask, made_from = drawn[index % size], rows[index % size]["source"]
-        label = prompts.draw(index) or Label(None, None)
-        text = compose(settings.prompts, prompts.draw(index))
+        label = prompts.sample(index) or Label(None, None)
+        text = compose(settings.prompts, prompts.sample(index))
         return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
     generator = open_generator(settings, runtime, trained, base)
@@ -200,7 +200,7 @@ def synthesize(
 def describe(
     settings: DrawSamples,
     runtime: Runtime,
-    known: Path,
+    generator_set: Path,
     trained: Path,
     masks: Path,
     folder: Path,
@@ -211,7 +211,7 @@ def describe(
     def key(label: Label | None) -> LabelKey:
         return (None, None) if label is None else (label.diagnosis, label.attributes)
 
-    lesions = load_known(known)
+    lesions = load_generator_set(generator_set)
     prompts = plain(settings.prompts) if settings.prompts else {}
     facts = {"masks": read_recipe(masks).settings["masks"], "prompts": prompts, "seed": settings.seed}
     facts |= _losses(trained)

@@ -14,7 +14,7 @@ from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.tiny import read_tiny
 from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
-from dermprompt.stages.arrays import load_known_part, training_images
+from dermprompt.stages.arrays import load_generator_part, training_images
 from dermprompt.stages.settings import FitCodec, TrainVAE
 from dermprompt.training.trainer import fit_on_images
 
@@ -22,23 +22,23 @@ from dermprompt.training.trainer import fit_on_images
 PCA_PIXELS = 2**25
 
 
-def fit_pca(settings: FitCodec, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
+def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Principal components of patches of G's images, of every k-th image where there are many large ones."""
-    codec, images = settings.codec, load_known_part(known, cache).tensors()[0]
+    codec, images = settings.codec, load_generator_part(generator_set, cache).tensors()[0]
     step = -(-len(images) * images.shape[1] ** 2 // PCA_PIXELS)
     PCACodec.fit(images_to_float(images[::step]), codec.downscale, codec.channels).save(folder)
 
 
-def import_tiny(settings: FitCodec, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
+def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """A pretrained tiny autoencoder, its latents standardised on G's images."""
     codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
-    codec.fit(_batches(load_known_part(known, cache).tensors()[0]))
+    codec.fit(_batches(load_generator_part(generator_set, cache).tensors()[0]))
     codec.save(folder)
 
 
-def train_vae(settings: TrainVAE, runtime: Runtime, known: Path, cache: Path, folder: Path) -> None:
+def train_vae(settings: TrainVAE, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Train an AutoencoderKL and save it in diffusers' format."""
-    codec, data = settings.codec, training_images(settings.held_out, known, cache)
+    codec, data = settings.codec, training_images(settings.held_out, generator_set, cache)
     torch.manual_seed(settings.seed)
     vae = build_vae(codec.downscale, codec.channels, codec.width, codec.layers_per_block)
     module = VAEModule(vae, codec.kl_weight, codec.learning_rate, codec.max_steps, settings.seed)

@@ -22,21 +22,23 @@ from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.stages.arrays import training_images
 from dermprompt.stages.networks import open_base
-from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainPix2PixHD
-from dermprompt.stages.watch_generator import make_watch
+from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainOnMasks
+from dermprompt.stages.validate_generator import make_validation
 from dermprompt.training.trainer import fit_on_images
 
 
 def _denoising(trained: Any, settings: TrainBase | TrainControlNet) -> dict[str, Any]:
     """What the base's training and the ControlNet's take alike."""
-    alike = ("learning_rate", "warmup_steps", "max_steps", "ema", "snr_gamma", "timesteps")
+    alike = ("learning_rate", "warmup_steps", "max_steps", "ema_decay", "snr_gamma", "timesteps")
     own = {key: getattr(trained, key) for key in alike}
     return {**own, "prompt_dropout": settings.prompt_dropout, "seed": settings.seed}
 
 
-def train_base(settings: TrainBase, runtime: Runtime, known: Path, cache: Path, codec: Path, folder: Path) -> None:
+def train_base(
+    settings: TrainBase, runtime: Runtime, generator_set: Path, cache: Path, codec: Path, folder: Path
+) -> None:
     """Train the scratch base on its codec's latents and save it in diffusers' format."""
-    of, data = settings.base, training_images(settings.held_out, known, cache, settings.template)
+    of, data = settings.base, training_images(settings.held_out, generator_set, cache, settings.template)
     torch.manual_seed(settings.seed)
     base = build_scratch(
         load_codec(codec),
@@ -53,21 +55,21 @@ def train_base(settings: TrainBase, runtime: Runtime, known: Path, cache: Path, 
     module = BaseModule(base, latents.prompts, **_denoising(of, settings))
     fit_on_images(settings, runtime, module, latents, data.ids, of, "generator.base", folder)
     if is_first_rank():
-        module.finished().save(folder)
+        module.ema_model().save(folder)
 
 
 def train_controlnet(
     settings: TrainControlNet,
     runtime: Runtime,
-    known: Path,
+    generator_set: Path,
     cache: Path,
-    judge: Path,
+    reference: Path,
     base: Path,
     folder: Path,
     init: Path | None = None,
 ) -> None:
     """Train the control copy, from the weights of ``init`` if there are any; its best weights in diffusers' format."""
-    of, data = settings.generator, training_images(settings.held_out, known, cache, settings.template)
+    of, data = settings.generator, training_images(settings.held_out, generator_set, cache, settings.template)
     torch.manual_seed(settings.seed)
     frozen = open_base(settings.base, runtime, base)
     latents = encode_latents(frozen.codec, data, of.augmentation)
@@ -78,30 +80,30 @@ def train_controlnet(
         latents.prompts,
         **_denoising(of, settings),
         decay=of.decay,
-        part=of.part,
-        sampler=plain(take(Sampler, of.watch)),
+        trainable=of.trainable,
+        sampler=plain(take(Sampler, of.validation)),
     )
     on_gpu = choose_device(runtime.trainer).type == "cuda"
     speed_up([frozen.unet, *module.trained.values()], of.compile, channels_last=on_gpu)
-    watching = (of.watch, settings.held_out, settings.seed, settings.template)
-    watch = make_watch(*watching, runtime, known, cache, judge, folder)
-    more = {"callbacks": (watch,), "accumulate": of.accumulate}
+    validating = (of.validation, settings.held_out, settings.seed, settings.template)
+    validation = make_validation(*validating, runtime, generator_set, cache, reference, folder)
+    more = {"callbacks": (validation,), "accumulate_grad_batches": of.accumulate_grad_batches}
     fit_on_images(settings, runtime, module, latents, data.ids, of, "generator", folder, **more)
     if is_first_rank():
-        save_controlnet(watch.restore(module.finished()), frozen.unet, folder)
+        save_controlnet(validation.restore(module.ema_model()), frozen.unet, folder)
 
 
 def train_pix2pixhd(
-    settings: TrainPix2PixHD,
+    settings: TrainOnMasks,
     runtime: Runtime,
-    known: Path,
+    generator_set: Path,
     cache: Path,
-    judge: Path,
+    reference: Path,
     folder: Path,
     init: Path | None = None,
 ) -> None:
     """Train the rival, from the weights of ``init`` if there are any, and keep its best weights."""
-    of, data = settings.generator, training_images(settings.held_out, known, cache)
+    of, data = settings.generator, training_images(settings.held_out, generator_set, cache)
     torch.manual_seed(settings.seed)
     shape = {key: getattr(of, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
     generator = GlobalGenerator(**shape) if init is None else load_pix2pixhd(init).generator
@@ -114,10 +116,12 @@ def train_pix2pixhd(
         feature_weight=of.feature_weight,
         perceptual=build_perceptual(of.perceptual, of.perceptual_weights),
         pool=ImagePool(of.pool_size, settings.seed) if of.pool_size else None,
-        ema=of.ema,
+        ema_decay=of.ema_decay,
     )
     batches = ImageBatches(data, of.augmentation)
-    watch = make_watch(of.watch, settings.held_out, settings.seed, None, runtime, known, cache, judge, folder)
-    fit_on_images(settings, runtime, module, batches, data.ids, of, "generator", folder, callbacks=(watch,))
+    validation = make_validation(
+        of.validation, settings.held_out, settings.seed, None, runtime, generator_set, cache, reference, folder
+    )
+    fit_on_images(settings, runtime, module, batches, data.ids, of, "generator", folder, callbacks=(validation,))
     if is_first_rank():
-        save_pix2pixhd(watch.restore(generator), shape, folder)
+        save_pix2pixhd(validation.restore(generator), shape, folder)

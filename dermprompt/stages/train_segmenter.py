@@ -79,14 +79,14 @@ def _real_pairs(
         assert base is not None
         pairs = [(through_codec(runtime, base, images), masks) for images, masks in pairs]
     if settings.left_out is not None:
-        ((images, masks),) = pairs  # a judge trains on S alone
+        ((images, masks),) = pairs  # a reference segmenter trains on S alone
         rows = kept(len(images), *settings.left_out)
         pairs = [(images[rows], masks[rows])]
     return pairs
 
 
 def kept(number: int, fold: int, folds: int) -> np.ndarray:
-    """The rows of S.train that are not in the fold that a cross-fitted judge leaves out."""
+    """The rows of S.train that are not in the fold that a cross-fitted reference segmenter leaves out."""
     return np.flatnonzero(np.arange(number) % folds != fold)
 
 

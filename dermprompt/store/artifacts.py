@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
 DESCRIBED = "described.json"
+# In a field's metadata: its former name, by which recipes go on to know it.
+WAS = "was"
 
 
 class Unfinished(SystemExit):
@@ -115,11 +117,19 @@ class Declaration:
 
 def _own_settings(settings: Any) -> dict[str, Any]:
     defaults = {one.name: one.default for one in fields(settings) if one.default is not MISSING}
-    return {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in defaults or getattr(settings, name) != defaults[name]
-    }
+    changed = [
+        one for one in fields(settings) if one.name not in defaults or getattr(settings, one.name) != defaults[one.name]
+    ]
+    return {one.metadata.get(WAS, one.name): recorded(getattr(settings, one.name)) for one in changed}
+
+
+def recorded(value: Any) -> Any:
+    """Settings as plain values, under the names by which recipes know them."""
+    if is_dataclass(value):
+        return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, dict):
+        return {key: recorded(one) for key, one in value.items()}
+    return [recorded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _folders(given: Artifact | tuple[Artifact, ...] | None) -> Path | list[Path] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +51,12 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
     """Keep a failed job's error beside where its results would be."""
     path = job / ERROR
     path.unlink(missing_ok=True)
-    if job_return.status == JobStatus.FAILED:
-        error = job_return._return_value
+    if job_return.status != JobStatus.FAILED:
+        return
+    try:
+        with redirect_stderr(io.StringIO()):  # where Hydra would name the job's overrides
+            _ = job_return.return_value
+    except Exception as error:  # the job's own
         path.write_text(f"{type(error).__name__}: {error}\n")
         # Hydra itself raises the first failure when the whole sweep is over.
         print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)

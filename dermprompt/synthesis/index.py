@@ -24,13 +24,13 @@ COLUMNS = {
     "generator": "the trained generator: its kind, and a hash of its settings, data and base",
     "sampler": "ddim, dpm (DPM-Solver++) or unipc; empty for a generator that draws in one pass",
     "num_steps": "of the sampler",
-    "guidance": "weight of classifier-free guidance; 1 is none",
-    "control_scale": "weight of the control copy's residuals",
+    "guidance_scale": "weight of classifier-free guidance; 1 is none",
+    "conditioning_scale": "weight of the control copy's residuals",
     "eta": "share of fresh noise at every step; 0 is none",
     "image_sha256": "of the image's file",
     "mask_sha256": "of the mask's file",
     "distance": "to the nearest image that the generator has seen",
-    "decision": "of the curation: keep, relabel (a judge's mask takes the mask's place) or drop",
+    "decision": "of the curation: keep, relabel (a reference segmenter's mask takes the mask's place) or drop",
     "score": "what the curation decided by",
 }
 

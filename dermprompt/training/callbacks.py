@@ -1,4 +1,4 @@
-"""What stands beside Lightning's loop: stops where a loss is no number or time is up, counts, curves, progress."""
+"""Callbacks: stop when a loss is NaN or infinite or time is up; count epochs; write curves; show progress."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 
 from dermprompt.progress import INTERVAL, time_left
 from dermprompt.training.checkpoints import LAST
+from dermprompt.upstream import count_begun_epoch
 
 
-class StopAtNoNumber(Callback):
-    """Stops a training whose losses are infinite or no numbers, before its weights reach a checkpoint.
+class StopOnNonFiniteLoss(Callback):
+    """Stops when a loss is NaN or infinite, before the weights reach a checkpoint.
 
     Lightning calls it before ModelCheckpoint, whatever their order.
     """
@@ -32,7 +33,7 @@ class StopAtNoNumber(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at what the step has logged."""
+        """Check the losses that the step has logged."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if "/train/" in name}
         if losses and not torch.stack([value.detach().float() for value in losses.values()]).isfinite().all():
             shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
@@ -93,11 +94,7 @@ class StopInTime(Checkpoint):
 
 
 class CountedEpochs(Callback):
-    """Counts the epoch that a continued training begins with, which Lightning does not.
-
-    From a checkpoint of that training it would go on with the epoch that is over, in whose order the batches
-    would come again.
-    """
+    """Counts the epoch that a continued training begins with, so that no epoch's order of batches comes twice."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.order = loader.sampler
@@ -118,9 +115,8 @@ class CountedEpochs(Callback):
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the counts that a training which began with this epoch would have."""
-        for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
-            counts["ready"] = counts["started"] = counts["processed"] + 1
+        """See :func:`~dermprompt.upstream.count_begun_epoch`."""
+        count_begun_epoch(checkpoint)
 
 
 class Curves(Callback):

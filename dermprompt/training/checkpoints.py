@@ -18,6 +18,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
 from dermprompt.files import sha256, write_json
+from dermprompt.upstream import save_to_disk
 
 LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
@@ -50,7 +51,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         checkpoint, target = self.taken
         self.taken = None
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
-        _stage(checkpoint, staged)
+        save_to_disk(checkpoint, staged)
         good, new = self.good, sha256(staged)
         # Written before the files move: whatever is interrupted, the hash of each that counts is there.
         write_json(target.parent / HASHES, [new, good[1]] if good else [new])
@@ -115,21 +116,6 @@ def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     trained = [weight for group in groups for weight in group["params"]]
     return sum(value.nbytes for value in saved) + 2 * sum(weight.nbytes for weight in trained)
-
-
-def _stage(checkpoint: dict[str, Any], staged: Path) -> None:
-    """Write it to the disk; where that fails, give its room back."""
-    try:
-        with open(staged, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        staged.unlink(missing_ok=True)
-        # Of a full disk torch says only that a position is unexpected.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
-        raise
 
 
 def _newest(folder: Path) -> tuple[Path, str] | None:

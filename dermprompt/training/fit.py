@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from dermprompt.store.artifacts import Unfinished
-from dermprompt.training.callbacks import CountedEpochs, Curves, StopAtNoNumber, first_training, training_progress
+from dermprompt.training.callbacks import CountedEpochs, Curves, StopOnNonFiniteLoss, first_training, training_progress
 from dermprompt.training.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
-from dermprompt.training.wandb_run import close_run
+from dermprompt.upstream import quiet_lightning, rank_environment
 
 # What builds a Trainer from the settings of this training.
 MakeTrainer = Callable[..., lightning.Trainer]
@@ -38,7 +35,7 @@ def fit(
     validation: DataLoader | None = None,
     validate_every: int = 1,
     callbacks: tuple[Callback, ...] = (),
-    accumulate: int = 1,
+    accumulate_grad_batches: int = 1,
     ids: Sequence[str] = (),
     batch_key: str = "batch_size",
 ) -> None:
@@ -47,18 +44,19 @@ def fit(
     Writes about twenty checkpoints, at ends of epochs (:mod:`dermprompt.training.checkpoints`), and ``curves.csv``.
 
     Args:
-        accumulate: batches whose gradients are gathered to one step.
-        ids: names of the rows of a batch, for the message when a loss is no number.
+        accumulate_grad_batches: batches whose gradients are gathered to one step.
+        ids: names of the rows of a batch, for the message when a loss is not finite.
         batch_key: the setting to lower when the device's memory is too small.
 
     Raises:
         OSError: the disk is too small for the checkpoints (said before the first step), or is full.
-        ValueError: a loss is no number (names step and batch; the checkpoint before it stays), or memory is short.
+        ValueError: a loss is NaN or infinite (names step and batch; the checkpoint before it stays), or the device's
+            memory is too small.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
     """
-    _quiet()
+    quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
-    steps_an_epoch = -(-len(loader) // accumulate)
+    steps_an_epoch = -(-len(loader) // accumulate_grad_batches)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
     lightning.seed_everything(seed, verbose=False)
@@ -70,16 +68,16 @@ def fit(
             _checkpoints(folder, epochs, max_steps, steps_an_epoch),
             RoomForCheckpoints(folder),
             training_progress(),
-            StopAtNoNumber(folder, ids),
+            StopOnNonFiniteLoss(folder, ids),
             CountedEpochs(loader),
             Curves(folder / "curves.csv"),
             *callbacks,
             WriteAtEpochEnd(checkpoints),
         ],
-        accumulate_grad_batches=accumulate,
+        accumulate_grad_batches=accumulate_grad_batches,
         check_val_every_n_epoch=validate_every,
         log_every_n_steps=max(1, min(50, len(loader))),
-        plugins=[checkpoints, _environment()],
+        plugins=[checkpoints, rank_environment()],
         **SAME_IN_ALL,
     )
     with _failures_in_words(batch_key):
@@ -94,9 +92,6 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
-    finally:
-        # An open W&B run would swallow the next training's metrics.
-        close_run()
 
 
 def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
@@ -120,27 +115,3 @@ def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int)
         every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
         enable_version_counter=False,
     )
-
-
-def _environment() -> ClusterEnvironment:
-    """Who starts the ranks: torch's launcher, or there is one.
-
-    Lightning would find SLURM by itself, queue the job again a second time, and save for it in the middle of an epoch,
-    from where no training goes on exactly.
-    """
-    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
-
-
-def _quiet() -> None:
-    """Keep what Lightning says of hardware, of its other products and of its own code off the screen."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        "Checkpoint directory",
-        r".*LeafSpec",
-        "Found .* in eval mode",
-        "Using ModelCheckpoint with manual",
-        "Default grid_sample and affine_grid",
-        "You defined a `validation_step`",
-        "The `srun` command is available",
-    ):
-        warnings.filterwarnings("ignore", message)

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch.utils.data import Dataset
 
 from dermprompt.config import compose
 from dermprompt.distributed.processes import Runtime, group_timeout, is_first_rank, max_seconds, rank_and_size
 from dermprompt.generator.batches import make_loader
 from dermprompt.store.artifacts import RECIPE, read_recipe
-from dermprompt.training import wandb_run
 from dermprompt.training.callbacks import StopInTime
 from dermprompt.training.fit import MakeTrainer, fit
+from dermprompt.training.wandb_run import WandbRun, is_asked
 
 
 def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, training: str) -> MakeTrainer:
@@ -38,13 +38,13 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
-        if wandb_run.is_asked(runtime.logger) and artifact_folder(folder) == folder:
+        if is_asked(runtime.logger) and artifact_folder(folder) == folder:
             settings["callbacks"].append(NoteOutput(folder))
         timeout = group_timeout(node)
         del node["timeout"]
         if rank_and_size()[1] > 1:
             settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
-        bar = any(isinstance(one, _progress_bar_class()) for one in settings["callbacks"])
+        bar = any(isinstance(one, ProgressBar) for one in settings["callbacks"])
         return compose.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
@@ -74,43 +74,54 @@ def fit_on_images(
 
 def _strategy(name: str, timeout: timedelta) -> Strategy:
     """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
-    from lightning.pytorch.strategies import StrategyRegistry
-
     entry = StrategyRegistry["ddp" if name == "auto" else name]
     return entry["strategy"](**entry["init_params"], timeout=timeout)
 
 
-def _progress_bar_class() -> type:
-    from lightning.pytorch.callbacks import ProgressBar
+class RunLogger(Logger):
+    """Lightning's way to a W&B run, which the first rank alone has."""
 
-    return ProgressBar
+    name, version = "wandb", None  # Lightning asks for them, to name folders that are not used
+
+    def __init__(self, run: WandbRun | None) -> None:
+        super().__init__()
+        self.run = run
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Show metrics of a step."""
+        if self.run is not None:
+            self.run.log({**metrics, "trainer/global_step": float(step or 0)})
+
+    def log_hyperparams(self, *_: Any) -> None:
+        """The run has the settings of its stage."""
+
+    def log_image(self, key: str, images: list[str]) -> None:
+        """Show pictures below the training's folder."""
+        if self.run is not None:
+            for path in images:
+                self.run.image(key, Path(path))
+
+    def finalize(self, status: str) -> None:
+        """End the run."""
+        if self.run is not None:
+            self.run.close(failed=status != "success")
 
 
-def _logger(runtime: Runtime, folder: Path, training: str) -> Any:
+def _logger(runtime: Runtime, folder: Path, training: str) -> Logger:
     """A csv file in the training's folder, or a W&B run of the first rank."""
-    node = runtime.logger
-    if not wandb_run.is_asked(node):
-        return compose.instantiate(node, save_dir=str(folder), name="", version="log")
-    run = _open_run(runtime, folder, training) if is_first_rank() else None
-    return compose.instantiate({"_target_": node["_target_"]}, experiment=run, save_dir=str(folder))
+    if not is_asked(runtime.logger):
+        return CSVLogger(str(folder), name="", version="log")
+    return RunLogger(_open_run(runtime, folder, training) if is_first_rank() else None)
 
 
-def _open_run(runtime: Runtime, folder: Path, training: str) -> Any:
+def _open_run(runtime: Runtime, folder: Path, training: str) -> WandbRun:
     artifact = artifact_folder(folder)
     recipe = read_recipe(artifact)
     # The run's id comes from its folder, so a training that goes on continues its W&B run.
     place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
     name = f"{runtime.label}-{training}-{recipe.name}"
-    run = wandb_run.open_run(
-        runtime.logger,
-        folder,
-        place,
-        name=name,
-        group=runtime.logger["group"],
-        job_type=recipe.stage,
-        config=recipe.settings,
-    )
-    wandb_run.log_inputs(run, artifact)
+    run = WandbRun(runtime.logger, folder, place, name=name, job_type=recipe.stage, config=recipe.settings)
+    run.inputs(artifact)
     return run
 
 
@@ -129,5 +140,6 @@ class NoteOutput(Callback):
         """Unless it was stopped before its last step."""
         if trainer.is_global_zero and not trainer.should_stop:
             (logger,) = trainer.loggers
-            assert isinstance(logger, WandbLogger)
-            wandb_run.log_output(logger.experiment, self.folder)
+            assert isinstance(logger, RunLogger)
+            assert logger.run is not None
+            logger.run.output(self.folder)

@@ -1,33 +1,34 @@
-"""W&B: a run for each training and each job, with what it was made from. Imported there, and only there.
+"""W&B: a run for each training and each job, with what it was made from.
 
-Without a server or an account, or when the server dies, a run goes on offline and loses nothing: ``wandb sync`` sends
-its folder later.
+What a run holds is first written to ``wandb.jsonl`` in its folder, a line for each call. A process of its own sends the
+lines as they come (:mod:`dermprompt.training.wandb_send`), so that no server, whatever it answers, costs the job more
+than a few seconds at the end of the run. What it did not take then is sent later by the same module.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from threading import Timer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from dermprompt.config.secrets import mask
 from dermprompt.files import read_json
 from dermprompt.store.artifacts import RECIPE, RECORD, read_recipe
 
-if TYPE_CHECKING:
-    import numpy as np
-    from wandb import Artifact, Run
-
-# How long a server may keep a run waiting, at its start and at its end (s). The end of a training is among what has
-# to be over 15 s after trainer.timeout; the rest is sent later.
-INIT_SECONDS, FINISH_SECONDS = 10, 8
-# How often what was logged is written to the run's file (s).
-FLUSH_SECONDS = 1
+SENDER = "dermprompt.training.wandb_send"
+# A run's lines; what its sender says; how many lines a server has taken.
+LINES, SAID, SENT = "wandb.jsonl", "wandb.log", "wandb.sent"
+# How long a server may keep a run waiting at its end (s). The end of a training is among what has to be over 15 s after
+# trainer.timeout; the rest is sent later.
+FINISH_SECONDS = 8
 # What the artifacts of a stage are called in W&B; others by their stage, or split.
 KINDS = {
     "train_base": "base",
@@ -37,149 +38,145 @@ KINDS = {
 }
 
 
-def is_asked(logger: Mapping[str, Any]) -> bool:
+def is_asked(logger: Any) -> bool:
     """Whether the configuration's logger is W&B, and the user has not switched it off by ``WANDB_MODE``."""
-    return str(logger["_target_"]).endswith("WandbLogger") and os.environ.get("WANDB_MODE") != "disabled"
+    return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
 
 
-def open_run(
-    logger: Mapping[str, Any], folder: Path, identity: str, patience: float = FINISH_SECONDS, **settings: Any
-) -> Run:
-    """Start a run that lies in ``folder``, or go on with the one of that identity.
+class WandbRun:
+    """A run that lies in ``folder``; on the same folder it goes on with the run of that identity.
 
     Args:
-        logger: the configuration's, with ``project`` and ``offline``.
-        folder: gets a folder ``wandb``.
+        logger: the configuration's, with ``project``, ``group`` and ``offline``.
+        folder: gets the file ``wandb.jsonl``.
         identity: by which W&B knows the run again.
         patience: how long its end may take (s).
-        settings: name, group, job_type, config …, of ``wandb.init``.
+        settings: name, job_type and config, of ``wandb.init``.
     """
-    # W&B's reports about itself: at the end of a process they wait 10 s for a server that does not answer.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    if "wandb" not in sys.modules:
-        # A service that is not this process's own could not be ended in close_run.
-        os.environ.pop("WANDB_SERVICE", None)
-    import wandb
 
-    own = {"project": logger["project"], "dir": str(folder), "id": _legal(identity), "resume": "allow", **settings}
-    limits = wandb.Settings(
-        init_timeout=INIT_SECONDS,
-        login_timeout=INIT_SECONDS,
-        finish_timeout=patience,
-        finish_timeout_raises=True,
-        x_transaction_log_flush_interval=FLUSH_SECONDS,
-    )
-    try:
-        run = wandb.init(**own, mode="offline" if logger["offline"] else None, settings=limits)
-    except (wandb.Error, OSError) as error:
-        # Its service still holds the run's id.
-        wandb.teardown()
-        _go_offline(error, folder, "wandb sync")
-        run = wandb.init(**own, mode="offline", settings=limits)
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return run
+    def __init__(
+        self, logger: Any, folder: Path, identity: str, patience: float = FINISH_SECONDS, **settings: Any
+    ) -> None:
+        self.folder, self.id, self.patience = folder, _legal(identity), patience
+        lines = folder / LINES
+        number = len(lines.read_text().splitlines()) if lines.exists() else 0
+        self._file = open(lines, "a")  # noqa: SIM115
+        self._write("start", {"id": self.id, "project": logger.project, "group": logger.group, **settings})
+        offline = logger.offline or os.environ.get("WANDB_MODE") == "offline"
+        self._sender = None if offline else _start_sender(folder, number)
 
+    def _write(self, kind: str, value: Any) -> None:
+        self._file.write(json.dumps({kind: mask(value)}) + "\n")
+        self._file.flush()
 
-def close_run() -> None:
-    """End the open run, if there is one; as failed while an exception is on its way."""
-    wandb = sys.modules.get("wandb")
-    if wandb is None or wandb.run is None:
-        return
-    run, failed = wandb.run, sys.exc_info()[0] is not None
-    # W&B's own limit does not hold while an artifact waits for the server.
-    limit = Timer(run.settings.finish_timeout + 2 * FLUSH_SECONDS, _end_service, [wandb.setup()._connection])
-    limit.start()
-    try:
-        run.finish(exit_code=int(failed))
-    except Exception as error:  # W&B's, of its lost service too; the work is done, and its numbers are in the file
-        with suppress(OSError):
-            wandb.teardown()
-        # To W&B a run that began online is one that has been sent.
-        _go_offline(error, Path(run.dir).parent, "wandb sync --no-skip-online")
-    finally:
-        limit.cancel()
+    def log(self, values: Mapping[str, float]) -> None:
+        """Show numbers of one step."""
+        self._write("log", dict(values))
 
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Numbers for W&B's table of runs."""
+        self._write("summary", dict(values))
 
-def _end_service(service: Any) -> None:
-    """End W&B's own process, which by then has written all to the run's file."""
-    if service._proc is not None:
-        service._proc._process.kill()
+    def image(self, name: str, path: Path) -> None:
+        """Show a picture below the run's folder."""
+        self._write("image", [name, str(path.relative_to(self.folder))])
 
+    def picture(self, name: str, picture: np.ndarray) -> None:
+        """Show a picture, uint8 HW3, and keep it as an artifact of the run."""
+        path = self.folder / f"{_legal(name)}.png"
+        Image.fromarray(picture).save(path)
+        self.image(name, path)
+        self._artifact(f"{self.id}-{name}", "picture", files=[path])
 
-def _go_offline(error: Exception, folder: Path, command: str) -> None:
-    """Keep this process and those that it starts from waiting for the server again."""
-    os.environ["WANDB_MODE"] = "offline"
-    reason = (str(error) or "the server does not take its end").splitlines()[0].rstrip(".")
-    place = str(folder).replace(".partial", "")
-    print(f"W&B: {reason}. The run goes on offline; `{command}` sends what is in {place} later", flush=True)
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show a table."""
+        self._write("table", [name, list(columns), [list(row) for row in rows]])
 
+    def page(self, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:
+        """Send a report, and note the artifacts that it is about."""
+        for path in made_from:
+            self._use(path)
+        self._artifact(name, "report", files=list(files))
 
-def log_inputs(run: Run, folder: Path) -> None:
-    """Note what the artifact in ``folder``, finished or not, is made from."""
-    for path in find(folder.parents[1], read_recipe(folder).inputs):
-        _log_input(run, path)
+    def inputs(self, folder: Path) -> None:
+        """Note what the artifact in ``folder``, finished or not, is made from."""
+        for path in find(folder.parents[1], read_recipe(folder).inputs):
+            self._use(path)
 
+    def output(self, folder: Path) -> None:
+        """Note that the run has made the artifact in ``folder``."""
+        self._artifact(**describe(folder))
 
-def _log_input(run: Run, path: Path) -> None:
-    _log_artifact(run, describe(path), is_input=True)
+    def _use(self, folder: Path) -> None:
+        self._artifact(**describe(folder), use=True)
 
+    def _artifact(
+        self,
+        name: str,
+        type: str,
+        metadata: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
+        use: bool = False,
+    ) -> None:
+        paths = [str(path.relative_to(self.folder)) for path in files]
+        known = {"name": _legal(name), "type": type, "metadata": dict(metadata or {})}
+        self._write("artifact", {**known, "files": paths, "use": use})
 
-def log_output(run: Run, folder: Path) -> None:
-    """Note that the run has made the artifact in ``folder``."""
-    _log_artifact(run, describe(folder))
+    def close(self, failed: bool) -> None:
+        """End the run; a second call does nothing."""
+        if self._file.closed:
+            return
+        self._write("end", int(failed))
+        self._file.close()
+        if self._sender is not None:
+            self._wait_for(self._sender)
 
-
-def _log_artifact(run: Run, artifact: Artifact, is_input: bool = False) -> None:
-    # The public use_artifact refuses to work offline; both it and log_artifact first ask the server, for half a minute
-    # and to fail if it has died. What is published as here is in the run's file, and sent by its own process.
-    artifact.finalize()
-    assert run._interface is not None
-    run._interface.publish_artifact(run, artifact, ["latest"], is_user_created=is_input, use_after_commit=is_input)
-
-
-def log_table(run: Run, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Show a table."""
-    import wandb
-
-    # W&B keeps a table as an artifact.
-    run.log_artifact = partial(_log_artifact, run)  # type: ignore[assignment,method-assign]
-    run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
-
-
-def log_picture(run: Run, name: str, picture: np.ndarray) -> None:
-    """Show a picture, uint8 HW3, and keep it as an artifact of the run."""
-    import wandb
-
-    image, kept = wandb.Image(picture), wandb.Artifact(_legal(f"{run.id}-{name}"), "picture")
-    run.log({name: image})
-    kept.add(image, "picture")
-    _log_artifact(run, kept)
+    def _wait_for(self, sender: subprocess.Popen[bytes]) -> None:
+        """Give the server its seconds; if it does not take them, keep this process from waiting for it again."""
+        try:
+            if sender.wait(self.patience) == 0:
+                return
+            said = (self.folder / SAID).read_text(errors="replace").strip() or "it ended"
+            reason = said.splitlines()[-1].rstrip(".")
+        except subprocess.TimeoutExpired:
+            sender.kill()
+            sender.wait()
+            reason = f"the server did not take all in {self.patience:g} s"
+        os.environ["WANDB_MODE"] = "offline"
+        place = str(self.folder).replace(".partial", "")
+        command = f"python -m {SENDER} {place}"
+        print(f"W&B: {reason}. Runs go on offline; `{command}` sends this one later", flush=True)
 
 
-def log_page(run: Run, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:
-    """Send a report, and note the artifacts that it is about."""
-    import wandb
+def _start_sender(folder: Path, number: int) -> subprocess.Popen[bytes]:
+    """Send the lines from this one on as they come; the sender ends when this process is gone and its input closes."""
+    # W&B's reports about itself wait 10 s for a server that does not answer.
+    environment = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **os.environ}
+    with open(folder / SAID, "w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", SENDER, "--follow", str(number), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
 
-    for path in made_from:
-        _log_input(run, path)
-    report = wandb.Artifact(_legal(name), "report")
-    for file in files:
-        report.add_file(str(file))
-    _log_artifact(run, report)
+
+def has_ended(folder: Path) -> bool:
+    """Whether the folder has a run that ended; one that was interrupted may be logged again."""
+    lines = folder / LINES
+    return lines.exists() and lines.read_text().rstrip().endswith('{"end": 0}')
 
 
-def describe(folder: Path) -> Artifact:
+def describe(folder: Path) -> dict[str, Any]:
     """W&B's entry of an artifact of the store: what determines it, and none of its files.
 
     Its name holds the digest, so that every run that makes or uses it means the same one.
     """
-    import wandb
-
     recipe, digest = read_recipe(folder), _digest(folder)
     known = {"stage": recipe.stage, "version": recipe.version, "settings": recipe.settings, "inputs": recipe.inputs}
     kind = "split" if recipe.name.startswith("split-") else KINDS.get(recipe.stage, recipe.stage)
-    return wandb.Artifact(_legal(f"{recipe.name}-{digest}"), kind, metadata={**known, "digest": digest})
+    return {"name": f"{recipe.name}-{digest}", "type": kind, "metadata": {**known, "digest": digest}}
 
 
 def _digest(folder: Path) -> str:

@@ -46,7 +46,7 @@ class Family:
     """How a version of Stable Diffusion reads text: the token that pads, and how many layers at most."""
 
     name: str
-    pad: int
+    pad_token_id: int
     text_layers: int
 
 
@@ -79,7 +79,7 @@ def check_parts(folder: Path) -> tuple[Check, Family]:
     if family is None:
         raise ValueError(f"text_encoder/config.json: hidden_act {config['hidden_act']}, allowed: {', '.join(FAMILIES)}")
     layers = text_layers(folder, family)
-    said = f"{family.name}, {layers} of {config['num_hidden_layers']} text layers, padding {family.pad}"
+    said = f"{family.name}, {layers} of {config['num_hidden_layers']} text layers, padding {family.pad_token_id}"
     return Check("parts and family", True, said, "1.x or 2.x"), family
 
 
@@ -153,7 +153,7 @@ def _without_prefix(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, 
 
 def open_folder(folder: Path, family: Family) -> LatentDiffusion:
     """The base, as a training opens it."""
-    return load_base(str(folder), family.pad, text_layers(folder, family))
+    return load_base(str(folder), family.pad_token_id, text_layers(folder, family))
 
 
 def check_tokens(folder: Path, family: Family) -> Check:
@@ -164,16 +164,17 @@ def check_tokens(folder: Path, family: Family) -> Check:
     theirs = tokenizer(list(PROMPTS), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one prompt is too long on purpose
-        ours = TextEncoder(32, 1, 1, pad=family.pad).tokenize(list(PROMPTS))
+        ours = TextEncoder(32, 1, 1, pad_token_id=family.pad_token_id).tokenize(list(PROMPTS))
     different = int((ours != theirs.input_ids).sum())
-    said = f"{different} of {ours.numel()} differ; this family pads with {family.pad}, the folder's tokenizer with "
-    return Check("token ids", not different, f"{said}{tokenizer.pad_token_id}", "0 differ")
+    said = f"{different} of {ours.numel()} differ; this family pads with {family.pad_token_id}, "
+    said += f"the folder's tokenizer with {tokenizer.pad_token_id}"
+    return Check("token ids", not different, said, "0 differ")
 
 
 @torch.no_grad()
 def check_text(folder: Path, family: Family) -> Check:
     """States of prompts beside transformers', after the layer that the family was trained with."""
-    encoder = load_text_encoder(folder / "text_encoder", family.pad, text_layers(folder, family))
+    encoder = load_text_encoder(folder / "text_encoder", family.pad_token_id, text_layers(folder, family))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ids = encoder.tokenize(list(PROMPTS))
@@ -222,7 +223,7 @@ def check_image(folder: Path, family: Family, size: int, num_steps: int) -> list
     """An image beside that of diffusers' pipeline, with a ControlNet that matters; DDIM, guidance 3."""
     base = open_folder(folder, family)
     controlnet = drawn_controlnet(base)
-    generator = ControlNetGenerator(base, controlnet, num_steps, guidance=3.0)
+    generator = ControlNetGenerator(base, controlnet, num_steps, guidance_scale=3.0)
     ours, other = (generator.generate(mask, [PROMPTS[0]], [SEED]) for mask in (disc(size), 1 - disc(size)))
     del base, generator  # two of them would take another 4 GB
     theirs = _image_of_diffusers(folder, family, controlnet, size, num_steps)
@@ -281,7 +282,7 @@ def check_training(folder: Path, family: Family, size: int, num_steps: int = 10)
     base = open_folder(folder, family)
     # The recipe's rate without its warm-up, which would leave ten steps next to nothing.
     settings = {"learning_rate": 1e-5, "warmup_steps": 0, "max_steps": num_steps, "decay": False}
-    settings |= {"prompt_dropout": 0.0, "ema": 0.9, "seed": SEED}
+    settings |= {"prompt_dropout": 0.0, "ema_decay": 0.9, "seed": SEED}
     module = _SameNoise(base, build_controlnet(base), ("", PROMPTS[0]), **settings)
     batch = _batch(base, size)
     trainer = lightning.Trainer(

@@ -64,6 +64,22 @@ def test_the_papers_settings():
     assert config.segmenter.network["features"] == [64, 128, 256, 512, 1024, 64]
 
 
+@pytest.mark.parametrize(
+    ("trainer", "flags", "precision"),
+    [
+        (["trainer=gpu"], "", "bf16-mixed"),
+        (["trainer=ddp"], "", "bf16-mixed"),
+        (["trainer=cpu"], "avx512f amx_bf16", "bf16-mixed"),
+        (["trainer=cpu"], "avx512f", "32-true"),
+        (["trainer=gpu", "trainer.precision=32-true"], "", "32-true"),
+    ],
+)
+def test_trainings_run_in_bfloat16_where_that_is_faster(trainer, flags, precision, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(flags)
+    monkeypatch.setattr("dermprompt.config.compose.CPU", tmp_path / "cpuinfo")
+    assert compose("data=phantom", *trainer).trainer["precision"] == precision
+
+
 def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
     """Overrides of the same job as small as :func:`miniature.miniature`'s, on Stable Diffusion in ``sd``."""
     name = job[0].removeprefix("generator=")

@@ -42,7 +42,7 @@ WORDS = {key: one for key, one in FIELDS.items() if str(one.type) == "str" and K
 
 
 def test_the_schema_is_walked_whole() -> None:
-    assert {"Config", "Data", "Split", "ControlNet", "Watch", "VAECodec", "TransformedMasks", "Primary"} <= {
+    assert {"Config", "Data", "Split", "ControlNet", "Validation", "VAECodec", "TransformedMasks", "Primary"} <= {
         section.__name__ for section in sections()
     }
     assert len(NUMERIC) > 80
@@ -99,10 +99,10 @@ def test_keys_of_sections_within_sections_are_named_whole() -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("generator.guidance=nan", r"generator\.guidance=nan: a number, at least 0"),
+        ("generator.guidance_scale=nan", r"generator\.guidance_scale=nan: a number, at least 0"),
         ("generator.learning_rate=inf", r"generator\.learning_rate=inf: a number, above 0"),
         ("generator.snr_gamma=0", r"generator\.snr_gamma=0\.0: a number, above 0, or null"),
-        ("generator.base.ema=1.0", r"generator\.base\.ema=1\.0: a number, at least 0 and below 1"),
+        ("generator.base.ema_decay=1.0", r"generator\.base\.ema_decay=1\.0: a number, at least 0 and below 1"),
         ("generator.base.codec.downscale=3", r"generator\.base\.codec\.downscale=3: allowed are 2, 4, 8, 16"),
         ("generator.base.channels=[32,40]", r"channels=\[32, 40\]: a whole number, a multiple of 32 and at least 32"),
         ("data.split.sizes=[1,2,3]", r"data\.split\.sizes=\[1, 2, 3\]: 4 times a whole number, at least 1"),

@@ -6,8 +6,8 @@ import pytest
 from dermprompt.evaluation.distribution import compare_sets, frechet_distance, kernel_distance, neighbour_shares
 
 
-def _normal(n: int, mean: float, deviation: float, width: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(mean, deviation, (n, width))
+def _normal(n: int, mean: float, std: float, width: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, std, (n, width))
 
 
 def test_frechet_distance_of_two_normals() -> None:
@@ -30,8 +30,8 @@ def test_frechet_distance_of_normals_that_do_not_commute() -> None:
 def test_kernel_distance_of_two_normals() -> None:
     """E (xy + 1)³ = E x³ E y³ + 3 E x² E y² + 3 E x E y + 1 for independent x and y."""
 
-    def moments(mean: float, deviation: float) -> np.ndarray:
-        square = deviation**2
+    def moments(mean: float, std: float) -> np.ndarray:
+        square = std**2
         return np.array([mean, mean**2 + square, mean**3 + 3 * mean * square])
 
     def expected(one: np.ndarray, other: np.ndarray) -> float:

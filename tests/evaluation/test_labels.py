@@ -27,9 +27,9 @@ def test_what_encodes_the_label_is_found_and_exchanged_prompts_are_at_chance() -
     assert (every.label, every.measure, every.n, every.positives) == ("diagnosis", "balanced accuracy", 290, None)
     assert every.accuracy is not None
     assert (every.accuracy.mean, every.accuracy.low, every.accuracy.high) == (1, 1, 1)
-    assert every.exchanged is not None
-    assert every.exchanged.mean == pytest.approx(1 / 3, abs=0.01)
-    assert every.exchanged.low < 1 / 3 < every.exchanged.high
+    assert every.shuffled is not None
+    assert every.shuffled.mean == pytest.approx(1 / 3, abs=0.01)
+    assert every.shuffled.low < 1 / 3 < every.shuffled.high
     assert [(one.label, one.positives) for one in codes] == [
         ("diagnosis BKL", 30),
         ("diagnosis MEL", 60),
@@ -38,16 +38,16 @@ def test_what_encodes_the_label_is_found_and_exchanged_prompts_are_at_chance() -
     for one in codes:
         assert one.accuracy is not None
         assert one.auc is not None
-        assert one.exchanged is not None
+        assert one.shuffled is not None
         assert one.accuracy.mean == one.auc.mean == 1
-        assert one.exchanged.mean == pytest.approx(one.positives / 290, abs=0.01)
+        assert one.shuffled.mean == pytest.approx(one.positives / 290, abs=0.01)
 
 
 def test_what_is_said_by_chance_lies_at_one_half() -> None:
     rng = np.random.default_rng(0)
     answers = rng.integers(2, size=4000)
     (one,) = score_question(STREAKS, np.log(rng.dirichlet((1, 1), 4000)), answers, seed=0)
-    for interval in (one.accuracy, one.exchanged, one.auc):
+    for interval in (one.accuracy, one.shuffled, one.auc):
         assert interval is not None
         assert interval.mean == pytest.approx(0.5, abs=0.02)
         assert interval.low < 0.5 < interval.high
@@ -60,8 +60,8 @@ def test_balanced_accuracy_by_hand() -> None:
     (one,) = score_question(STREAKS, sure(said, 2), answers, seed=0)
     assert one.accuracy is not None
     assert one.accuracy.mean == pytest.approx((15 / 20 + 72 / 80) / 2)
-    deviation = np.sqrt(0.75 * 0.25 / 20 + 0.9 * 0.1 / 80) / 2
-    assert one.accuracy.high - one.accuracy.low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+    std = np.sqrt(0.75 * 0.25 / 20 + 0.9 * 0.1 / 80) / 2
+    assert one.accuracy.high - one.accuracy.low == pytest.approx(2 * 1.96 * std, rel=0.1)
     assert (one.n, one.positives) == (100, 20)
 
 
@@ -77,7 +77,7 @@ def test_unknown_answers_do_not_count() -> None:
 def test_too_few_images_get_no_number(positives: int) -> None:
     answers = np.array([1] * positives + [0] * (100 - positives))
     (one,) = score_question(STREAKS, sure(answers, 2), answers, seed=0)
-    assert (one.accuracy, one.exchanged, one.auc, one.positives) == (None, None, None, positives)
+    assert (one.accuracy, one.shuffled, one.auc, one.positives) == (None, None, None, positives)
 
 
 def test_the_area_counts_ties_half_and_is_that_of_order_alone() -> None:

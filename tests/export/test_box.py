@@ -33,11 +33,11 @@ def test_the_box_draws_what_the_trained_generators_draw(tmp_path: Path, scale: f
 
     masks, seeds = torch.zeros(2, 1, 32, 32), [1, 2]
     masks[0, :, 4:20, 6:30], masks[1, :, 12:24, :9] = 1, 1
-    drawn, sampler = {}, {"num_steps": 2, "sampler": "dpm", "guidance": 1.0}
-    for name, control_scale in (("", scale), ("box", 1.0)):
+    drawn, sampler = {}, {"num_steps": 2, "sampler": "dpm", "guidance_scale": 1.0}
+    for name, conditioning_scale in (("", scale), ("box", 1.0)):
         folder = tmp_path / name
         controlnet = load_controlnet(
-            folder / "controlnet", load_base(str(folder / "base")), control_scale=control_scale, **sampler
+            folder / "controlnet", load_base(str(folder / "base")), conditioning_scale=conditioning_scale, **sampler
         )
         rival = load_pix2pixhd(folder / "pix2pixhd")
         drawn[name] = [one.generate(masks, PROMPTS, seeds) for one in (controlnet, rival)]

@@ -27,12 +27,12 @@ def facts(**more: object) -> DatasetFacts:
 
 def test_the_index_comes_back_as_it_was_written(tmp_path: Path) -> None:
     bare = Sample("SYN_0000008", "", None, [], 0, "m/8", "s", "g-1", "aa", "bb")
-    write_index(tmp_path / "a.csv", [index_row(SAMPLE, "i", "m", guidance=9.0), index_row(bare, "i", "m")])
+    write_index(tmp_path / "a.csv", [index_row(SAMPLE, "i", "m", guidance_scale=9.0), index_row(bare, "i", "m")])
     with open(tmp_path / "a.csv", newline="") as file:
         first, second = csv.DictReader(file)
     assert list(first) == list(COLUMNS)
     assert (first["prompt"], first["attributes"], int(first["seed"])) == (SAMPLE.prompt, "x;y", SAMPLE.seed)
-    assert (first["guidance"], first["source_mask_id"]) == ("9.0", "")
+    assert (first["guidance_scale"], first["source_mask_id"]) == ("9.0", "")
     assert (second["attributes"], second["diagnosis"], second["source_mask_id"]) == ("none", "", "s")
 
 

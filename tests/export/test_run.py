@@ -60,7 +60,7 @@ def test_the_index_names_every_sample_with_its_files_and_settings(exported: Path
     for row in rows:
         for kind in ("image", "mask"):
             assert sha256(root / row[kind]) == row[f"{kind}_sha256"]
-        assert (row["sampler"], row["num_steps"], row["guidance"], row["eta"]) == ("ddim", "4", "9.0", "0.0")
+        assert (row["sampler"], row["num_steps"], row["guidance_scale"], row["eta"]) == ("ddim", "4", "9.0", "0.0")
         assert row["generator"] == store(exported, "train_generator/controlnet-*").name
         assert row["prompt"].startswith("dermoscopic image of")
         assert row["decision"] == "keep"
@@ -152,7 +152,7 @@ def test_a_generators_card_says_what_it_is_and_what_was_measured(exported: Path)
     assert "Nothing yet" in card
     folder = exported.parents[1]
     report = [one for one in SMALL if not one.startswith("stage=")]
-    obeyed = run(folder, *report)["mask_obedience"]
+    obeyed = run(folder, *report)["mask_fidelity"]
     run(folder, *SMALL, "export=generator")
     card = (exported / "generator/README.md").read_text()
     assert "Nothing yet" not in card
@@ -178,10 +178,10 @@ def test_a_licence_beside_the_images_goes_with_what_was_made_of_them(exported: P
         path.name for path in (tmp_path / "runs/job/generator").iterdir()
     }
     row = table(tmp_path / "runs/job/isic/samples.csv")[0]
-    assert (row["sampler"], row["guidance"], row["prompt"], row["attributes"]) == ("", "", "", "")
+    assert (row["sampler"], row["guidance_scale"], row["prompt"], row["attributes"]) == ("", "", "", "")
 
 
-def test_a_curated_set_has_the_judges_masks_and_lacks_what_was_dropped(tmp_path: Path) -> None:
+def test_a_curated_set_has_the_relabelled_masks_and_lacks_what_was_dropped(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "synthesis.export_copies=true"), "curation=agreement"]
     small += ["curation.folds=2", "curation.keep=1", "curation.relabel=0", "segmenter.image_size=32"]
     small += ["stage=export", "export=isic"]
@@ -205,7 +205,7 @@ def test_a_curated_set_has_the_judges_masks_and_lacks_what_was_dropped(tmp_path:
     card = (root / "README.md").read_text()
     for what, number in {
         "synthetic images": 2,
-        "of them with a judge's mask": 1,
+        "of them with a reference segmenter's mask": 1,
         "samples that the curation left out": 2,
     }.items():
         assert f"| {what} | {number} |" in card

@@ -50,7 +50,7 @@ def discs(size: int = 64) -> Tensor:
 @torch.no_grad()
 def test_diffusers_opens_the_controlnet(tiny_stable_diffusion: Path, trained: Path) -> None:
     base = load_base(str(tiny_stable_diffusion))
-    ours = load_controlnet(trained, base, num_steps=4, guidance=3.0, eta=0.0)
+    ours = load_controlnet(trained, base, num_steps=4, guidance_scale=3.0, eta=0.0)
     theirs = ControlNetModel.from_pretrained(trained / "controlnet")
     assert not any(weight.requires_grad for weight in ours.parameters())
     noisy, steps, text = torch.ones(2, 4, 8, 8), torch.tensor([1, 999]), base.text_encoder.encode(PROMPTS)
@@ -73,7 +73,7 @@ def test_images_are_those_of_the_pipeline_of_diffusers(
     tiny_stable_diffusion: Path, trained: Path, sampler: str
 ) -> None:
     base = load_base(str(tiny_stable_diffusion))
-    ours = load_controlnet(trained, base, num_steps=4, guidance=3.0, eta=0.0, sampler=sampler)
+    ours = load_controlnet(trained, base, num_steps=4, guidance_scale=3.0, eta=0.0, sampler=sampler)
     images = ours.generate(discs(), PROMPTS, SEEDS)
 
     pipeline = StableDiffusionControlNetPipeline.from_pretrained(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
+from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, keep_tokens, load_text_encoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -71,7 +71,7 @@ def test_token_ids_are_those_of_transformers(tiny_stable_diffusion: Path, folder
 
 
 def test_padding_fills_what_follows_the_end_token(folder: Path) -> None:
-    one, two = (load_text_encoder(folder, pad) for pad in (END_OF_TEXT, 0))
+    one, two = (load_text_encoder(folder, pad_token_id) for pad_token_id in (END_OF_TEXT, 0))
     with_end, with_zero = one.tokenize(PROMPTS), two.tokenize(PROMPTS)
     ends = (with_end == END_OF_TEXT).int().argmax(1)
     states = one.encode(PROMPTS), two.encode(PROMPTS)
@@ -87,7 +87,7 @@ def test_padding_fills_what_follows_the_end_token(folder: Path) -> None:
 
 @torch.no_grad()
 def test_a_prompt_that_is_too_long_is_cut_and_that_said(folder: Path) -> None:
-    encoder = load_text_encoder(folder, pad=0)
+    encoder = load_text_encoder(folder, pad_token_id=0)
     long = "a dermoscopic image of " + "very " * 80 + "large streaks"
     with pytest.warns(UserWarning, match=r"a prompt of \d+ tokens, cut to 77: 'a dermoscopic"):
         ids = encoder.tokenize([long])
@@ -114,7 +114,7 @@ def test_more_layers_than_there_are(folder: Path) -> None:
 @pytest.mark.parametrize("quick_gelu", [True, False])
 def test_transformers_opens_what_is_saved(tmp_path: Path, quick_gelu: bool) -> None:
     torch.manual_seed(0)
-    encoder = TextEncoder(32, 2, 2, context_length=16, pad=0, quick_gelu=quick_gelu)
+    encoder = TextEncoder(32, 2, 2, context_length=16, pad_token_id=0, quick_gelu=quick_gelu)
     with torch.no_grad():
         for weight in encoder.parameters():
             weight.add_(0.2 * torch.randn(weight.shape))
@@ -130,7 +130,20 @@ def test_transformers_opens_what_is_saved(tmp_path: Path, quick_gelu: bool) -> N
 
 
 def test_the_same_after_a_round_trip_on_disk(folder: Path, tmp_path: Path) -> None:
-    encoder = load_text_encoder(folder, pad=0)
+    encoder = load_text_encoder(folder, pad_token_id=0)
     encoder.save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["hidden_act"] == "quick_gelu"
-    torch.testing.assert_close(load_text_encoder(tmp_path, pad=0).encode(PROMPTS), encoder.encode(PROMPTS))
+    torch.testing.assert_close(load_text_encoder(tmp_path, pad_token_id=0).encode(PROMPTS), encoder.encode(PROMPTS))
+
+
+def test_words_that_were_not_kept_are_named(tmp_path: Path) -> None:
+    encoder = TextEncoder(32, 1, 1, context_length=16)
+    encoder.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    save_file(keep_tokens(load_file(weights), encoder.tokenize(["", "a melanoma"]).unique()), weights)
+    kept = load_text_encoder(tmp_path, END_OF_TEXT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(kept.encode(["a melanoma"]), encoder.encode(["a melanoma"]))
+    with pytest.warns(UserWarning, match=r"words without an embedding, which change nothing: "):
+        kept.encode(["a melanoma", "a polyp"])

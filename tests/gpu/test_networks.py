@@ -18,7 +18,7 @@ def test_masks_have_the_same_shapes(device: torch.device) -> None:
     from dermprompt.masks.automatic import AutomaticMasks
 
     code = AutomaticMasks(512, seed=0)
-    assert (code.draw(range(16)) != replace(code, device=device.type).draw(range(16))).mean() < 1e-3
+    assert (code.sample(range(16)) != replace(code, device=device.type).sample(range(16))).mean() < 1e-3
 
 
 @pytest.mark.parametrize("name", ["unet", "dcsaunet"])

@@ -32,7 +32,7 @@ def sampler(make_base: MakeBase, **settings: Any) -> ControlNetGenerator:
         for weight in controlnet.parameters():
             if weight.ndim > 1:
                 nn.init.kaiming_normal_(weight)
-    return ControlNetGenerator(base.eval(), controlnet.eval(), **{"num_steps": 4, "guidance": 3.0, **settings})
+    return ControlNetGenerator(base.eval(), controlnet.eval(), **{"num_steps": 4, "guidance_scale": 3.0, **settings})
 
 
 def images(generator: ControlNetGenerator) -> Tensor:
@@ -58,7 +58,7 @@ def test_samples_are_those_of_a_cpu(name: str, eta: float, make_scratch_base: Ma
 def test_bfloat16_is_near(make_scratch_base: MakeBase, device: torch.device) -> None:
     from dermprompt.stages.networks import make_fast
 
-    generator = sampler(make_scratch_base, guidance=1.0).to(device)
+    generator = sampler(make_scratch_base, guidance_scale=1.0).to(device)
     exact = images(generator)
     make_fast(generator.networks, "bf16-true", compiled=False)
     near = images(generator)

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from dermprompt.generator.controlnet.base import LatentDiffusion
 
 PROMPTS = ("", "melanoma", "naevus")
-DIFFUSION = {"learning_rate": 1e-2, "warmup_steps": 1, "max_steps": 100, "prompt_dropout": 0.1, "ema": 0.5, "seed": 0}
+DIFFUSION = {
+    "learning_rate": 1e-2,
+    "warmup_steps": 1,
+    "max_steps": 100,
+    "prompt_dropout": 0.1,
+    "ema_decay": 0.5,
+    "seed": 0,
+}
 MakeBase = Callable[..., "LatentDiffusion"]
 
 

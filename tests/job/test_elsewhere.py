@@ -41,7 +41,7 @@ def test_samples_of_another_method_go_through_the_whole_evaluation(tmp_path: Pat
     assert (only["count"], added["count"], added["generator"]) == (0, 6, "folder")
     assert added["gain"] is not None
     assert results["distribution"]
-    assert results["mask_obedience"]["n"] == 6
+    assert results["mask_fidelity"]["n"] == 6
     assert results["memorisation"]["n"] == 6
     assert len(results["samples"]) == 4
     page = (tmp_path / "runs/job/index.html").read_text()

@@ -25,17 +25,17 @@ from dermprompt.training.callbacks import read_curves
 REPOSITORY = Path(__file__).parents[2]
 # What a job's processes import, once for all of them: a kill then meets work, and no imports.
 HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
-STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "watch_generator")
+STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "validate_generator")
 HEAVY += [f"dermprompt.stages.{stage}" for stage in STAGES]
 MINIATURE = miniature(
     "controlnet",
     "synthesis.count=16",
     "curation=memorisation",
     "generator.max_steps=100",
-    "generator.watch.every=50",
+    "generator.validation.every=50",
     "generator.base.max_steps=200",
     "segmenter.max_epochs=20",
-    "evaluation.judge.max_epochs=4",
+    "evaluation.reference.max_epochs=4",
 )
 # Files that say when, how long or where; of a checkpoint what counts is in the weights that come of it.
 VOLATILE = {"artifact.json", "recipe.json", "rate.json", "checkpoints.json", "last.ckpt", "previous.ckpt", "call.json"}

@@ -50,8 +50,8 @@ def test_a_job_ends_in_results_and_a_page(swept):
     assert results["segmentation"][1]["gain"]["n"] == results["data"]["split"]["test"]
     assert results["image_quality"][0]["name"] == "controlnet"
     assert {row["kind"] for row in results["image_quality"][1:]} == {"trivial"}
-    assert results["text_obedience"] is not None
-    assert jobs["pix2pixhd", 8]["text_obedience"] is None
+    assert results["text_fidelity"] is not None
+    assert jobs["pix2pixhd", 8]["text_fidelity"] is None
     page = (folder / "runs" / "controlnet-8" / "index.html").read_text()
     assert "61.64" in page
     assert "0.861" in page
@@ -63,7 +63,7 @@ def test_a_sweep_trains_each_generator_once_and_draws_the_largest_count(swept):
     assert [job["generators trained"] for job in made] == [1, 0, 1, 0]
     assert [job["samples drawn"] for job in made] == [4, 4, 4, 4]
     assert [job["bases trained"] for job in made] == [1, 0, 0, 0]
-    # S only and the judge differ in no setting but the name of their keys: one training for all jobs.
+    # S only and the reference segmenter differ in no setting but the name of their keys: one training for all jobs.
     assert [job["segmenters trained"] for job in made] == [2, 1, 1, 1]
 
 

@@ -23,24 +23,24 @@ def num_components(mask: np.ndarray) -> int:
 
 @pytest.mark.parametrize("size", [64, 256, 512])
 def test_one_component_at_every_size(size: int) -> None:
-    masks = replace(CODE, size=size, seed=3).draw(range(24))
+    masks = replace(CODE, size=size, seed=3).sample(range(24))
     assert (masks.shape, masks.dtype, masks.max()) == ((24, size, size), np.uint8, 1)
     assert [num_components(mask) for mask in masks] == [1] * 24
 
 
 def test_a_mask_depends_on_settings_seed_and_index_alone() -> None:
     small = replace(CODE, size=64)
-    together = small.draw(range(40))
+    together = small.sample(range(40))
     torch.manual_seed(1)
-    np.testing.assert_array_equal(small.draw([7]), together[[7]])
-    np.testing.assert_array_equal(small.draw([39, 3, 11]), together[[39, 3, 11]])
-    assert not np.array_equal(replace(small, seed=1).draw([7]), together[[7]])
-    assert not np.array_equal(replace(small, elastic_sigma=20.0).draw([7]), together[[7]])
+    np.testing.assert_array_equal(small.sample([7]), together[[7]])
+    np.testing.assert_array_equal(small.sample([39, 3, 11]), together[[39, 3, 11]])
+    assert not np.array_equal(replace(small, seed=1).sample([7]), together[[7]])
+    assert not np.array_equal(replace(small, elastic_sigma=20.0).sample([7]), together[[7]])
     assert len({mask.tobytes() for mask in together}) == 40
 
 
 def test_the_same_shape_at_every_size() -> None:
-    small, large = (replace(CODE, size=size).draw(range(10)) for size in (128, 512))
+    small, large = (replace(CODE, size=size).sample(range(10)) for size in (128, 512))
     enlarged = small.repeat(4, 1).repeat(4, 2)
     overlap = 2 * (enlarged & large).sum((1, 2)) / (enlarged.sum((1, 2)) + large.sum((1, 2)))
     assert overlap.min() > 0.95
@@ -48,7 +48,7 @@ def test_the_same_shape_at_every_size() -> None:
 
 def test_without_deformation_a_circle_between_the_bounds() -> None:
     radii = []
-    for mask in replace(CODE, elastic_sigma=0.0, min_radius=100, kernel=0.05).draw(range(40)):
+    for mask in replace(CODE, elastic_sigma=0.0, min_radius=100, kernel=0.05).sample(range(40)):
         shape = measure(mask)
         radii.append(np.sqrt(mask.sum() / np.pi))
         assert shape.eccentricity < 0.1
@@ -60,7 +60,7 @@ def test_without_deformation_a_circle_between_the_bounds() -> None:
 
 def test_the_papers_blur_takes_a_little_off_small_circles() -> None:
     still = {"elastic_sigma": 0.0, "min_radius": 20}
-    sharp, soft = (replace(source, **still).draw(range(30)).sum((1, 2)) for source in (CODE, TEXT))
+    sharp, soft = (replace(source, **still).sample(range(30)).sum((1, 2)) for source in (CODE, TEXT))
     lost = np.sqrt(sharp / np.pi) - np.sqrt(soft / np.pi)
     # A disc's blurred edge is at half its height sigma^2 / 2r further in.
     assert lost.mean() == pytest.approx(np.mean(25 / (2 * np.sqrt(sharp / np.pi))), abs=0.15)
@@ -83,7 +83,7 @@ def test_the_distribution_is_the_recipes() -> None:
     rng = np.random.default_rng(0)
     tries = [restated(rng) for _ in range(125)]
     theirs = [measure(mask) for mask in tries if mask is not None]
-    ours = [measure(mask) for mask in CODE.draw(range(200))]
+    ours = [measure(mask) for mask in CODE.sample(range(200))]
 
     def values(shapes: list[Shape], name: str) -> list[float]:
         return [getattr(shape, name) for shape in shapes]
@@ -96,4 +96,4 @@ def test_the_distribution_is_the_recipes() -> None:
 
 def test_settings_that_leave_nothing_are_named() -> None:
     with pytest.raises(ValueError, match=r"mask 5 had no single component in 100 attempts with .*elastic_sigma=120"):
-        replace(CODE, elastic_sigma=120.0, centre=(250, 250), min_radius=240).draw([5])
+        replace(CODE, elastic_sigma=120.0, centre=(250, 250), min_radius=240).sample([5])

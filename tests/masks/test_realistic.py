@@ -34,14 +34,14 @@ def test_a_lesion_cut_by_the_frame_is_completed() -> None:
 
 def test_a_mask_depends_on_settings_seed_and_index_alone() -> None:
     source = RealisticMasks(SHAPES, 64, seed=0)
-    together = source.draw(range(12))
-    np.testing.assert_array_equal(source.draw([11, 4]), together[[11, 4]])
-    assert not np.array_equal(RealisticMasks(SHAPES, 64, seed=1).draw([4]), together[[4]])
+    together = source.sample(range(12))
+    np.testing.assert_array_equal(source.sample([11, 4]), together[[11, 4]])
+    assert not np.array_equal(RealisticMasks(SHAPES, 64, seed=1).sample([4]), together[[4]])
     assert (together.dtype, together.max(), together.shape) == (np.uint8, 1, (12, 64, 64))
 
 
 def test_without_jitter_ellipses_come_back_as_they_were() -> None:
-    drawn = RealisticMasks(SHAPES, 128, seed=0, jitter=0.0).draw(range(20))
+    drawn = RealisticMasks(SHAPES, 128, seed=0, jitter=0.0).sample(range(20))
     overlaps = [max(2 * (mask & real).sum() / (mask.sum() + real.sum()) for real in SHAPES) for mask in drawn]
     assert min(overlaps) > 0.93
 
@@ -55,8 +55,8 @@ def test_no_real_mask_with_any_foreground() -> None:
 def test_nearer_to_real_shapes_than_the_authors_masks_and_no_copies() -> None:
     files = sorted((REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::9]
     real = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) // 255 for file in files])
-    drawn = RealisticMasks(real, 256, 0).draw(range(200))
-    circles = AutomaticMasks(256, 0).draw(range(200))
+    drawn = RealisticMasks(real, 256, 0).sample(range(200))
+    circles = AutomaticMasks(256, 0).sample(range(200))
     assert all(ndimage.label(mask, np.ones((3, 3)))[1] == 1 for mask in drawn)
 
     def mean_distance(masks: np.ndarray) -> float:

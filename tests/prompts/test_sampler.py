@@ -51,7 +51,7 @@ def make(kind: str, seed: int = 0) -> Prompts:
 def test_labels_come_jointly_and_as_often_as_asked(kind: str) -> None:
     prompts, expected = make(kind), EXPECTED[kind]
     assert prompts.shares() == pytest.approx(expected)
-    drawn = Counter(prompts.draw(index) for index in range(3000))
+    drawn = Counter(prompts.sample(index) for index in range(3000))
     assert drawn.keys() == expected.keys()
     # Four standard deviations of a binomial: the draw is seeded, the bound is for a change of the seed.
     for label, share in expected.items():
@@ -60,11 +60,11 @@ def test_labels_come_jointly_and_as_often_as_asked(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_a_function_of_lesions_seed_and_index_alone(kind: str) -> None:
-    first = [make(kind, 1).draw(index) for index in range(50)]
+    first = [make(kind, 1).sample(index) for index in range(50)]
     np.random.seed(0)  # noqa: NPY002 - the global state must not matter
     prompts = make(kind, 1)
-    assert [prompts.draw(index) for index in reversed(range(50))] == first[::-1]
-    assert [make(kind, 2).draw(index) for index in range(50)] != first
+    assert [prompts.sample(index) for index in reversed(range(50))] == first[::-1]
+    assert [make(kind, 2).sample(index) for index in range(50)] != first
 
 
 @pytest.mark.parametrize("mix", [{}, {"MEL": 0}, {"MEL": -1, "NV": 2}, {"MEL": float("nan")}, {"NV": float("inf")}])
@@ -75,12 +75,12 @@ def test_a_mix_that_is_none(mix: dict[str, float]) -> None:
 
 def test_fixed_is_the_same_for_every_sample() -> None:
     prompts = FixedPrompts("MEL", ["globules"])
-    assert prompts.draw(0) == prompts.draw(9) == Label("MEL", ("globules",))
+    assert prompts.sample(0) == prompts.sample(9) == Label("MEL", ("globules",))
     assert prompts.shares() == {Label("MEL", ("globules",)): 1}
 
 
 def test_empty_asks_for_nothing() -> None:
-    assert EmptyPrompts().draw(0) is None
+    assert EmptyPrompts().sample(0) is None
     assert EmptyPrompts().shares() == {None: 1}
 
 
@@ -93,6 +93,6 @@ def test_without_labels_the_key_to_set_is_named(kind: Callable[..., Prompts]) ->
 
 def test_attributes_alone_are_enough_for_empirical_prompts() -> None:
     attributed = [_lesion(None, ("streaks",))]
-    assert empirical_prompts(attributed, 0).draw(0) == Label(None, ("streaks",))
+    assert empirical_prompts(attributed, 0).sample(0) == Label(None, ("streaks",))
     with pytest.raises(ValueError, match=r"has a diagnosis .* set data\.labels"):
         balanced_prompts(attributed, 0)

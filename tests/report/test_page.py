@@ -17,11 +17,11 @@ from dermprompt.results import (
     ImageQuality,
     Interval,
     Job,
-    MaskObedience,
+    MaskFidelity,
     Picture,
     Results,
     Segmentation,
-    TextObedience,
+    TextFidelity,
 )
 
 GAINS = {("controlnet", 64): 0.0103, ("controlnet", 1000): 0.0312, ("pix2pixhd", 64): -0.0051}
@@ -87,8 +87,8 @@ def make_results(run: Path, generator: str, count: int) -> Results:
                 0.035,
             ),
         ),
-        mask_obedience=MaskObedience(0.802, 0.871 + shift, 0.313, 197),
-        text_obedience=TextObedience(0.612, 0.347, 63) if generator == "controlnet" else None,
+        mask_fidelity=MaskFidelity(0.802, 0.871 + shift, 0.313, 197),
+        text_fidelity=TextFidelity(0.612, 0.347, 63) if generator == "controlnet" else None,
         curves=(Curve(generator, "generator/train/loss", (0, 10, 20), (1.0, 0.5, 0.2718)),),
         gallery=pictures(run, "gallery", count),
         samples=pictures(run, "samples", count + 1),
@@ -129,7 +129,7 @@ def test_the_page_has_every_number_of_the_results(html, markdown):
     numbers += [f"{0.8017 + gain:.3f} [0.777, 0.844]" for gain in GAINS.values()]
     numbers += ["0.0612", "60.27", "0.733", "12.14", "0.488", "0.0712", "60.28", "0.743", "12.15", "0.498"]
     numbers += ["0.0243", "65.78", "0.884", "17.65", "0.785", "199"]  # Table 1
-    numbers += ["0.871", "0.881", "0.313", "197", "0.612", "0.347", "63"]  # obedience
+    numbers += ["0.871", "0.881", "0.313", "197", "0.612", "0.347", "63"]  # fidelity
     numbers += ["2594", "1866", "519", "12345", "678.9"]
     for page in (text(html), markdown):
         assert [number for number in numbers if number not in page] == []
@@ -262,7 +262,7 @@ def test_bad_news_is_told(html):
 def test_no_warning_without_a_reason(jobs, tmp_path):
     path, results = jobs[0]
     quality = (results.image_quality[0],)
-    calm = replace(results, caution=None, mask_obedience=MaskObedience(0.8, 0.7, 0.3, 9), image_quality=quality)
+    calm = replace(results, caution=None, mask_fidelity=MaskFidelity(0.8, 0.7, 0.3, 9), image_quality=quality)
     page = write_page([(path, calm)], tmp_path, "calm").read_text()
     for word in ("cartoons", "needs no generator", 'class="banner', "not above chance,"):
         assert word not in page

@@ -9,7 +9,7 @@ import pytest
 
 from dermprompt.report.page import write_page
 from dermprompt.report.samples import label_tables
-from dermprompt.results import Interval, Job, LabelObedience, LabelScore, Results, load_results, save_results
+from dermprompt.results import Interval, Job, LabelFidelity, LabelScore, Results, load_results, save_results
 
 
 def interval(mean: float) -> Interval:
@@ -22,15 +22,15 @@ def score(label: str, accuracy: float | None, positives: int | None = 31) -> Lab
 
 
 ROWS = (
-    LabelObedience(score("diagnosis", 0.712, None), score("diagnosis", 0.567, None)),
-    LabelObedience(score("streaks", 0.654), score("streaks", 0.549)),
-    LabelObedience(score("globules", None, 8), score("globules", None, 3)),
+    LabelFidelity(score("diagnosis", 0.712, None), score("diagnosis", 0.567, None)),
+    LabelFidelity(score("streaks", 0.654), score("streaks", 0.549)),
+    LabelFidelity(score("globules", None, 8), score("globules", None, 3)),
 )
 
 
-def job(name: str, count: int, rows: tuple[LabelObedience, ...] = ROWS, seed: int = 0) -> Job:
+def job(name: str, count: int, rows: tuple[LabelFidelity, ...] = ROWS, seed: int = 0) -> Job:
     results = Results("small", "", "controlnet", "scratch", count, "unet", seed, 64, "isic", None, {})
-    return Path(name), replace(results, label_obedience=rows, generator_seed=seed)
+    return Path(name), replace(results, label_fidelity=rows, generator_seed=seed)
 
 
 def test_what_lies_above_the_range_of_exchanged_prompts_is_obeyed() -> None:
@@ -75,6 +75,6 @@ def test_both_pages_show_every_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("accuracy", [None, 0.6])
 def test_a_row_of_all_classes_has_no_area(tmp_path: Path, accuracy: float | None) -> None:
     every = replace(score("diagnosis", accuracy, None), auc=None)
-    write_page([job("a", 9, (LabelObedience(every, every),))], tmp_path, "x")
+    write_page([job("a", 9, (LabelFidelity(every, every),))], tmp_path, "x")
     (line,) = [one for one in (tmp_path / "report.md").read_text().splitlines() if one.startswith("| diagnosis")]
     assert [cell.strip() for cell in line.split("|")][5] == ""

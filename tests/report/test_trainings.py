@@ -17,7 +17,7 @@ def job(name: str, generator: str, count: int) -> Job:
     return Path("runs") / name, results
 
 
-def watched(folder: Path, steps: range) -> tuple[str, ...]:
+def pictures(folder: Path, steps: range) -> tuple[str, ...]:
     (folder / "training").mkdir(parents=True)
     names = [f"training/{step:07d}.png" for step in steps]
     for name in names:
@@ -30,7 +30,7 @@ def test_each_generator_s_training_is_shown_once(tmp_path: Path) -> None:
     for name, generator, count in (("a", "controlnet", 64), ("b", "controlnet", 1000), ("c", "pix2pixhd", 64)):
         folder = tmp_path / name
         results = job(name, generator, count)[1]
-        jobs.append((folder, replace(results, watched=watched(folder, range(100, 2001, 100)))))
+        jobs.append((folder, replace(results, validation_pictures=pictures(folder, range(100, 2001, 100)))))
     found = trainings(jobs)
     assert [name for name, _ in found] == ["controlnet", "pix2pixhd"]
     steps = [step for step, _ in found[0][1]]

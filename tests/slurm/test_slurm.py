@@ -20,10 +20,10 @@ pytestmark = pytest.mark.slurm
 REPOSITORY = Path(__file__).parents[2]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.mem_gb=1"]
 SLURM += ["hydra.launcher.cpus_per_task=1"]
-TWO_NODES = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=1", "trainer.num_nodes=2"]
+TWO_NODES = [*TWO_RANKS, "trainer.devices=1", "trainer.num_nodes=2"]
 # Seconds; only for failing, on machines that do much else.
 PATIENCE = 1800
-LONG = ["stage=train_generator", "generator.max_steps=200", "generator.watch.every=100000"]
+LONG = ["stage=train_generator", "generator.max_steps=200", "generator.validation.every=100000"]
 
 
 @pytest.fixture(scope="module")

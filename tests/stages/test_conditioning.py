@@ -13,7 +13,7 @@ from miniature import compose, miniature, run
 
 from dermprompt.data.datasets.isic_labels import ATTRIBUTES
 from dermprompt.data.datasets.phantom import ATTRIBUTE_TABLE, write_phantom
-from dermprompt.stages.prepare import load_known, load_lesions
+from dermprompt.stages.prepare import load_generator_set, load_lesions
 from dermprompt.stages.synthesize import _sampler, check_prompts
 
 
@@ -72,8 +72,8 @@ def test_both_forms_of_attributes_give_the_same_prompts(isic: Path, tmp_path: Pa
     assert labels[0] == labels[1]
     sampling = compose(*overrides(isic))
     known = [one(tmp_path / name, "store/prepare/known-open-*") for name in ("table", "masks")]
-    sources = [_sampler(sampling.prompts, sampling.seed, load_known(folder)) for folder in known]
-    assert [sources[0].draw(i) for i in range(30)] == [sources[1].draw(i) for i in range(30)]
+    sources = [_sampler(sampling.prompts, sampling.seed, load_generator_set(folder)) for folder in known]
+    assert [sources[0].sample(i) for i in range(30)] == [sources[1].sample(i) for i in range(30)]
 
 
 def test_a_split_file_is_used_and_other_images_stop_with_the_difference(isic: Path, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=8", "stage=train_segmenter"), *FOLDS]
     for keep, relabel in ((1.0, 0.0), (0.0, 0.0)):
         run(tmp_path, *small, "curation=agreement", f"curation.keep={keep}", f"curation.relabel={relabel}")
-    judges = list((tmp_path / "store/train_segmenter").glob("unet-S-*"))
-    assert len(judges) == 1 + 2  # S only, and two cross-fitted ones
+    references = list((tmp_path / "store/train_segmenter").glob("unet-S-*"))
+    assert len(references) == 1 + 2  # S only, and two cross-fitted ones
     scored = list((tmp_path / "store/curate").glob("agreement-*/scores.json"))
     assert len(scored) == 1
     scores = json.loads(scored[0].read_text())
@@ -42,13 +42,13 @@ def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
 
 def test_judges_look_at_their_own_size(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "stage=train_segmenter"), *FOLDS]
-    run(tmp_path, *small, "curation=agreement", "curation.relabel=0", "evaluation.judge.image_size=32")
+    run(tmp_path, *small, "curation=agreement", "curation.relabel=0", "evaluation.reference.image_size=32")
     (scored,) = (tmp_path / "store/curate").glob("agreement-*/predictions.npy")
     assert np.load(scored).shape == (4, 64, 64)
     assert [row["id"] for row in decided(tmp_path / "store", "agreement")[0]] == [f"SYN_{k:07d}" for k in range(4)]
 
 
-def test_no_judge_has_seen_its_fold() -> None:
+def test_no_reference_segmenter_has_seen_its_fold() -> None:
     rows = [kept(10, fold, 3) for fold in range(3)]
     assert [sum(k in one for one in rows) for k in range(10)] == [2] * 10
 

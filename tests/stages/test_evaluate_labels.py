@@ -70,15 +70,15 @@ def test_samples_that_show_their_labels_are_told_from_those_that_do_not(override
         assert [row["real"]["label"] for row in rows] == [row["generated"]["label"] for row in rows]
     own, others = found["own"]["diagnosis"], found["others"]["diagnosis"]
     assert own["accuracy"]["mean"] > 0.75
-    assert own["accuracy"]["mean"] > own["exchanged"]["high"] + 0.2
-    assert others["accuracy"]["mean"] < others["exchanged"]["high"] + 0.05
-    assert others["exchanged"]["mean"] == pytest.approx(1 / 3, abs=0.03)
+    assert own["accuracy"]["mean"] > own["shuffled"]["high"] + 0.2
+    assert others["accuracy"]["mean"] < others["shuffled"]["high"] + 0.05
+    assert others["shuffled"]["mean"] == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_a_job_ends_in_the_table(overrides, tmp_path: Path) -> None:
     results = run(tmp_path, *overrides("synthesis.count=12"))
-    assert results["text_obedience"] is None
-    first, *rest = results["label_obedience"]
+    assert results["text_fidelity"] is None
+    first, *rest = results["label_fidelity"]
     assert (first["real"]["label"], first["real"]["n"]) == ("diagnosis", results["data"]["split"]["test"])
     assert first["generated"]["n"] == 12
     assert len(rest) > 3

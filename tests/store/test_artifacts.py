@@ -7,13 +7,23 @@ import json
 import multiprocessing
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from small_disk import small_disk
 
 from dermprompt.files import write_json
-from dermprompt.store.artifacts import PlanningStore, Recipe, Store, batch_record, missing_batches
+from dermprompt.store.artifacts import (
+    WAS,
+    Declaration,
+    PlanningStore,
+    Recipe,
+    Store,
+    batch_record,
+    missing_batches,
+    recorded,
+)
 
 RECIPE = Recipe("train", "net", 1, {"width": 3}, ("abc",))
 
@@ -158,3 +168,20 @@ def test_what_describes_a_set_is_made_up_for(tmp_path):
     for number in (3, 3, 2, 5):
         store.grow(recipe, number, build, finish=described.append)
     assert len(described) == 2
+
+
+@dataclass(frozen=True)
+class Inner:
+    guidance_scale: float = field(metadata={WAS: "guidance"})
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: list[Inner]
+    ema_decay: float = field(metadata={WAS: "ema"}, default=0.5)
+
+
+def test_a_recipe_knows_renamed_settings_by_their_former_names():
+    assert recorded(Outer([Inner(1.0)])) == {"inner": [{"guidance": 1.0}], "ema": 0.5}
+    for settings, ema in ((Outer([]), {}), (Outer([], 0.9), {"ema": 0.9})):
+        assert Declaration("a.b", "stage", "name", 1, settings).recipe.settings == {"inner": [], **ema}

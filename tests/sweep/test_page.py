@@ -42,7 +42,9 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
 def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     """Two ranks, then one; of both kinds a job whose loss is no number."""
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
-    job = on(["trainer=ddp", "trainer.accelerator=cpu"], miniature("none", "synthesis.count=0"))
+    job = on(
+        ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"], miniature("none", "synthesis.count=0")
+    )
     choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]

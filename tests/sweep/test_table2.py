@@ -21,7 +21,7 @@ TINY = [
     "generator/base=scratch",
     "scale=tiny",
 ]
-TINY += ["trainer.accelerator=cpu", "evaluation.gallery=2"]
+TINY += ["trainer.accelerator=cpu", "trainer.precision=32-true", "evaluation.gallery=2"]
 TINY += [f"hydra.searchpath=[file://{REPOSITORY}/tests/conf]"]
 
 

@@ -33,7 +33,7 @@ loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2, multip
 def job(name: str, ranks: int) -> list[str]:
     generator, settings = JOBS[name]
     stage = "stage=train_segmenter" if generator == "none" else "stage=train_generator"
-    overrides = miniature(generator, *settings, "evaluation.judge.max_epochs=2", stage)
+    overrides = miniature(generator, *settings, "evaluation.reference.max_epochs=2", stage)
     return overrides if ranks == 1 else on(TWO_RANKS, overrides)
 
 

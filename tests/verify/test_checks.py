@@ -127,7 +127,7 @@ def test_a_sound_folder_of_either_family_passes(
 def test_the_families_are_those_of_the_configuration() -> None:
     for base, family in (("sd15", ONE), ("sd21", TWO)):
         settings = compose(*miniature("none"), "generator=controlnet", f"generator/base={base}").generator.base
-        assert (settings.pad, settings.text_layers) == (family.pad, family.text_layers)
+        assert (settings.pad_token_id, settings.text_layers) == (family.pad_token_id, family.text_layers)
 
 
 @pytest.mark.parametrize("part", FILES)
@@ -172,7 +172,7 @@ def test_states_of_another_text_encoder_fail(two: Path) -> None:
 
 
 def test_an_image_by_other_settings_fails(one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = partial(verification.ControlNetGenerator, control_scale=0.9)
+    other = partial(verification.ControlNetGenerator, conditioning_scale=0.9)
     monkeypatch.setattr(verification, "ControlNetGenerator", other)
     image, matters = verification.check_image(one, ONE, size=64, num_steps=2)
     assert (image.passed, matters.passed) == (False, True)

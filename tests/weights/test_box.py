@@ -38,7 +38,9 @@ def test_nothing_in_the_box_is_pickled() -> None:
 
 
 def test_the_controlnet_draws_different_images_for_seeds_and_prompts() -> None:
-    generator = load_controlnet(in_box("box", "controlnet"), load_base("box"), num_steps=4, guidance=2.0, sampler="dpm")
+    generator = load_controlnet(
+        in_box("box", "controlnet"), load_base("box"), num_steps=4, guidance_scale=2.0, sampler="dpm"
+    )
     masks = discs()[:1]
     melanoma, nevus = (f"dermoscopic image of a {name}" for name in ("melanoma", "melanocytic nevus"))
     first = generator.generate(masks, [melanoma], [1])

@@ -56,12 +56,12 @@ def module(base: LatentDiffusion, controlnet: torch.nn.Module) -> ControlNetModu
         base,
         controlnet,  # type: ignore[arg-type]
         ("", "dermoscopic image of a melanoma"),
-        part="unlocked_unet",
+        trainable="unlocked_unet",
         learning_rate=3e-4,
         warmup_steps=20,
         max_steps=STEPS,
         prompt_dropout=0.1,
-        ema=0.9,
+        ema_decay=0.9,
         seed=0,
         timesteps="lognormal",
     )

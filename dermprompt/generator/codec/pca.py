@@ -14,7 +14,7 @@ from torch.nn import functional as F
 class PCACodec(nn.Module):
     """Principal components of square patches: linear, deterministic, fitted in a second.
 
-    Each component is divided by its deviation to the power ``whitening``: with 0 the first component
+    Each component is divided by its std to the power ``whitening``: with 0 the first component
     (the patch's brightness) holds nearly all of the variance and hardly drowns in a diffusion's noise, with
     1 the last ones are as loud as the first; half-way lets the noise remove detail first, form last.
     """
@@ -38,9 +38,9 @@ class PCACodec(nn.Module):
         mean = patches.mean(0)
         variance, vectors = torch.linalg.eigh(torch.cov((patches - mean).T.double()))
         variance, vectors = variance.flip(0)[:channels], vectors.flip(1)[:, :channels]
-        deviation = variance.clamp_min(1e-8).sqrt()
+        std = variance.clamp_min(1e-8).sqrt()
         # One factor for all components brings the mean variance to 1, as diffusion schedules expect.
-        scale = deviation**whitening
+        scale = std**whitening
         scale = scale * (variance / scale**2).mean().sqrt()
         codec.mean.copy_(mean.view_as(codec.mean))
         codec.basis.copy_(vectors.T.reshape(codec.basis.shape))

@@ -41,7 +41,7 @@ class LatentDiffusion(nn.Module):
         return noise
 
 
-def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
+def load_base(path: str, pad_token_id: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
     """Open a base, given by folder or hub id, in evaluation mode and without gradients.
 
     Raises:
@@ -51,7 +51,7 @@ def load_base(path: str, pad: int = END_OF_TEXT, text_layers: int | None = None)
     base = LatentDiffusion(
         UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
         load_codec(folder / "vae"),
-        load_text_encoder(folder / "text_encoder", pad, text_layers),
+        load_text_encoder(folder / "text_encoder", pad_token_id, text_layers),
         DDIMScheduler.from_pretrained(folder / "scheduler"),
     )
     return base.eval().requires_grad_(False)

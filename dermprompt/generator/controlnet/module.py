@@ -33,7 +33,7 @@ class DiffusionModule(LightningModule, ABC):
         learning_rate, warmup_steps, max_steps: AdamW with linear warm-up, then cosine decay to zero when
             ``decay``.
         prompt_dropout: share of the prompts that become empty.
-        ema: decay of the averaged weights, see :func:`~dermprompt.generator.averaging.averaged`.
+        ema_decay: decay of the averaged weights, see :func:`~dermprompt.generator.averaging.averaged`.
         name: prefix of the metrics.
         snr_gamma: of :func:`loss_weights`; None weighs all steps alike.
         timesteps: which noise levels are trained, see :func:`draw_timesteps`.
@@ -48,7 +48,7 @@ class DiffusionModule(LightningModule, ABC):
         warmup_steps: int,
         max_steps: int,
         prompt_dropout: float,
-        ema: float,
+        ema_decay: float,
         seed: int,
         name: str,
         decay: bool = True,
@@ -59,7 +59,7 @@ class DiffusionModule(LightningModule, ABC):
         self.base = base
         # Any: a ModuleDict or a ControlNet, and diffusers' classes are unknown to the type checker.
         self.trained: Any = trained
-        self.averaged = averaged(trained, ema)
+        self.averaged = averaged(trained, ema_decay)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
         self.prompt_dropout, self.seed, self.name, self.decay = prompt_dropout, seed, name, decay
         self.timesteps = timesteps
@@ -98,9 +98,9 @@ class DiffusionModule(LightningModule, ABC):
 
     def _draw_latents(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A latent of each image's distribution, and the noise that is added to it."""
-        mean, deviation = batch["mean"], batch["deviation"]
+        mean, std = batch["mean"], batch["std"]
         draws = torch.randn(2, *mean.shape, generator=generator, device=mean.device)
-        return mean + deviation * draws[0], draws[1]
+        return mean + std * draws[0], draws[1]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Average the weights after each step, before a checkpoint can be saved."""
@@ -138,7 +138,7 @@ class BaseModule(DiffusionModule):
         text = self.trained["text_encoder"](cast(Tensor, self.tokens)[prompts])
         return predict(self.base, noisy, steps, text)
 
-    def finished(self) -> LatentDiffusion:
+    def ema_model(self) -> LatentDiffusion:
         """The base with its averaged weights."""
         finished: Any = self.averaged.module
         return LatentDiffusion(finished["unet"], self.base.codec, finished["text_encoder"], self.base.scheduler)
@@ -151,7 +151,7 @@ class ControlNetModule(DiffusionModule):
     The text is encoded once: ``states`` holds the states of every prompt.
 
     Args:
-        part: what is trained, see :func:`trained_part`.
+        trainable: what is trained, see :func:`trained_part`.
         sampler: settings of :class:`ControlNetGenerator`, for pictures on the way.
     """
 
@@ -160,18 +160,18 @@ class ControlNetModule(DiffusionModule):
         base: LatentDiffusion,
         controlnet: ControlNetModel,
         prompts: tuple[str, ...],
-        part: str = "controlnet",
+        trainable: str = "controlnet",
         sampler: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.sampler = sampler or {}
         base.requires_grad_(False)
-        super().__init__(base, trained_part(base, controlnet, part), prompts, name="generator", **settings)
+        super().__init__(base, trained_part(base, controlnet, trainable), prompts, name="generator", **settings)
         self.register_buffer("states", base.text_encoder.encode(list(prompts)), persistent=False)
 
-    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3HW in [-1, 1] by the averaged weights."""
-        finished = self.finished()
+        finished = self.ema_model()
         with with_unlocked(self.base, finished):
             generator = ControlNetGenerator(self.base, finished["controlnet"], **self.sampler)
             return generator.generate(masks, prompts, seeds)
@@ -182,7 +182,7 @@ class ControlNetModule(DiffusionModule):
         residuals = control(self.trained["controlnet"], noisy, steps, text, masks)
         return predict(self.base, noisy, steps, text, residuals)
 
-    def finished(self) -> nn.ModuleDict:
+    def ema_model(self) -> nn.ModuleDict:
         """The averaged weights: ``controlnet``, and the parts of the U-Net that were trained with it."""
         return cast(nn.ModuleDict, self.averaged.module)
 
@@ -193,7 +193,7 @@ WHOLE = ("conv_in", "time_embedding", "down_blocks", "mid_block", *DECODER)
 UNLOCKED = {"unlocked_decoder": DECODER, "unlocked_unet": WHOLE}
 
 
-def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, part: str) -> nn.ModuleDict:
+def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, trainable: str) -> nn.ModuleDict:
     """The networks that are trained; only what is to change needs gradients.
 
     ``controlnet``: the whole copy. ``middle_block``: of the copied blocks the middle one alone, with the new layers
@@ -203,10 +203,10 @@ def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, part: str) 
     """
     trained: Any = nn.ModuleDict({"controlnet": controlnet})
     controlnet.requires_grad_(True)
-    if part == "middle_block":
+    if trainable == "middle_block":
         for copied in (controlnet.conv_in, controlnet.time_embedding, controlnet.down_blocks):
             copied.requires_grad_(False)
-    trained.update({name: getattr(base.unet, name).requires_grad_(True) for name in UNLOCKED.get(part, ())})
+    trained.update({name: getattr(base.unet, name).requires_grad_(True) for name in UNLOCKED.get(trainable, ())})
     return trained
 
 

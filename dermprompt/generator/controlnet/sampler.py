@@ -9,7 +9,7 @@ from diffusers import ControlNetModel, DDIMScheduler, DPMSolverMultistepSchedule
 from torch import Tensor, nn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict, sample_noise
-from dermprompt.generator.controlnet.constants import constants
+from dermprompt.generator.controlnet.step_cache import step_cache
 
 # Song et al. 2020; Lu et al. 2022 (DPM-Solver++, second order); Zhao et al. 2023 (UniPC).
 SCHEDULERS: dict[str, Any] = {
@@ -26,9 +26,9 @@ class ControlNetGenerator(nn.Module):
         base: the frozen latent diffusion model.
         controlnet: the trained control copy.
         num_steps: steps of the sampler; of DDIM (Song et al. 2020, equation 12) a divisor of 1000.
-        guidance: weight of classifier-free guidance; 1 is none.
+        guidance_scale: weight of classifier-free guidance; 1 is none.
         eta: of DDIM alone, 0 is DDIM and 1 is DDPM.
-        control_scale: weight of the control copy's residuals.
+        conditioning_scale: weight of the control copy's residuals.
         sampler: a key of ``SCHEDULERS``, on the base's own noise schedule.
 
     ``networks`` are what every step runs; they may be of another precision, compiled, or of another memory format.
@@ -40,15 +40,15 @@ class ControlNetGenerator(nn.Module):
         base: LatentDiffusion,
         controlnet: ControlNetModel,
         num_steps: int = 50,
-        guidance: float = 9.0,
+        guidance_scale: float = 9.0,
         eta: float = 0.0,
-        control_scale: float = 1.0,
+        conditioning_scale: float = 1.0,
         sampler: str = "ddim",
     ) -> None:
         super().__init__()
         self.base, self.controlnet = base, controlnet
-        self.num_steps, self.guidance, self.eta = num_steps, guidance, eta
-        self.control_scale, self.sampler = control_scale, sampler
+        self.num_steps, self.guidance_scale, self.eta = num_steps, guidance_scale, eta
+        self.conditioning_scale, self.sampler = conditioning_scale, sampler
         self.networks: tuple[nn.Module, ...] = (base.unet, controlnet)
         self._states: dict[str, Tensor] = {}
 
@@ -57,11 +57,11 @@ class ControlNetGenerator(nn.Module):
         """Images N3HW in [-1, 1] of masks N1HW; sample n draws its noise from ``seeds[n]`` alone."""
         weight = next(self.controlnet.parameters())
         # Without text both passes of the guidance are equal, so one is computed.
-        guided = self.guidance != 1 and any(prompts)
+        guided = self.guidance_scale != 1 and any(prompts)
         text = self._encode([""] * len(prompts) + prompts if guided else prompts).to(weight.dtype)
         masks = masks.to(weight)
         latents = self._noise(masks, seeds).to(weight.device)
-        with constants(self.base.unet, self.controlnet, masks, text):
+        with step_cache(self.base.unet, self.controlnet, masks, text):
             latents = self._denoise(latents, masks, text, seeds)
         with torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16):
             return self.base.codec.decode(latents).float().clamp(-1, 1)
@@ -95,9 +95,9 @@ class ControlNetGenerator(nn.Module):
         """Ho & Salimans 2022, equation 6, where the text is twice as long as the latents: empty first."""
         passes = len(text) // len(latents)
         noisy = latents.to(text.dtype).repeat(passes, 1, 1, 1)
-        residuals = control(self.controlnet, noisy, step, text, masks, self.control_scale)
+        residuals = control(self.controlnet, noisy, step, text, masks, self.conditioning_scale)
         prediction = predict(self.base, noisy, step, text, residuals).float()
         if passes == 1:
             return prediction
         unconditional, conditional = prediction.chunk(2)
-        return unconditional + self.guidance * (conditional - unconditional)
+        return unconditional + self.guidance_scale * (conditional - unconditional)

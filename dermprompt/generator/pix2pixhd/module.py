@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dermprompt.generator.averaging import averaged
 from dermprompt.generator.pix2pixhd.losses import Features, adversarial_loss, feature_matching_loss
 from dermprompt.generator.pix2pixhd.pool import ImagePool
+from dermprompt.upstream import step_uncounted
 
 PERCEPTUAL = "perceptual."
 
@@ -33,7 +34,7 @@ class Pix2PixHD(LightningModule):
         feature_weight: λ of feature matching, and of the perceptual loss as in the authors' release.
         perceptual: distance of two batches of images, not trained and not in the checkpoints.
         pool: earlier images for the discriminator's training; it goes into the checkpoints.
-        ema: decay of the generator's averaged weights, which are then the ones that are kept; 0 keeps the last.
+        ema_decay: decay of the generator's averaged weights, which are then the ones that are kept; 0 keeps the last.
     """
 
     def __init__(
@@ -46,25 +47,25 @@ class Pix2PixHD(LightningModule):
         feature_weight: float = 10.0,
         perceptual: nn.Module | None = None,
         pool: ImagePool | None = None,
-        ema: float = 0.0,
+        ema_decay: float = 0.0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator, self.perceptual, self.pool = generator, discriminator, perceptual, pool
         self.decay_from_step, self.max_steps = decay_from_step, max_steps
         self.learning_rate, self.feature_weight = learning_rate, feature_weight
-        self.averaged = averaged(generator, ema) if ema else None
+        self.averaged = averaged(generator, ema_decay) if ema_decay else None
 
     @torch.no_grad()
-    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Give images N3HW in [-1, 1] for masks N1HW in {0, 1}; prompts and seeds change nothing."""
-        network = self.finished()
+        network = self.ema_model()
         training = network.training
         images = network.eval()(one_hot(masks.to(self.device)))
         network.train(training)
         return images
 
-    def finished(self) -> nn.Module:
+    def ema_model(self) -> nn.Module:
         """The weights that are kept."""
         return self.generator if self.averaged is None else self.averaged.module
 
@@ -115,8 +116,7 @@ class Pix2PixHD(LightningModule):
             optimizer.zero_grad()
         self.manual_backward(loss, inputs=[*_trained(self.generator), *_trained(self.discriminator)])
         generator.step()
-        # What optimizer.step() does but for its count of steps.
-        self.trainer.strategy.optimizer_step(discriminator.optimizer, lambda: None)
+        step_uncounted(self.trainer, discriminator)
         if self.averaged is not None:
             self.averaged.update_parameters(self.generator)
         schedules = self.lr_schedulers()

@@ -32,9 +32,9 @@ def noise_images(seed: int) -> Tensor:
 def test_latents_come_back_from_the_images_in_the_span(whitening: float) -> None:
     codec = PCACodec.fit(smooth_images(0), whitening=whitening)
     latents = torch.randn(2, 12, 8, 8, generator=torch.Generator().manual_seed(1))
-    mean, deviation = codec.encode(codec.decode(latents))
+    mean, std = codec.encode(codec.decode(latents))
     torch.testing.assert_close(mean, latents, atol=1e-3, rtol=0)
-    assert not deviation.any()
+    assert not std.any()
 
 
 @WHITENINGS
@@ -97,10 +97,10 @@ def test_vae_is_that_of_diffusers_times_its_factor(tiny_stable_diffusion: Path) 
     assert isinstance(codec, VAECodec)
     assert (codec.downscale, codec.channels, codec.factor) == (8, 4, 0.18215)
     images = smooth_images(0, count=2, size=64)
-    mean, deviation = codec.encode(images)
+    mean, std = codec.encode(images)
     posterior = theirs.encode(images).latent_dist
     torch.testing.assert_close(mean, posterior.mean * 0.18215)
-    torch.testing.assert_close(deviation, posterior.std * 0.18215)
+    torch.testing.assert_close(std, posterior.std * 0.18215)
     assert mean.shape == (2, 4, 8, 8)
     torch.testing.assert_close(codec.decode(mean), theirs.decode(posterior.mean).sample)
 

@@ -62,9 +62,9 @@ def test_it_computes_what_the_keys_of_its_files_say(tiny_autoencoder: Path) -> N
     parts = ("encoder", "decoder")
     files = [torch.load(tiny_autoencoder / f"some_{part}.pth", weights_only=True) for part in parts]
     encoder, decoder = ({key: value.float() for key, value in one.items()} for one in files)
-    latents, deviation = codec.encode(images)
+    latents, std = codec.encode(images)
     assert latents.shape == (4, 8, 4, 4)
-    assert not deviation.any()
+    assert not std.any()
     torch.testing.assert_close(latents, encoded(encoder, images))
     latents = 3 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(codec.decode(latents), decoded(decoder, latents))

@@ -46,14 +46,14 @@ def test_it_reconstructs_unseen_images_better_than_the_mean_image(
 def check(codec: VAECodec, share: float, folder: Path) -> None:
     """Its error is a share of the mean image's, its latents are scaled, and its files open."""
     unseen, mean = smooth_images(1, 16), smooth_images(0, 64).mean(0, keepdim=True)
-    latents, deviation = codec.encode(unseen)
+    latents, std = codec.encode(unseen)
     error, of_mean = (F.mse_loss(one, unseen).item() for one in (codec.decode(latents), mean.expand_as(unseen)))
     assert error < of_mean * share
     assert latents.shape == (16, 4, 4, 4)
 
     # The latents of a draw have unit variance over those images that it was measured on.
-    latents, deviation = codec.encode(smooth_images(0, 64))
-    assert (latents.var(correction=0) + deviation.square().mean()).item() == pytest.approx(1, rel=1e-3)
+    latents, std = codec.encode(smooth_images(0, 64))
+    assert (latents.var(correction=0) + std.square().mean()).item() == pytest.approx(1, rel=1e-3)
 
     codec.save(folder / "vae")
     loaded = load_codec(folder / "vae")

@@ -75,11 +75,11 @@ def test_a_base_is_the_same_after_a_round_trip_on_disk(make_scratch_base: MakeBa
 
 
 def test_a_loaded_base_is_frozen(tiny_stable_diffusion: Path) -> None:
-    base = load_base(str(tiny_stable_diffusion), pad=0, text_layers=1)
+    base = load_base(str(tiny_stable_diffusion), pad_token_id=0, text_layers=1)
     assert not any(weight.requires_grad for weight in base.parameters())
     assert not any(module.training for module in base.modules())
-    assert (base.text_encoder.pad, base.text_encoder.settings["layers"]) == (0, 1)
-    assert load_base(str(tiny_stable_diffusion)).text_encoder.pad == END_OF_TEXT
+    assert (base.text_encoder.pad_token_id, base.text_encoder.settings["layers"]) == (0, 1)
+    assert load_base(str(tiny_stable_diffusion)).text_encoder.pad_token_id == END_OF_TEXT
 
 
 def test_noise_is_of_its_own_seed_alone() -> None:

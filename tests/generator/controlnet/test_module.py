@@ -35,7 +35,7 @@ MakeTrainer = Callable[..., Trainer]
 Weights = dict[str, Tensor]
 PROMPTS = ("", "melanoma", "naevus")
 SETTINGS = {
-    "learning_rate": 1e-2, "warmup_steps": 1, "max_steps": 100, "prompt_dropout": 0.1, "ema": 0.5, "seed": 0
+    "learning_rate": 1e-2, "warmup_steps": 1, "max_steps": 100, "prompt_dropout": 0.1, "ema_decay": 0.5, "seed": 0
 }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def test_of_the_middle_block_alone_no_copied_encoder_changes(
     make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
 ) -> None:
     base = make_scratch_base()
-    module = build_controlnet_module(base, part="middle_block")
+    module = build_controlnet_module(base, trainable="middle_block")
     frozen, start = copied(base), copied(module.trained)
     train(module, make_trainer, tmp_path, 1)
     assert not unequal(copied(base), frozen)
@@ -123,7 +123,7 @@ def test_what_is_unlocked_is_trained_and_nothing_else_of_the_base(
     make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path, part: str
 ) -> None:
     base = make_scratch_base()
-    module = build_controlnet_module(base, part=part)
+    module = build_controlnet_module(base, trainable=part)
     frozen = copied(base)
     train(module, make_trainer, tmp_path, 1)
     changed = {".".join(key.split(".")[:2]) for key in unequal(copied(base), frozen)}
@@ -134,13 +134,13 @@ def test_what_is_unlocked_is_trained_and_nothing_else_of_the_base(
 def test_pictures_on_the_way_are_of_the_averaged_unlocked_weights(
     make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path, part: str
 ) -> None:
-    module = build_controlnet_module(make_scratch_base(), part=part, sampler={"num_steps": 2})
+    module = build_controlnet_module(make_scratch_base(), trainable=part, sampler={"num_steps": 2})
     train(module, make_trainer, tmp_path, 1)
     own = module.base.unet.conv_out
     masks, rest = torch.ones(1, 1, 16, 16), (["naevus"], [0])
-    images = module.draw(masks, *rest)
+    images = module.sample(masks, *rest)
     assert module.base.unet.conv_out is own
-    save_controlnet(module.finished(), module.base.unet, tmp_path)
+    save_controlnet(module.ema_model(), module.base.unet, tmp_path)
     opened = load_controlnet(tmp_path, module.base, num_steps=2)
     torch.testing.assert_close(opened.generate(masks, *rest), images)
 
@@ -185,7 +185,7 @@ def test_two_batches_to_a_step_take_half_the_steps(
             self.seeds.append(module._step_seed(batch_idx))
 
     module, steps = build_controlnet_module(make_scratch_base()), Steps()
-    fit(module, loader(), make_trainer, tmp_path, seed=0, max_steps=3, callbacks=(steps,), accumulate=2)
+    fit(module, loader(), make_trainer, tmp_path, seed=0, max_steps=3, callbacks=(steps,), accumulate_grad_batches=2)
     # An epoch has three batches: two steps, the second of the one batch that is left.
     assert module.trainer.global_step == 3
     assert len(set(steps.seeds)) == len(steps.seeds) == 5
@@ -237,7 +237,7 @@ def test_a_resumed_training_ends_with_the_same_weights(
 
 
 def finished_weights(module: DiffusionModule) -> Weights:
-    return copied(module.finished())  # type: ignore[operator]
+    return copied(module.ema_model())  # type: ignore[operator]
 
 
 class Average(Callback):
@@ -260,7 +260,7 @@ def test_the_finished_network_has_the_averaged_weights(
     tmp_path: Path,
     build: Callable[..., DiffusionModule],
 ) -> None:
-    module, average = build(make_scratch_base(), ema=0.7), Average(0.7)
+    module, average = build(make_scratch_base(), ema_decay=0.7), Average(0.7)
     train(module, make_trainer, tmp_path, 1, average)
     finished = finished_weights(module)
     for key, value in average.weights.items():
@@ -275,7 +275,7 @@ def test_a_finished_base_predicts_as_it_does_after_a_round_trip_on_disk(
     module = build_base_module(make_scratch_base())
     with torch.enable_grad():
         train(module, make_trainer, tmp_path, 1)
-    finished = module.finished()
+    finished = module.ema_model()
     finished.save(tmp_path / "base")
     loaded = load_base(str(tmp_path / "base"))
     noisy, steps = torch.ones(2, 12, 4, 4), torch.tensor([10, 900])

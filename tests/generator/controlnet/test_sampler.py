@@ -28,7 +28,7 @@ def build(base: LatentDiffusion, drawn: bool = True, **settings: Any) -> Control
         elif name.startswith("controlnet_cond_embedding"):
             # Drawn by torch from its global generator.
             nn.init.zeros_(weight)
-    return ControlNetGenerator(base.eval(), controlnet.eval(), **{"num_steps": 4, "guidance": 3.0, **settings})
+    return ControlNetGenerator(base.eval(), controlnet.eval(), **{"num_steps": 4, "guidance_scale": 3.0, **settings})
 
 
 def squares(count: int, size: int = 16) -> Tensor:
@@ -84,7 +84,7 @@ def passes(network: nn.Module) -> list[int]:
 
 def test_without_text_guidance_changes_nothing_and_costs_nothing(make_scratch_base: MakeBase) -> None:
     base = make_scratch_base()
-    plain, guided = build(base, guidance=1.0), build(base, guidance=9.0)
+    plain, guided = build(base, guidance_scale=1.0), build(base, guidance_scale=9.0)
     masks, prompts, seeds = squares(2), ["", ""], SEEDS[:2]
     sizes = passes(base.unet)
     assert torch.equal(guided.generate(masks, prompts, seeds), plain.generate(masks, prompts, seeds))
@@ -93,7 +93,7 @@ def test_without_text_guidance_changes_nothing_and_costs_nothing(make_scratch_ba
 
 def test_with_text_guidance_doubles_the_batch_and_changes_the_image(make_scratch_base: MakeBase) -> None:
     base = make_scratch_base()
-    plain, guided = build(base, guidance=1.0), build(base, guidance=9.0)
+    plain, guided = build(base, guidance_scale=1.0), build(base, guidance_scale=9.0)
     sizes = passes(base.unet)
     masks, prompts, seeds = squares(2), ["melanoma", ""], SEEDS[:2]
     one, two = guided.generate(masks, prompts, seeds), plain.generate(masks, prompts, seeds)
@@ -112,7 +112,7 @@ def ddim(generator: ControlNetGenerator, masks: Tensor, prompts: list[str], step
     latents = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in SEEDS])
     for step, now, then in zip(steps, kept, kept[1:], strict=False):
         one, none = (velocity_or_noise(generator, latents, step, text, masks) for text in (prompts, [""] * 3))
-        prediction = none + generator.guidance * (one - none)
+        prediction = none + generator.guidance_scale * (one - none)
         if base.scheduler.config.prediction_type == "v_prediction":
             start = now.sqrt() * latents - (1 - now).sqrt() * prediction
             noise = now.sqrt() * prediction + (1 - now).sqrt() * latents

@@ -204,11 +204,11 @@ def test_labels_are_skin_and_lesion() -> None:
 
 def test_images_come_from_the_masks_alone() -> None:
     module, masks = build(), Pairs().masks
-    images = module.draw(masks, [], [])
+    images = module.sample(masks, [], [])
     assert images.shape == (4, 3, 16, 16)
     assert images.abs().max() <= 1
     assert not images.requires_grad
     assert module.generator.training
-    assert torch.equal(images, module.draw(masks, [], []))
-    torch.testing.assert_close(module.draw(masks[2:3], [], []), images[2:3])
-    assert not torch.allclose(images, module.draw(1 - masks, [], []))
+    assert torch.equal(images, module.sample(masks, [], []))
+    torch.testing.assert_close(module.sample(masks[2:3], [], []), images[2:3])
+    assert not torch.allclose(images, module.sample(1 - masks, [], []))

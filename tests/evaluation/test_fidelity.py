@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dermprompt.evaluation import obedience
-from dermprompt.evaluation.obedience import mask_obedience, text_obedience
+from dermprompt.evaluation import fidelity
+from dermprompt.evaluation.fidelity import mask_fidelity, text_fidelity
 
 
 def stripes(n: int) -> np.ndarray:
@@ -14,20 +14,20 @@ def stripes(n: int) -> np.ndarray:
 
 def test_perfect_images_of_disjoint_masks() -> None:
     masks = stripes(6)
-    got = mask_obedience(masks, masks, masks, seed=0)
-    assert (got.real, got.generated, got.exchanged, got.n) == (1, 1, 0, 6)
+    got = mask_fidelity(masks, masks, masks, seed=0)
+    assert (got.real, got.generated, got.shuffled, got.n) == (1, 1, 0, 6)
 
 
 def test_images_that_ignore_the_mask_gain_nothing() -> None:
     masks = stripes(6)
     same = np.broadcast_to(masks.any(axis=0), masks.shape)
-    got = mask_obedience(masks, same, masks, seed=0)
-    assert got.generated == got.exchanged == pytest.approx(2 / 7)
+    got = mask_fidelity(masks, same, masks, seed=0)
+    assert got.generated == got.shuffled == pytest.approx(2 / 7)
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
 def test_a_derangement_moves_every_index(n: int) -> None:
-    orders = [obedience._derangement(n, seed) for seed in range(30)]
+    orders = [fidelity._derangement(n, seed) for seed in range(30)]
     for order in orders:
         assert sorted(order) == list(range(n))
         assert (order != np.arange(n)).all()
@@ -36,14 +36,14 @@ def test_a_derangement_moves_every_index(n: int) -> None:
 
 def test_one_image_cannot_be_exchanged() -> None:
     with pytest.raises(ValueError, match="at least 2"):
-        mask_obedience(stripes(1), stripes(1), stripes(1), seed=0)
+        mask_fidelity(stripes(1), stripes(1), stripes(1), seed=0)
 
 
 def test_balanced_accuracy_by_hand() -> None:
     """Recalls 3/4 and 1/1; the plain accuracy is 4/5. A class that was read but never prompted is wrong."""
     prompted = ["NV", "NV", "NV", "NV", "MEL"]
     read = ["NV", "NV", "NV", "BKL", "MEL"]
-    got = text_obedience(read, prompted, seed=0)
+    got = text_fidelity(read, prompted, seed=0)
     assert got.accuracy == pytest.approx((3 / 4 + 1) / 2)
     assert got.n == 5
 
@@ -51,26 +51,26 @@ def test_balanced_accuracy_by_hand() -> None:
 def test_exchanged_prompts_give_the_level_of_chance() -> None:
     """Its expectation is the mean over prompted classes of the share with which the class was read."""
     prompted = ["NV"] * 70 + ["MEL"] * 20 + ["BKL"] * 10
-    got = text_obedience(prompted, prompted, seed=0)
+    got = text_fidelity(prompted, prompted, seed=0)
     assert got.accuracy == 1
-    assert got.exchanged == pytest.approx(1 / 3, abs=0.02)
-    silent = text_obedience(["UNK"] * 50 + prompted[50:], prompted, seed=0)
-    assert silent.exchanged == pytest.approx((20 + 20 + 10) / 100 / 3, abs=0.02)
+    assert got.shuffled == pytest.approx(1 / 3, abs=0.02)
+    silent = text_fidelity(["UNK"] * 50 + prompted[50:], prompted, seed=0)
+    assert silent.shuffled == pytest.approx((20 + 20 + 10) / 100 / 3, abs=0.02)
 
 
 def test_a_rule_that_always_says_the_same_is_at_chance() -> None:
-    got = text_obedience(["NV"] * 100, ["NV"] * 90 + ["MEL"] * 10, seed=0)
-    assert got.accuracy == got.exchanged == 0.5
+    got = text_fidelity(["NV"] * 100, ["NV"] * 90 + ["MEL"] * 10, seed=0)
+    assert got.accuracy == got.shuffled == 0.5
 
 
 def test_the_seed_decides_the_exchange() -> None:
     prompted = ["NV", "MEL"] * 20
     read = ["NV"] * 30 + ["MEL"] * 10
-    first, again, other = (text_obedience(read, prompted, seed, num_exchanges=3) for seed in (0, 0, 1))
+    first, again, other = (text_fidelity(read, prompted, seed, num_shuffles=3) for seed in (0, 0, 1))
     assert first == again
-    assert first.exchanged != other.exchanged
+    assert first.shuffled != other.shuffled
 
 
 def test_a_single_class_is_refused() -> None:
     with pytest.raises(ValueError, match=r"NV.*at least 2 classes"):
-        text_obedience(["NV", "NV"], ["NV", "NV"], seed=0)
+        text_fidelity(["NV", "NV"], ["NV", "NV"], seed=0)

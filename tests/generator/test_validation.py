@@ -1,4 +1,4 @@
-"""Watching a training: the best weights are kept, pictures are written, a resumed training knows both."""
+"""Validating a generator: the best weights are kept, pictures are written, a resumed training knows both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dermprompt.generator.watch import BEST, Conditions, Watch, grid
+from dermprompt.generator.validation import BEST, Conditions, ValidateGenerator, grid
 from dermprompt.training.fit import MakeTrainer, fit
 
 MASKS = torch.zeros(20, 1, 4, 4)
@@ -33,28 +33,30 @@ class Counting(LightningModule):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.network.parameters(), lr=1.0)
 
-    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         return self.network.weight.detach().reshape(1, 1, 1, 1).expand(len(masks), 3, 4, 4) / 100
 
-    def finished(self) -> nn.Module:
+    def ema_model(self) -> nn.Module:
         return self.network
 
 
-def watched(folder: Path, agreements: dict[int, float], goal: float, make_trainer: MakeTrainer, steps: int) -> Watch:
+def validated(
+    folder: Path, agreements: dict[int, float], goal: float, make_trainer: MakeTrainer, steps: int
+) -> ValidateGenerator:
     """A training of ``steps`` steps, looked at every second; agreements by the number of steps."""
 
     def agreement(images: Tensor, masks: Tensor) -> Tensor:
         return torch.full((len(masks),), agreements[round(float(100 * images[0, 0, 0, 0]))])
 
     conditions = Conditions(MASKS, ("",) * 20, tuple(range(20)))
-    watch = Watch(conditions, agreement, goal, 2, folder)
+    validation = ValidateGenerator(conditions, agreement, goal, 2, folder)
     loader = DataLoader(torch.zeros(8, 1), batch_size=2)
-    fit(Counting(), loader, make_trainer, folder, seed=0, max_steps=steps, callbacks=(watch,))
-    return watch
+    fit(Counting(), loader, make_trainer, folder, seed=0, max_steps=steps, callbacks=(validation,))
+    return validation
 
 
-def kept_step(watch: Watch) -> int:
-    return round(float(watch.restore(nn.Linear(1, 1, bias=False)).weight.detach()))  # type: ignore[arg-type]
+def kept_step(validation: ValidateGenerator) -> int:
+    return round(float(validation.restore(nn.Linear(1, 1, bias=False)).weight.detach()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -67,16 +69,16 @@ def kept_step(watch: Watch) -> int:
 def test_the_best_weights_are_kept(
     tmp_path: Path, make_trainer: MakeTrainer, agreements: dict[int, float], step: int
 ) -> None:
-    assert kept_step(watched(tmp_path, agreements, 0.8, make_trainer, 7)) == step
+    assert kept_step(validated(tmp_path, agreements, 0.8, make_trainer, 7)) == step
     assert sorted(path.stem for path in (tmp_path / "samples").iterdir()) == [f"{k:07d}" for k in (2, 4, 6, 7)]
 
 
 def test_a_resumed_training_knows_the_best(tmp_path: Path, make_trainer: MakeTrainer) -> None:
     agreements = {2: 0.5, 4: 0.7, 6: 0.6, 8: 0.65}
-    watched(tmp_path, agreements, 0.8, make_trainer, 4)
+    validated(tmp_path, agreements, 0.8, make_trainer, 4)
     (tmp_path / "samples" / "0000002.png").unlink()
-    watch = watched(tmp_path, agreements, 0.8, make_trainer, 8)
-    assert kept_step(watch) == 4
+    validation = validated(tmp_path, agreements, 0.8, make_trainer, 8)
+    assert kept_step(validation) == 4
     assert not (tmp_path / "samples" / "0000002.png").exists()
     assert (tmp_path / BEST).exists()
 

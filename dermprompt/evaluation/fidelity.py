@@ -8,35 +8,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermprompt.evaluation.overlap import Masks, dice
-from dermprompt.results import MaskObedience, TextObedience
+from dermprompt.results import MaskFidelity, TextFidelity
 
 
-def mask_obedience(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int) -> MaskObedience:
+def mask_fidelity(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int) -> MaskFidelity:
     """Mean Dice of a reference segmenter's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
 
     ``real_pred`` and ``generated_pred`` are its masks of the real and of the generated images.
     Raises ValueError for fewer than two images, which leave no other mask to shuffle with.
     """
-    return MaskObedience(
+    return MaskFidelity(
         real=float(dice(real_pred, masks).mean()),
         generated=float(dice(generated_pred, masks).mean()),
-        exchanged=float(dice(generated_pred, masks[_derangement(len(masks), seed)]).mean()),
+        shuffled=float(dice(generated_pred, masks[_derangement(len(masks), seed)]).mean()),
         n=len(masks),
     )
 
 
-def text_obedience(read: Sequence[str], prompted: Sequence[str], seed: int, num_exchanges: int = 100) -> TextObedience:
+def text_fidelity(read: Sequence[str], prompted: Sequence[str], seed: int, num_shuffles: int = 100) -> TextFidelity:
     """Balanced accuracy, Brodersen et al. (2010), of the classes ``read`` from N samples.
 
-    ``exchanged`` is its mean over ``num_exchanges`` random orders of the prompts. Raises ValueError if
+    ``shuffled`` is its mean over ``num_shuffles`` random orders of the prompts. Raises ValueError if
     fewer than two classes were prompted: always showing the same one would look like fidelity.
     """
     said, asked = np.array(read), np.array(prompted)
     if len(np.unique(asked)) < 2:
-        raise ValueError(f"prompted: {sorted(set(prompted))}; text obedience needs at least 2 classes")
-    orders = [np.random.default_rng([seed, k]).permutation(len(asked)) for k in range(num_exchanges)]
-    exchanged = [_balanced_accuracy(said, asked[order]) for order in orders]
-    return TextObedience(_balanced_accuracy(said, asked), float(np.mean(exchanged)), len(asked))
+        raise ValueError(f"prompted: {sorted(set(prompted))}; text fidelity needs at least 2 classes")
+    orders = [np.random.default_rng([seed, k]).permutation(len(asked)) for k in range(num_shuffles)]
+    shuffled = [_balanced_accuracy(said, asked[order]) for order in orders]
+    return TextFidelity(_balanced_accuracy(said, asked), float(np.mean(shuffled)), len(asked))
 
 
 def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float:
@@ -47,7 +47,7 @@ def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float
 def _derangement(n: int, seed: int) -> NDArray[np.int64]:
     """A random permutation without fixed points: a single cycle through all indices."""
     if n < 2:
-        raise ValueError(f"masks: {n} image; mask obedience needs at least 2")
+        raise ValueError(f"masks: {n} image; mask fidelity needs at least 2")
     cycle = np.random.default_rng(seed).permutation(n)
     partner = np.empty_like(cycle)
     partner[cycle] = np.roll(cycle, 1)

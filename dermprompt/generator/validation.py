@@ -1,6 +1,6 @@
-"""Watching a training: pictures of the same conditions as it goes on, and the best weights, not only the last.
+"""Validation of a generator: pictures of the same conditions as it goes on, and the best weights, not only the last.
 
-The conditions are masks of images that it does not train on; what judges them has not seen those either.
+The conditions are masks of held-out images of G; the reference segmenter is not trained on them either.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ class Conditions:
             yield self.masks[part], list(self.prompts[part]), list(self.seeds[part])
 
 
-class Watched(Protocol):
-    """What a module offers, to be watched."""
+class Validated(Protocol):
+    """What a module offers, to be validated."""
 
-    def draw(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3SS in [-1, 1] by the weights of :meth:`finished`."""
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        """Images N3SS in [-1, 1] by the weights of :meth:`ema_model`."""
 
-    def finished(self) -> nn.Module:
+    def ema_model(self) -> nn.Module:
         """The weights that would be kept if the training ended now."""
 
 
-class Watch(Callback):
+class ValidateGenerator(Callback):
     """Draws the conditions every ``every`` steps and at the end, and keeps the best weights in ``best.safetensors``.
 
     Logs ``generator/val/agreement``, writes ``samples/<step>.png`` (masks above, images below), and shows it in the
@@ -78,20 +78,20 @@ class Watch(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look, if it is time; batches that are gathered to one step are looked at once."""
+        """Validate, if it is time; batches that are gathered to one step count once."""
         step = trainer.global_step
         if step == self.seen or (step % self.every and step != trainer.max_steps):
             return
         self.seen = step
-        value, images = self._look(trainer, cast(Watched, module))
+        value, images = self._look(trainer, cast(Validated, module))
         module.log("generator/val/agreement", value, rank_zero_only=True)
         if trainer.is_global_zero:
             self._show(trainer, images, step)
-            self._keep(cast(Watched, module).finished(), min(value, self.goal))
+            self._keep(cast(Validated, module).ema_model(), min(value, self.goal))
 
-    def _look(self, trainer: lightning.Trainer, module: Watched) -> tuple[float, Tensor]:
+    def _look(self, trainer: lightning.Trainer, module: Validated) -> tuple[float, Tensor]:
         share = self.conditions.share(trainer.global_rank, trainer.world_size)
-        images = torch.cat([module.draw(*batch) for batch in share.batches()])
+        images = torch.cat([module.sample(*batch) for batch in share.batches()])
         found = self.agreement(images, share.masks)
         total = torch.stack([found.sum(), found.new_tensor(len(found))])
         summed = trainer.strategy.reduce(total.to(trainer.strategy.root_device), reduce_op="sum")
@@ -115,6 +115,11 @@ class Watch(Callback):
         """Fill a network with the best weights."""
         network.load_state_dict(load_file(self.folder / BEST))
         return network
+
+    @property
+    def state_key(self) -> str:
+        """Its name in checkpoints."""
+        return "Watch"
 
     def state_dict(self) -> dict[str, Any]:
         """What a training that goes on must know of the best."""

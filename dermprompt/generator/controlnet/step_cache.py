@@ -25,7 +25,7 @@ class Constant(nn.Module):
 
 
 @contextmanager
-def constants(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text: Tensor) -> Iterator[None]:
+def step_cache(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text: Tensor) -> Iterator[None]:
     """Inside, both networks take masks N1HW and text states MLD as given here; M is a multiple of N.
 
     Layers are exchanged, not methods or ids: a compiled network is not compiled again for the next batch.
