@@ -299,16 +299,9 @@ def count(call: Call) -> list[str]:
 
 def pack_weights(call: Call) -> None:
     """Put what is trained so far into OUT, in the form in which a later call starts from it."""
+    script = Path(__file__).with_name("gpu_weights.py")
     with call.lock:
-        script = Path(__file__).with_name("gpu_weights.py")
-        command = [sys.executable, str(script), str(call.work), str(call.out)]
-        log = call.log("pack")
-        with log.open("a") as file:
-            done = subprocess.run(
-                command, stdout=file, stderr=file, env=call.environment(), cwd=REPOSITORY, check=False
-            )
-        call.note("pack", "done" if done.returncode == 0 else "failed", 0.0)
-        call.gather()
+        call.run("pack", [sys.executable, str(script), str(call.work), str(call.out)], call.end_of("pack"))
 
 
 def unpack_weights(call: Call) -> None:
