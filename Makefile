@@ -53,13 +53,13 @@ test: setup ## run the tests, in minutes on two cores
 
 test-slow: setup ## run the slow tests: the paper's counts, every experiment, two ranks for every trainer
 	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
-	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py tests/hostile/test_schema.py
 
 test-gpu: setup ## run the tests that compare a GPU with a CPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-kill: setup ## kill the demo fifty times and let it continue: most of an hour
-	$(BIN)/python -m pytest -m 'kill or slow' -s tests/job/test_kills.py $(ARGS)
+test-kill: setup ## kill a small job and the demo fifty times and let them continue: most of an hour
+	$(BIN)/python -m pytest -m kill -s tests/job/test_kills.py $(ARGS)
 
 test-slurm: setup ## run sweeps on a local SLURM of two virtual nodes: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)

@@ -27,7 +27,7 @@ def main() -> None:
     generators = [newest(work / "store", f"train_generator/{name}-*") for name in ("controlnet", "pix2pixhd")]
     shutil.rmtree(box, ignore_errors=True)
     box.mkdir()
-    write_box(base, *generators, box)
+    write_box(base, *generators, None, box)
     whole = work / "weights.tar"
     with tarfile.open(whole, "w") as tar:
         tar.add(box, ".")
