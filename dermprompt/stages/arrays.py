@@ -137,7 +137,7 @@ def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
         raise ValueError(
             f"{path}: not the file that was written; delete the record of its batch in batches/ to draw it again"
         )
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
 
 
 def _mask(path: Path, expected: str, size: int) -> np.ndarray:

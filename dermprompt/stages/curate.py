@@ -79,7 +79,8 @@ def find_nearest(
     """Find each sample's nearest image of G, or of all real ones, and each unseen image's of G, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
-    than 99 in 100 are left out as near-duplicates; None without unseen images, and where nobody knows what was seen.
+    than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images, and
+    where nobody knows what was seen.
     """
     seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
@@ -88,16 +89,17 @@ def find_nearest(
     compared = load_lesions_of(list(load_lesions(prepared)[0].values()), cache) if settings.of_all else seen
     distances, rows = nearest(drawn.images, compared.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
-    nearer = None
+    nearer = chance = None
     if len(unseen) and not settings.of_all:
         others = unseen[apart >= np.quantile(apart, 0.01)]
         number = min(len(others), len(seen.images))
-        nearer = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
+        nearer, chance = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
     found = {
         "distances": distances.tolist(),
         "nearest": [compared.lesions[row].id for row in rows],
         "held_out": apart.tolist(),
         "nearer": nearer,
+        "chance": chance,
     }
     write_json(folder / "nearest.json", found)
 

@@ -113,8 +113,9 @@ def _scores(network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, r
     scores = {}
     for lesion, logits in zip(lesions, predicted, strict=True):
         mask = decode_mask(lesion.mask.read_bytes(), reading).pixels
-        found = enlarge(logits, frame(*mask.shape, reading.fit)[2:])
-        scores[lesion.id] = score(unframe(found, mask.shape, reading.fit), mask)
+        height, width = mask.shape
+        found = enlarge(logits, frame(height, width, reading.fit)[2:])
+        scores[lesion.id] = score(unframe(found, (height, width), reading.fit), mask)
     return scores
 
 

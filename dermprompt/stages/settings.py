@@ -178,9 +178,10 @@ class DrawMasks:
 
 @dataclass(frozen=True)
 class CollectPairs:
-    """So many pairs of S.train."""
+    """So many pairs of S.train, to be chosen among the ``best`` for a mask; None: among all."""
 
     num_real: int | None
+    best: int | None = None
 
 
 @dataclass(frozen=True)
@@ -301,14 +302,6 @@ class ScorePredictions(Reading):
     """How true masks are read, and the size of masks predicted for exported images."""
 
     size: int
-
-
-@dataclass(frozen=True)
-class EvaluateArm:
-    """Bootstrap resamples, and their seed."""
-
-    seed: int
-    bootstraps: int
 
 
 @dataclass(frozen=True)

@@ -60,3 +60,14 @@ def test_to_an_empty_mask_nothing_is_warped() -> None:
     image, mask = rng.integers(0, 255, (16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)
     mask[4:9, 5:11] = 1
     np.testing.assert_array_equal(warp(image, mask, np.zeros_like(mask)), image)
+
+
+def test_the_best_fitting_pairs_are_stretched_least(tmp_path: Path) -> None:
+    masks = np.stack([disc(20 + k, 32, 6 + 3 * k) for k in range(8)])
+    images = np.stack([np.full((SIZE, SIZE, 3), 30 * k, np.uint8) for k in range(8)])
+    save_pairs(images, masks, tmp_path, best=2)
+    generator = load_warp(tmp_path)
+    wanted = torch.from_numpy(disc(40, 30, 16)[None, None]).float().expand(20, 1, SIZE, SIZE)
+    drawn = generator.generate(wanted, [""] * 20, list(range(20)))
+    shades = {round(float(one.mean() + 1) * 127.5) for one in drawn}
+    assert shades == {90, 120}  # radii of 15 and 18, wherever they lie
