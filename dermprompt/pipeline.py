@@ -185,7 +185,7 @@ class Pipeline(Trained):
         data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        seconds = cost.segmenter(self.config, arm.settings, arm.count)
+        seconds = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
         return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, seconds)
 
     # Curation.
@@ -213,7 +213,7 @@ class Pipeline(Trained):
         settings = stage.FindNearest(config.synthesis.count, features, network)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
         work = "dermprompt.stages.curate.find_nearest"
-        return self.make(work, f"memorisation-{config.generator.name}", 2, settings, inputs, cost=20.0)
+        return self.make(work, f"memorisation-{config.generator.name}", 3, settings, inputs, cost=20.0)
 
     @property
     def _features(self) -> dict[str, Any]:
@@ -305,8 +305,8 @@ class Pipeline(Trained):
         return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
 
     def _measure(self, inputs: Inputs, name: str) -> Artifact:
-        settings = stage.EvaluateArm(self.config.seed, self.config.evaluation.bootstraps)
-        return self.make("dermprompt.stages.evaluate_arm.evaluate_arm", name, 1, settings, inputs, "evaluate", 2.0)
+        work = "dermprompt.stages.evaluate_arm.evaluate_arm"
+        return self.make(work, name, 2, stage.Nothing(), inputs, "evaluate", 2.0)
 
     @cached_property
     def tallied(self) -> Artifact | None:
@@ -326,7 +326,7 @@ class Pipeline(Trained):
         """How many samples are copies, and the pairs that come nearest."""
         settings = stage.CountCopies(self.config.curation.quantile, min(NUM_PAIRS, self.config.evaluation.gallery))
         inputs = {"memorised": self.memorised}
-        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 1, settings, inputs, "evaluate", 0.1)
+        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 2, settings, inputs, "evaluate", 0.1)
 
     @cached_property
     def trivial_quality(self) -> Artifact:

@@ -167,7 +167,7 @@ def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
 def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)
-    save_pairs(part.images, part.masks, folder)
+    save_pairs(part.images, part.masks, folder, settings.best)
 
 
 def import_samples(
