@@ -20,7 +20,7 @@ OUT ?= runs/gpu-out
 PACKED ?= .gpu
 CARRIED ?=
 
-.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo studio test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 
 demo: setup ## run the whole pipeline on images from the package, in minutes; print the path of the report
 	$(RUN) +experiment=demo $(ARGS)
+
+studio: setup ## paint a lesion, name it, see it, in the browser: ARGS="--port 8000 paths.store=STORE"
+	$(RUN) studio $(ARGS)
 
 # Each worker has one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -107,7 +110,7 @@ docker: ## build the images for GPU and CPU from the lock
 	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
 
 lock: ## resolve the locked versions again
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --extra studio --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
 	  --upgrade --output-file requirements.lock
 

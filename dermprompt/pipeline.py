@@ -26,7 +26,7 @@ from dermprompt.config.schema import Segmenter, SegmenterTraining, TrainingSet, 
 from dermprompt.data.datasets.folder import layout_of
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import write_json
-from dermprompt.generator.source import stamped_artifact, stamps_of
+from dermprompt.generator.source import given_artifact, stamped_artifact, stamps_of
 from dermprompt.prepared import Prepared
 from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
@@ -71,16 +71,26 @@ class Pipeline(Trained):
     def mask_settings(self) -> stage.DrawMasks:
         """How new masks are drawn."""
         config = self.config
-        return stage.DrawMasks(config.masks, config.synthesis.batch_size, config.image_size, config.seed)
+        given = isinstance(config.masks, schema.FolderMasks)
+        masks = replace(config.masks, path=None) if given else config.masks  # their files are an input
+        return stage.DrawMasks(masks, config.synthesis.batch_size, config.image_size, config.seed)
+
+    @property
+    def mask_inputs(self) -> dict[str, Artifact]:
+        """What new masks are made from: nothing, files that are given, or real masks."""
+        masks = self.config.masks
+        if isinstance(masks, schema.AutomaticMasks):
+            return {}
+        if isinstance(masks, schema.FolderMasks):
+            return {"given": given_artifact("masks.path", str(masks.path))}
+        return {"generator_set": self.generator_set, "cache": self.images}
 
     @cached_property
     def masks(self) -> Artifact:
         """New masks; they depend on the data only where they come from real ones."""
         masks = self.config.masks
-        inputs = {} if isinstance(masks, schema.AutomaticMasks) else self._g
-        declared = self.declare(
-            "dermprompt.stages.synthesize.draw_masks", masks.name, 2, self.mask_settings, inputs, "draw_masks"
-        )
+        work = "dermprompt.stages.synthesize.draw_masks"
+        declared = self.declare(work, masks.name, 2, self.mask_settings, self.mask_inputs, "draw_masks")
         return self.grow(declared, self.num_batches, cost.masks(self.config.synthesis.batch_size))
 
     @cached_property

@@ -127,6 +127,14 @@ class TransformedMasks:
 
 
 @dataclass
+class FolderMasks:
+    """Masks that were painted or made elsewhere: a folder of images, or one image."""
+
+    name: str = MISSING
+    path: str | None = MISSING
+
+
+@dataclass
 class DrawnPrompts:
     """Text of the synthetic images (``sampler``) and its words."""
 
@@ -371,6 +379,7 @@ KINDS: dict[str, dict[str, type]] = {
         "paper_code": AutomaticMasks,
         "realistic": RealisticMasks,
         "transform": TransformedMasks,
+        "folder": FolderMasks,
         "real": TransformedMasks,
     },
     "generator": {
