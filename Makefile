@@ -51,7 +51,7 @@ test: setup ## run the tests, in minutes on two cores
 
 test-slow: setup ## run the slow tests: the paper's counts, every experiment, two ranks for every trainer
 	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
-	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py tests/hostile/test_schema.py
 
 test-gpu: setup ## run the tests that compare a GPU with a CPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)

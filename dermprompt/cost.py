@@ -5,12 +5,12 @@ FLOP counts are those of the networks at their usual sizes, scaled by area and b
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from dermprompt.config.generators import Pix2PixHD, ScratchBase, VAECodec
 from dermprompt.config.schema import Config, Segmenter
+from dermprompt.files import read_json
 
 CPU_TFLOPS = 0.05
 GPU_TFLOPS = 60.0
@@ -105,7 +105,9 @@ def segmenter(config: Config, settings: Segmenter, count: int) -> float:
     images = steps * settings.batch_size
     if settings.name == "dcsaunet":
         return _seconds(images * _at(_DCSAUNET, settings.image_size), config)
-    width = settings.network.get("features", [64])[0] / 64
+    features = settings.network.get("features")
+    # What else a network takes is seen when it is built.
+    width = features[0] / 64 if isinstance(features, list) and features and type(features[0]) is int else 1
     return _seconds(images * _at(_UNET, settings.image_size) * width**2, config)
 
 
@@ -113,5 +115,5 @@ def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
     """Sizes of the parts: of the split where it is made, else as configured."""
     made = prepared / "coverage.json"
     if made.exists():
-        return json.loads(made.read_text())["split"]
+        return read_json(made)["split"]
     return dict(zip(("generator", "train", "val", "test"), config.data.split.sizes, strict=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dermprompt.files import write_bytes
+from dermprompt.files import read_json, reading, write_bytes
 
 Record = TypeVar("Record")
 
@@ -344,6 +344,14 @@ class Results:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+def pictures_of(results: Results) -> list[str]:
+    """The files of all pictures that results name, relative to their run folder."""
+    copies = results.memorisation.pairs if results.memorisation else ()
+    columns = (*results.gallery, *results.samples, *copies)
+    shown = [path for one in columns for path in (one.mask, one.image, one.real) if path is not None]
+    return [*shown, *results.watched]
+
+
 # A job's run folder, and what it found out.
 Job = tuple[Path, Results]
 
@@ -359,7 +367,8 @@ def load_results(path: Path) -> Results:
     Raises:
         ValueError: it is no such file; names every value that does not fit.
     """
-    return record(Results, json.loads(path.read_text()))
+    with reading(path):
+        return record(Results, read_json(path, dict))
 
 
 def record(kind: type[Record], values: Any) -> Record:

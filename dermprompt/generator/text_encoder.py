@@ -16,8 +16,11 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.transformer import QuickGELU, TextTransformer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from dermprompt.files import read_json, reading
+from dermprompt.tensors import fill, load_tensors
 
 END_OF_TEXT = 49407
 NUM_TOKENS = 49408
@@ -130,21 +133,25 @@ def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None
     """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
 
     Raises:
-        ValueError: the folder has fewer layers than asked for.
+        ValueError: the folder has fewer layers than asked for, or is damaged; names it.
     """
-    config = json.loads((folder / "config.json").read_text())
-    kept = config["num_hidden_layers"] if layers is None else layers
-    if kept > config["num_hidden_layers"]:
-        raise ValueError(f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers")
-    encoder = TextEncoder(
-        config["hidden_size"],
-        config["num_attention_heads"],
-        kept,
-        config["max_position_embeddings"],
-        pad_token_id,
-        config["hidden_act"] == "quick_gelu",
-    )
-    encoder.transformer.load_state_dict(_from_transformers(load_file(folder / "model.safetensors"), kept))
+    with reading(folder):
+        config = read_json(folder / "config.json", dict)
+        kept = config["num_hidden_layers"] if layers is None else layers
+        if kept > config["num_hidden_layers"]:
+            raise ValueError(
+                f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers"
+            )
+        encoder = TextEncoder(
+            config["hidden_size"],
+            config["num_attention_heads"],
+            kept,
+            config["max_position_embeddings"],
+            pad_token_id,
+            config["hidden_act"] == "quick_gelu",
+        )
+        weights = folder / "model.safetensors"
+        fill(encoder.transformer, _from_transformers(load_tensors(weights), kept), weights)
     return encoder
 
 

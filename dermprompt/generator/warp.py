@@ -11,10 +11,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor, nn
 
+from dermprompt.files import reading
 from dermprompt.lesion import images_to_float
+from dermprompt.tensors import load_arrays
 
 Floats = NDArray[np.float32]
 
@@ -29,8 +31,9 @@ def save_pairs(images: NDArray[np.uint8], masks: NDArray[np.uint8], folder: Path
 
 def load_warp(folder: Path) -> WarpGenerator:
     """Open what :func:`save_pairs` wrote."""
-    pairs = load_file(folder / PAIRS)
-    return WarpGenerator(pairs["images"], pairs["masks"])
+    with reading(folder):
+        pairs = load_arrays(folder / PAIRS)
+        return WarpGenerator(pairs["images"], pairs["masks"])
 
 
 class WarpGenerator(nn.Module):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dermprompt.files import write_bytes
 from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
 from dermprompt.report.detail import MEASURES, details
@@ -78,10 +79,10 @@ def write_page(
     for name, chart in charts.items():
         if chart:
             # A file of its own has no ink to inherit: mid grey reads on white and on black.
-            (folder / f"{name}.svg").write_text(chart.replace("currentColor", "#767676"), encoding="utf-8")
+            write_bytes(folder / f"{name}.svg", chart.replace("currentColor", "#767676").encode())
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = environment.get_template(template).render(context)
-        (folder / target).write_text(text, encoding="utf-8")
+        write_bytes(folder / target, text.encode())
     return folder / "index.html"
 
 

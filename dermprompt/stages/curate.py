@@ -23,11 +23,13 @@ from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.score import predict_logits
 from dermprompt.stages.settings import DecideOnSamples, DropCopies, FindNearest, ScoreAgreement
 from dermprompt.stages.train_segmenter import kept
+from dermprompt.store.artifacts import makes
 from dermprompt.synthesis.samples import read_records
 
 PREDICTIONS = "predictions.npy"
 
 
+@makes("scores.json", PREDICTIONS)
 def score_agreement(
     settings: ScoreAgreement,
     runtime: Runtime,
@@ -63,6 +65,7 @@ def _probabilities(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
     return np.concatenate([logits.sigmoid().numpy() for logits in predict_logits(network, images)])
 
 
+@makes("nearest.json")
 def find_nearest(
     settings: FindNearest,
     runtime: Runtime,
@@ -106,6 +109,7 @@ def copied(found: dict[str, Any], quantile: float) -> np.ndarray:
     return copies(np.array(found["distances"]), np.array(found["held_out"]), quantile)
 
 
+@makes("decisions.json")
 def decide_on_samples(settings: DecideOnSamples, runtime: Runtime, scored: Path, samples: Path, folder: Path) -> None:
     """Decide on every sample, as ``decisions.json``; the scores are in there too."""
     rule, rows = settings.curation, read_records(samples, settings.count)

@@ -16,7 +16,7 @@ from dermprompt.config.compose import plain
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
-from dermprompt.generator.warp import save_pairs
+from dermprompt.generator.warp import PAIRS, save_pairs
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
 from dermprompt.masks.realistic import RealisticMasks
@@ -37,7 +37,7 @@ from dermprompt.stages.arrays import load_generator_part, load_lesions_of, load_
 from dermprompt.stages.networks import open_generator
 from dermprompt.stages.prepare import load_generator_set, usable_lesions
 from dermprompt.stages.settings import CollectPairs, DrawMasks, DrawSamples, ImportSamples
-from dermprompt.store.artifacts import RECIPE, batch_record, read_recipe
+from dermprompt.store.artifacts import RECIPE, batch_record, makes, read_recipe
 from dermprompt.store.claims import share_out
 from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
@@ -135,6 +135,7 @@ def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
     return TEMPLATES[settings.template].compose(label.diagnosis, label.attributes)
 
 
+@makes(PAIRS)
 def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)

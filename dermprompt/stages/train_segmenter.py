@@ -18,12 +18,14 @@ from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import build_network, build_segmenter_module, through_codec
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.settings import TrainSegmenter
+from dermprompt.store.artifacts import makes
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
+@makes("network.safetensors")
 def train_segmenter(
     settings: TrainSegmenter,
     runtime: Runtime,

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from dermprompt.entry import in_words
 from dermprompt.evaluation.scores import Scores
 from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
-from dermprompt.files import write_bytes, write_json
+from dermprompt.files import read_json, reading, write_bytes, write_json
 from dermprompt.results import ArmTable
 from dermprompt.sweep.comparison import SEED, ArmId, Record, Setting, arm_tables
 
@@ -70,16 +71,23 @@ def load_records(path: Path) -> list[Record]:
     """Read what :func:`publish` wrote.
 
     Raises:
-        ValueError: a column is missing or a cell is no number; names the file and the line.
+        ValueError: a column is missing, a cell is no number, an image of a training has two rows, or there is no row;
+            names the file and the line.
     """
-    records = []
+    records: dict[Any, Record] = {}
     with path.open(newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
             try:
-                records.append(_record(row))
+                one = _record(row)
             except (KeyError, ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None
-    return records
+            place = one.setting, one.arm, one.seed, one.fold, one.id
+            if place in records:
+                raise ValueError(f"{path}, line {number}: {one.id} of this training stands in an earlier line too")
+            records[place] = one
+    if not records:
+        raise ValueError(f"{path}: no scores in it")
+    return list(records.values())
 
 
 def _record(row: Mapping[str, str]) -> Record:
@@ -93,10 +101,12 @@ def _record(row: Mapping[str, str]) -> Record:
 
 def verify(folder: Path) -> list[str]:
     """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
-    published = json.loads((folder / TABLES).read_text())
-    records = load_records(folder / SCORES)
-    again = _numbers(arm_tables(records, published["primary"]), records)
-    want, got = (dict(_leaves({key: node[key] for key in again})) for node in (published, again))
+    with reading(folder / TABLES):
+        published = read_json(folder / TABLES, dict)
+        primary = published.pop("primary")
+        records = load_records(folder / SCORES)
+        again = _numbers(arm_tables(records, primary), records)
+    want, got = dict(_leaves(published)), dict(_leaves(again))
     missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
     both = want.keys() & got.keys()
     return missing + [
@@ -119,6 +129,7 @@ def _same(one: Any, other: Any) -> bool:
     return one == other
 
 
+@in_words
 def main() -> None:
     """Verify the folders that the command line names."""
     if len(sys.argv) < 2:

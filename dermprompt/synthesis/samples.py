@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dermprompt.files import sha256, write_bytes
+from dermprompt.files import check_name, read_json, reading, sha256, write_bytes
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"
@@ -109,7 +109,11 @@ def _records(folder: Path) -> list[Path]:
 
 
 def _read_record(record: Path) -> list[Sample]:
-    return [Sample(**row) for row in json.loads(record.read_text())]
+    with reading(record, "delete it to draw its batch again"):
+        rows = [Sample(**row) for row in read_json(record, list)]
+        for row in rows:
+            check_name("the id", row.id)
+        return rows
 
 
 def _write_sample(
