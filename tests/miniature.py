@@ -26,7 +26,6 @@ SEGMENTER = [
     "evaluation.reference.batch_size=4",
     f"evaluation.reference.{UNET}",
     "evaluation.gallery=2",
-    "evaluation.bootstraps=50",
 ]
 TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true"]
 # Each call trains an epoch.

@@ -22,7 +22,7 @@ TINY = [
     "generator/base=scratch",
     "scale=tiny",
 ]
-TINY += ["evaluation.gallery=2", "evaluation.bootstraps=50"]
+TINY += ["evaluation.gallery=2"]
 TINY += [f"hydra.searchpath=[file://{REPOSITORY}/tests/conf]"]
 
 
