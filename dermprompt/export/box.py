@@ -1,6 +1,6 @@
-"""Trained generators as they come with the package: bfloat16, and of the text encoder the words of prompts alone.
+"""Trained networks as they come with the package: bfloat16, and of the text encoder the words of prompts alone.
 
-``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT [SCALE]`` takes three folders of the store.
+``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]`` takes four folders of the store.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from torch import Tensor
 
 from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
 from dermprompt.prompts.template import TEMPLATES
+from dermprompt.store.artifacts import RECIPE
 
 Weights = dict[str, Tensor]
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
 _RESIDUALS = ("controlnet_down_blocks.", "controlnet_mid_block.")
 
 
-def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path, scale: float = 1.0) -> None:
-    """Write ``base``, ``controlnet`` and ``pix2pixhd`` below ``out``, as :mod:`dermprompt.weights.box` finds them.
+def write_box(base: Path, controlnet: Path, pix2pixhd: Path, segmenter: Path, out: Path, scale: float = 1.0) -> None:
+    """Write the four networks below ``out``, as :mod:`dermprompt.weights.box` finds them.
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
     the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
@@ -36,12 +37,13 @@ def write_box(base: Path, controlnet: Path, pix2pixhd: Path, out: Path, scale: f
     _copy(base / "scheduler", out / "base" / "scheduler")
     _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
     _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
+    _copy(segmenter, out / "segmenter", "network.safetensors")
 
 
 def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:
     """Configuration as it is, weights in bfloat16."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "scheduler_config.json"):
+    for name in ("config.json", "scheduler_config.json", RECIPE):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
     if weights is not None:
@@ -65,7 +67,6 @@ def _statistics(state: Weights) -> Weights:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (5, 6):
-        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD OUT [SCALE]")
-    base, controlnet, pix2pixhd, out = map(Path, sys.argv[1:5])
-    write_box(base, controlnet, pix2pixhd, out, *map(float, sys.argv[5:]))
+    if len(sys.argv) not in (6, 7):
+        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
+    write_box(*map(Path, sys.argv[1:6]), *map(float, sys.argv[6:]))
