@@ -69,4 +69,4 @@ def _statistics(state: Weights) -> Weights:
 if __name__ == "__main__":
     if len(sys.argv) not in (6, 7):
         raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
-    write_box(*map(Path, sys.argv[1:6]), *map(float, sys.argv[6:]))
+    write_box(*map(Path, sys.argv[1:6]), *map(float, sys.argv[6:]))  # type: ignore[arg-type]
