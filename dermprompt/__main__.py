@@ -1,11 +1,10 @@
-"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line."""
+"""``python -m dermprompt``: compose the configuration, run the pipeline or the studio, say mistakes in one line."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
-import select
 import sys
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt.config import compose, schema
+from dermprompt.entry import in_words
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
@@ -28,36 +28,29 @@ def run(composed: DictConfig) -> None:
     run_job(compose.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
 
 
+@in_words
 def main() -> None:
-    """Run Hydra; a user's mistake ends in one line and exit code 1, with no stack of ours."""
+    """Run Hydra; what it says of a mistake is said in one line too."""
     # Hydra would print its own shortened stack and exit before a suggestion could be made.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
     try:
-        run()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if _is_read(sys.stdout.fileno()):
-            raise
-        # As `| head` does. What is left in the buffer would be complained of at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if sys.argv[1:2] == ["studio"]:
+            from dermprompt.studio.command import main as open_studio
+
+            open_studio(sys.argv[2:])
+        elif {"-h", "--help"} & {*sys.argv[1:]}:
+            # Not by Hydra, which for each group looks through all again: that takes it seconds.
+            print(compose.help_page())
+        else:
+            run()
     except OmegaConfBaseException as error:  # some of them are ValueErrors too
         sys.exit(f"error: {_explain(error)}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     except Exception as error:
         if not isinstance(error.__cause__ or error, OmegaConfBaseException | hydra.errors.HydraException):
             raise
         sys.exit(f"error: {_explain(error)}")
-
-
-def _is_read(descriptor: int) -> bool:
-    """Whether somebody still reads what is written there."""
-    poll = select.poll()
-    poll.register(descriptor, 0)
-    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _explain(error: BaseException) -> str:

@@ -5,18 +5,68 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+NAME = re.compile(r"(?!\.)[\w.-]{1,100}")
+NAME_IN_WORDS = "a name of at most 100 letters, digits, _, - and dots, the first no dot"
+
+
+def is_name(value: Any) -> bool:
+    """Whether it may be a part of a path: it names one file or folder, and leads nowhere else."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def check_name(what: str, value: Any) -> str:
+    """A name from a file that somebody else may have written.
+
+    Raises:
+        ValueError: it is none; ``what`` says where it stands.
+    """
+    if not is_name(value):
+        raise ValueError(f"{what} {value!r}: not {NAME_IN_WORDS}")
+    return str(value)
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """The text as a terminal may see it: characters that control or reorder it are escaped, but for those ``kept``."""
+    odd = (one for one in set(text) - set(kept) if unicodedata.category(one) in ("Cc", "Cf", "Cs"))
+    return text.translate({ord(one): one.encode("unicode_escape").decode() for one in odd})
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file: beside its target, flushed to the disk, then put in its place."""
-    staged = path.with_name(path.name + ".tmp")
-    with open(staged, "wb") as file:
+    """Write a file: beside its target, flushed to the disk, then put in its place. No link is followed."""
+    staged = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
+    with new_file(staged) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     os.replace(staged, path)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that nobody else has, flushed to the disk at the end; gone where that fails.
+
+    Raises:
+        FileExistsError: something of that name is there, a link too.
+        OSError: names the file also where the system does not, as on a full disk.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def flush_folder(folder: Path) -> None:
@@ -57,6 +107,29 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json.dumps(value, indent=1).encode())
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file."""
-    return json.loads(path.read_text())
+@contextmanager
+def reading(path: Path, remedy: str = "") -> Iterator[None]:
+    """What reads a file or folder that anyone may have made or damaged; one way for all of them to fail.
+
+    Raises:
+        ValueError: whatever was wrong; names the path and the reason, and ``remedy``, what helps.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error) and remedy in str(error):
+            raise
+        said = " ".join(str(error).split())[:300].removeprefix(f"{path}: ") or type(error).__name__
+        reason = f"no {said} in it" if isinstance(error, KeyError) else said
+        raise ValueError(f"{path}: {reason}{f'; {remedy}' if remedy else ''}") from error
+
+
+def read_json(path: Path, kind: type | tuple[type, ...] = (dict, list), remedy: str = "") -> Any:
+    """The content of a JSON file, a dict or list where no other ``kind`` is asked for; fails as :func:`reading`."""
+    with reading(path, remedy):
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, kind):
+            raise ValueError(f"JSON of another kind, {type(content).__name__}")
+    return content

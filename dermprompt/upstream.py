@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dermprompt.files import new_file
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -64,7 +65,7 @@ def rank_environment() -> ClusterEnvironment:
 
 
 def save_to_disk(values: Any, path: Path) -> None:
-    """``torch.save``, flushed; where the disk is full, give its room back.
+    """``torch.save``, flushed, over what a killed training left; where the disk is full, give its room back.
 
     Raises:
         OSError: the disk's own error. Of a full one torch says only that a position is unexpected.
@@ -72,13 +73,11 @@ def save_to_disk(values: Any, path: Path) -> None:
     """
     import torch
 
+    path.unlink(missing_ok=True)
     try:
-        with open(path, "wb") as file:
+        with new_file(path) as file:
             torch.save(values, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        path.unlink(missing_ok=True)
+    except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise

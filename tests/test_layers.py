@@ -25,7 +25,9 @@ LAYERS = (
     ("config",),
     SCIENCE,
     ("results", "store"),
-    ("files", "lesion", "pretrained", "progress", "upstream", "weights"),
+    ("entry", "pretrained"),
+    ("tensors", "upstream"),
+    ("files", "lesion", "progress", "weights"),
 )
 HEIGHT = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 HYDRA_USERS = {
@@ -34,6 +36,7 @@ HYDRA_USERS = {
     "config/constraints.py",
     "config/generators.py",
     "config/schema.py",
+    "config/targets.py",
     "sweep/page.py",
 }
 WANDB_USER = "training/wandb_send.py"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,7 @@ from dermprompt.config.generators import (
     TinyCodec,
     VAECodec,
 )
-from dermprompt.config.schema import Config
+from dermprompt.config.schema import Config, count_devices
 from dermprompt.weights.box import in_box
 
 
@@ -27,7 +28,11 @@ def check(config: Config) -> None:
     Raises:
         ValueError: names the key, its value and what is allowed.
     """
+    _check_kinds(config)
+    if not isinstance(config.external, schema.Data | None):
+        raise ValueError(f"external={config.external}: null, or a data set: +data@external=NAME")
     check_section(config)
+    count_devices(config.trainer["devices"])
     _check_export(config)
     _check_data(config.data)
     _check_masks(config.masks)
@@ -39,7 +44,23 @@ def check(config: Config) -> None:
     _check_generator(config)
 
 
+def _check_kinds(config: Config) -> None:
+    """What stands where a group has several kinds is one of them, and the one that its name says."""
+    for group, kinds in schema.KINDS.items():
+        *parents, key = group.split("/")
+        holder = functools.reduce(getattr, parents, config)
+        if not hasattr(holder, key):
+            continue  # only some kinds have a part of that name
+        value = getattr(holder, key)
+        named = getattr(value, "name", value)
+        if named not in kinds or not isinstance(value, kinds[named]):
+            dotted = group.replace("/", ".")
+            raise ValueError(f"{dotted}.name={named}: chosen by {group}=NAME; allowed are {', '.join(kinds)}")
+
+
 def _check_data(data: schema.Data) -> None:
+    if data.name == "phantom" and data.num_images is None:
+        raise ValueError("data.num_images=None with data=phantom: how many are painted, a whole number")
     if data.split.fold is not None and data.split.protocol == "official":
         raise ValueError(f"data.split.fold={data.split.fold}: not with data.split.protocol=official")
     if data.name == "phantom" and data.root is not None:
@@ -95,7 +116,8 @@ def _check_arm(config: Config) -> None:
     arm, count = config.arm, config.synthesis.count
     if arm.num_real is not None and arm.num_real > config.data.split.sizes[1]:
         raise ValueError(f"arm.num_real={arm.num_real}: at most the {config.data.split.sizes[1]} of S.train")
-    needs = {"arm.real=none": arm.real == "none", "arm.batches=half_real": arm.batches == "half_real"}
+    mixed = arm.batches != "concatenated"
+    needs = {"arm.real=none": arm.real == "none", f"arm.batches={arm.batches}": mixed}
     needs["arm.finetune=true"] = arm.finetune
     for what, asked in needs.items():
         if asked and not count:
@@ -104,8 +126,8 @@ def _check_arm(config: Config) -> None:
         raise ValueError("arm.real=s_and_g with arm.world=closed: G stands outside a closed world")
     if arm.real == "s_decoded" and not config.generator.has_base:
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
-    if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
-        raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
+    if arm.real == "none" and (arm.finetune or mixed):
+        raise ValueError(f"arm.real=none with arm.finetune or arm.batches={arm.batches}: these need real images")
 
 
 def _check_export(config: Config) -> None:
@@ -170,6 +192,8 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
     if (generator.perceptual == "vgg19") != (weights is not None):
         what = f"generator.perceptual={generator.perceptual} with generator.perceptual_weights={weights}"
         raise ValueError(f"{what}: vgg19 needs the file of torchvision's weights, the others take none")
+    if trainer.get("gradient_clip_val") is not None:
+        raise ValueError("trainer.gradient_clip_val with generator=pix2pixhd, whose two networks step by hand: null")
     if trainer.get("precision") == "16-mixed":
         raise ValueError("trainer.precision=16-mixed: pix2pixhd trains in 32-true or bf16-mixed")
 

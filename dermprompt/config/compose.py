@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dermprompt.config import help as help_text
 from dermprompt.config import schema, secrets
 from dermprompt.config.checks import check
-from dermprompt.config.schema import Config
-from dermprompt.files import sha256
+from dermprompt.config.schema import Config, count_devices
+from dermprompt.config.targets import ALLOWED_TARGETS, check_targets, guard_hydra
+from dermprompt.files import sha256, write_bytes
 
 # In a wheel the configuration lies inside the package, in a checkout beside it.
 PACKAGE = Path(__file__).parents[1]
@@ -27,21 +33,12 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 # Where Linux says what the CPU can do.
 CPU = Path("/proc/cpuinfo")
 
-# What a configuration may build. A new network is a class, a yaml and a line here.
-ALLOWED_TARGETS = frozenset(
-    {
-        "lightning.pytorch.Trainer",
-        "monai.networks.nets.BasicUNet",
-        "dermprompt.segmenter.dcsaunet.DCSAUNet",
-        "dermprompt.segmenter.pretrained.PretrainedUNet",
-    }
-)
-
 # For the keys that have no default.
 EXAMPLES = {
     "data.root": "/data/isic2018",
     "external.root": "/data/PH2",
     "generator.path": "/data/samples",
+    "masks.path": "/data/mask.png",
     "prompts.diagnosis": "MEL",
     "prompts.mix": "{MEL:0.5,BKL:0.5}",
 }
@@ -53,7 +50,8 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 
 def register() -> None:
-    """Put the schema into Hydra's ConfigStore."""
+    """Put the schema into Hydra's ConfigStore, and hold what it composes to what may be built."""
+    guard_hydra(CONF)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for group, kinds in schema.KINDS.items():
@@ -104,13 +102,6 @@ def _sweep_hash() -> str:
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
-def count_devices(devices: Any) -> int | None:
-    """How many ``trainer.devices`` says, a number or their indices; None for all that there are."""
-    if devices in (-1, "auto"):
-        return None
-    return len(devices) if isinstance(devices, list | ListConfig) else int(devices)
-
-
 def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
     """What a trainer asks of each machine, for SLURM; None without GPUs."""
     if accelerator == "cpu":
@@ -145,6 +136,22 @@ OmegaConf.register_new_resolver("help_experiments", lambda: help_text.experiment
 OmegaConf.register_new_resolver("help_groups", lambda: help_text.groups(CONF), replace=True)
 
 
+def compose(overrides: list[str]) -> Config:
+    """The checked configuration of a command line's overrides, where Hydra runs no job.
+
+    Raises:
+        ValueError: as :func:`freeze`.
+    """
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return freeze(hydra_compose("config", overrides=overrides))
+
+
+def help_page() -> str:
+    """What ``--help`` prints."""
+    return str(OmegaConf.load(CONF / "hydra" / "help" / "dermprompt.yaml").template)
+
+
 def freeze(composed: DictConfig) -> Config:
     """Turn a composed configuration into plain dataclasses, checked.
 
@@ -157,21 +164,46 @@ def freeze(composed: DictConfig) -> Config:
     return config
 
 
+def is_dumped(path: Path) -> bool:
+    """Whether a file looks as :func:`dump` writes it, now or earlier."""
+    try:
+        found = yaml.safe_load(path.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(found, dict) and {"stage", "segmenter", "paths", "trainer"} <= found.keys()
+
+
 def thaw(path: Path) -> Config:
-    """Read back what :func:`dump` wrote."""
-    raw = cast(DictConfig, OmegaConf.load(path))
-    node = OmegaConf.structured(Config)
-    for group, kinds in schema.KINDS.items():
-        parent, _, key = group.replace("/", ".").rpartition(".")
-        holder = OmegaConf.select(raw, parent) if parent else raw
-        if holder is not None and key in holder:
-            holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, raw)))
+    """Read back what :func:`dump` wrote.
+
+    Raises:
+        ValueError: it is no such file, or of other keys.
+    """
+    try:
+        raw = cast(DictConfig, OmegaConf.create(_escaped(yaml.safe_load(path.read_bytes()))))
+        node = OmegaConf.structured(Config)
+        for group, kinds in schema.KINDS.items():
+            parent, _, key = group.replace("/", ".").rpartition(".")
+            holder = OmegaConf.select(raw, parent) if parent else raw
+            if holder is not None and key in holder:
+                holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, raw)))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"{path}: not the configuration of a job ({' '.join(str(error).split())})") from None
+
+
+def _escaped(node: Any) -> Any:
+    """The same values to OmegaConf, for which a dollar before a brace begins an interpolation."""
+    if isinstance(node, dict):
+        return {key: _escaped(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_escaped(value) for value in node]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node
 
 
 def dump(config: Config, path: Path) -> None:
     """Write the resolved configuration as yaml."""
-    path.write_text(OmegaConf.to_yaml(secrets.mask(plain(config))))
+    write_bytes(path, yaml.safe_dump(secrets.mask(plain(config)), sort_keys=False, allow_unicode=True).encode())
 
 
 def plain(node: Any) -> Any:
@@ -193,20 +225,13 @@ def instantiate(node: dict[str, Any], **values: Any) -> Any:
     """Build ``_target_`` of a node with its settings and ``values``; the values win.
 
     Raises:
-        ValueError: the target, or one inside the node, is not in the allow-list.
+        ValueError: the target, or one inside the node, is not in the allow-list; or it does not take these settings.
     """
-    for target in _targets(node):
-        if target not in ALLOWED_TARGETS:
-            raise ValueError(f"_target_={target} is not allowed; allowed: {', '.join(sorted(ALLOWED_TARGETS))}")
+    check_targets(node, ALLOWED_TARGETS)
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate as build
 
-    return build({**node, **values}, _convert_="all")
-
-
-def _targets(node: Any) -> list[str]:
-    if isinstance(node, dict):
-        own = [node["_target_"]] if "_target_" in node else []
-        return own + [target for value in node.values() for target in _targets(value)]
-    if isinstance(node, list):
-        return [target for value in node for target in _targets(value)]
-    return []
+    try:
+        return build({**node, **values}, _convert_="all")
+    except InstantiationException as error:
+        raise ValueError(f"{node.get('_target_')}: {error.__cause__ or error}") from error

@@ -5,19 +5,38 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import MISSING
 
+from dermprompt.files import NAME_IN_WORDS, is_name, printable
 from dermprompt.store.artifacts import WAS
 
-KEY = "constraint"
+KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
+DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
+# What is neither a word nor a number.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    NAME_IN_WORDS: is_name,
+    "true or false": lambda value: isinstance(value, bool),
+    DURATION: lambda value: re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", str(value)) is not None,
+}
+# The largest whole number where a key says nothing else: of it no count of ours runs over.
+MOST = 10**9
+# Bytes of the longest text: of a path more is none on Linux.
+MOST_TEXT = 4096
+# Of a value, in a message.
+MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One of ``words``, or a finite number within bounds; of a list, each element, and ``length`` of them."""
+    """One of ``words``, a name, or a finite number within bounds; of a list, each element, and ``length`` of them.
+
+    A list is not empty unless ``empty`` says that it may be.
+    """
 
     words: tuple[str | int, ...] = ()
     at_least: float | None = None
@@ -26,20 +45,26 @@ class Constraint:
     below: float | None = None
     multiple_of: int | None = None
     length: int | None = None
+    empty: bool = False
     noun: str = "number"
 
     def check(self, key: str, value: Any, nullable: bool = False) -> None:
         """Raise ValueError that says key, value, what is allowed and the nearest word."""
         values = value if isinstance(value, list) else [value]
-        if not all(map(self._holds, values)) or self.length not in (None, len(values)):
+        too_few = isinstance(value, list) and not (value or self.empty)
+        if too_few or not all(map(self._holds, values)) or self.length not in (None, len(values)):
             null = ", or null" if nullable else ""
-            raise ValueError(f"{key}={value}: {self}{null}{self._hint(value)}")
+            raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {self}{null}{self._hint(value)}")
 
     def _holds(self, value: Any) -> bool:
         if self.words:
-            return value in self.words
+            return value in self.words and not isinstance(value, bool)
+        if self.noun in _KINDS:
+            return _KINDS[self.noun](value)
+        if isinstance(value, bool) or not isinstance(value, int if self.noun == "whole number" else int | float):
+            return False
         return (
-            math.isfinite(value)
+            (isinstance(value, int) or math.isfinite(value))
             and (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
             and (self.at_most is None or value <= self.at_most)
@@ -54,6 +79,8 @@ class Constraint:
     def __str__(self) -> str:
         if self.words:
             return f"allowed are {', '.join(map(str, self.words))}"
+        if self.noun in _KINDS:
+            return self.noun
         bounds = {
             "a multiple of": self.multiple_of,
             "at least": self.at_least,
@@ -61,7 +88,7 @@ class Constraint:
             "at most": self.at_most,
             "below": self.below,
         }
-        said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        said = " and ".join(f"{word} {bound:.15g}" for word, bound in bounds.items() if bound is not None)
         article = f"{self.length} times a" if self.length else "a"
         return f"{article} {self.noun}, {said}"
 
@@ -71,9 +98,9 @@ def one_of(*words: str | int, was: str | None = None) -> Any:
     return _field(Constraint(words=words), was)
 
 
-def whole(at_least: int = 0, was: str | None = None, **bounds: Any) -> Any:
+def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **bounds: Any) -> Any:
     """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(at_least=at_least, noun="whole number", **bounds), was)
+    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
 
 
 def number(was: str | None = None, **bounds: Any) -> Any:
@@ -81,24 +108,98 @@ def number(was: str | None = None, **bounds: Any) -> Any:
     return _field(Constraint(**bounds), was)
 
 
-def _field(constraint: Constraint, was: str | None) -> Any:
+def named() -> Any:
+    """A key whose value names a file or folder, and can lead nowhere else."""
+    return _field(Constraint(noun=NAME_IN_WORDS))
+
+
+def truth() -> Any:
+    """A key that is true or false, where no type says so."""
+    return _field(Constraint(noun="true or false"))
+
+
+def duration() -> Any:
+    """A key whose value is a time in Lightning's notation."""
+    return _field(Constraint(noun=DURATION))
+
+
+def optional(constrained: Any) -> Any:
+    """The same key, which may also be absent: only in a section of :func:`known`."""
+    return dataclasses.field(default=MISSING, metadata={**constrained.metadata, OPTIONAL: True})
+
+
+def known(section: type) -> Any:
+    """A key that is a dict of what ``section``, a dataclass, has; keys that are given there alone are hashed."""
+    return dataclasses.field(default=MISSING, metadata={KNOWN: section})
+
+
+def _field(constraint: Constraint, was: str | None = None) -> Any:
     return dataclasses.field(default=MISSING, metadata={KEY: constraint, **({WAS: was} if was else {})})
 
 
 def check_section(section: Any, prefix: str = "") -> None:
-    """Check every key below a section of the configuration that has a constraint and is not null.
+    """Check every key below a section of the configuration: by its constraint, if it has one and is not null; and
+    every other text, number, list and dict for what none may hold.
 
     Raises:
         ValueError: names the key, its value and what is allowed, or a key that was added with ``+`` and is none.
     """
-    known = [one.name for one in dataclasses.fields(section)]
-    for added in vars(section).keys() - set(known):
-        near = difflib.get_close_matches(added, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{prefix}{added}: no such key; allowed are {', '.join(known)}{hint}")
+    for added in vars(section).keys() - {one.name for one in dataclasses.fields(section)}:
+        _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
+        if isinstance(one.default_factory, type) and not isinstance(value, one.default_factory):
+            raise ValueError(f"{key}={value}: keys and their values")
         if dataclasses.is_dataclass(value):
             check_section(value, f"{key}.")
-        elif KEY in one.metadata and value is not None:
-            one.metadata[KEY].check(key, value, nullable="None" in str(one.type))
+        elif KNOWN in one.metadata:
+            _check_known(one.metadata[KNOWN], key, value)
+        else:
+            _check_value(one, key, value)
+
+
+def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:
+    """Check a value by its key's constraint, if it has one, else for what none may hold."""
+    nullable = "None" in str(one.type)
+    if KEY in one.metadata and not (value is None and nullable):
+        one.metadata[KEY].check(key, value, nullable)
+    else:
+        _check_plain(key, value)
+
+
+def _check_known(section: type, key: str, values: Any) -> None:
+    """Check a dict by the dataclass that lists its keys."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{key}={values}: keys and their values")
+    fields = {one.name: one for one in dataclasses.fields(section)}
+    for name in values:
+        if name not in fields:
+            _refuse(f"{key}.", name, fields)
+    missing = [name for name, one in fields.items() if name not in values and not one.metadata.get(OPTIONAL)]
+    if missing:
+        raise ValueError(f"{key}.{missing[0]} is missing")
+    for name, value in values.items():
+        _check_value(fields[name], f"{key}.{name}", value)
+
+
+def _refuse(prefix: str, name: Any, names: Collection[str]) -> NoReturn:
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    shown = printable(str(name)[:MOST_SHOWN], "")
+    raise ValueError(f"{prefix}{shown}: no such key; allowed are {', '.join(names)}{hint}")
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Numbers are finite, texts have no control characters and an end, also in dicts and lists."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _check_plain(f"{key}.{name}", name)
+            _check_plain(f"{key}.{name}", one)
+    elif isinstance(value, list):
+        for one in value:
+            _check_plain(key, one)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}={value}: a finite number")
+    elif isinstance(value, str) and (printable(value, "") != value or len(value.encode()) > MOST_TEXT):
+        shown = printable(value[:MOST_SHOWN], "")
+        raise ValueError(f"{key}={shown}: a text without control characters, of at most {MOST_TEXT} bytes")

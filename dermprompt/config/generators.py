@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.config.constraints import named, number, one_of, whole
 from dermprompt.store.artifacts import WAS
 
 
@@ -15,33 +15,33 @@ from dermprompt.store.artifacts import WAS
 class PretrainedBase:
     """Stable Diffusion in diffusers' format, by hub id or folder."""
 
-    name: str = MISSING
+    name: str = named()
     path: str = MISSING
-    pad_token_id: int = whole(was="pad")
-    text_layers: int = whole(at_least=1)
+    pad_token_id: int = whole(at_most=49407, was="pad")
+    text_layers: int = whole(1, 100)
 
 
 @dataclass
 class PCACodec:
     """Latents that are principal components of patches of ``downscale`` pixels."""
 
-    name: str = MISSING
+    name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
+    channels: int = whole(1, 768)
 
 
 @dataclass
 class VAECodec:
     """Latents of an AutoencoderKL that is trained on G."""
 
-    name: str = MISSING
+    name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
-    channels: int = whole(at_least=1)
-    width: int = whole(at_least=32, multiple_of=32)
-    layers_per_block: int = whole(at_least=1)
-    kl_weight: float = number(at_least=0)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
+    channels: int = whole(1, 768)
+    width: int = whole(32, 4096, multiple_of=32)
+    layers_per_block: int = whole(1, 16)
+    kl_weight: float = number(at_least=0, at_most=1000)
+    learning_rate: float = number(above=0, at_most=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole(at_least=1)
     augmentation: str = one_of("none", "flip", "dihedral")
 
@@ -50,7 +50,7 @@ class VAECodec:
 class TinyCodec:
     """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
 
-    name: str = MISSING
+    name: str = named()
     path: str = MISSING
 
     @property
@@ -63,21 +63,21 @@ class TinyCodec:
 class ScratchBase:
     """A small latent diffusion model trained on G."""
 
-    name: str = MISSING
+    name: str = named()
     codec: Any = MISSING
-    channels: list[int] = whole(at_least=32, multiple_of=32)
-    attention_levels: int = whole(at_least=1)
-    layers_per_block: int = whole(at_least=1)
-    text_width: int = whole(at_least=32, multiple_of=32)
-    text_layers: int = whole(at_least=1)
-    context_length: int = whole(at_least=2)
+    channels: list[int] = whole(32, 8192, multiple_of=32)
+    attention_levels: int = whole(1, 16)
+    layers_per_block: int = whole(1, 16)
+    text_width: int = whole(32, 8192, multiple_of=32)
+    text_layers: int = whole(1, 100)
+    context_length: int = whole(2, 1024)
     prediction: str = one_of("v_prediction", "epsilon")
-    learning_rate: float = number(above=0)
+    learning_rate: float = number(above=0, at_most=1)
     warmup_steps: int = whole()
-    batch_size: int = whole(at_least=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole(at_least=1)
     ema_decay: float = number(at_least=0, below=1, was="ema")
-    snr_gamma: float | None = number(above=0)
+    snr_gamma: float | None = number(above=0, at_most=1000)
     timesteps: str = one_of("uniform", "lognormal")
     augmentation: str = one_of("none", "flip", "dihedral")
 
@@ -95,9 +95,9 @@ class Sampler:
     """How a ControlNet draws: what decides its samples, and not its weights."""
 
     sampler: str = one_of("ddim", "dpm", "unipc")
-    num_steps: int = whole(at_least=1)
-    guidance_scale: float = number(at_least=0, was="guidance")
-    conditioning_scale: float = number(at_least=0, was="control_scale")
+    num_steps: int = whole(1, 1000)
+    guidance_scale: float = number(at_least=0, at_most=100, was="guidance")
+    conditioning_scale: float = number(at_least=0, at_most=100, was="control_scale")
     eta: float = number(at_least=0, at_most=1)
 
 
@@ -130,7 +130,7 @@ class Generator:
     world: ClassVar[str | None] = None
     opens: ClassVar[str] = ""
 
-    name: str = MISSING
+    name: str = named()
     base: Any = MISSING
 
 
@@ -141,8 +141,8 @@ class Training:
     name: str = MISSING
     validation: Validation = field(default_factory=Validation, metadata={WAS: "watch"})
     init: str | None = MISSING
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
+    learning_rate: float = number(above=0, at_most=1)
+    batch_size: int = whole(1, 65536)
     max_steps: int = whole()
     ema_decay: float = number(at_least=0, below=1, was="ema")
     augmentation: str = one_of("none", "flip", "dihedral")
@@ -178,16 +178,16 @@ class Pix2PixHD(Training, Generator):
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"
 
-    base_channels: int = whole(at_least=1)
-    num_downsamplings: int = whole(at_least=1)
-    num_blocks: int = whole(at_least=1)
+    base_channels: int = whole(1, 4096)
+    num_downsamplings: int = whole(1, 10)
+    num_blocks: int = whole(1, 1000)
     upsampling: str = one_of("transposed", "resize")
-    discriminator_channels: int = whole(at_least=1)
-    num_scales: int = whole(at_least=1)
-    feature_weight: float = number(at_least=0)
+    discriminator_channels: int = whole(1, 4096)
+    num_scales: int = whole(1, 10)
+    feature_weight: float = number(at_least=0, at_most=1e6)
     perceptual: str = one_of("none", "vgg19", "efficientnet_lite0")
     perceptual_weights: str | None = MISSING
-    pool_size: int = whole()
+    pool_size: int = whole(at_most=10**6)
     decay_from_step: int = whole()
 
 
@@ -197,6 +197,8 @@ class Warp(Generator):
 
     world = "closed"
     opens = "dermprompt.generator.warp.load_warp"
+
+    best: int | None = whole(at_least=1)
 
 
 @dataclass

@@ -5,12 +5,13 @@ A group with several kinds (``generator``, ``generator.base``, ``data``) has a c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
-from dermprompt.config.constraints import number, one_of, whole
+from dermprompt.config.constraints import duration, known, named, number, one_of, optional, truth, whole
 from dermprompt.config.generators import (
     ControlNet,
     FolderSamples,
@@ -42,6 +43,9 @@ STAGES = (
 
 # What stage=export writes: an arm for nnU-Net, its samples for Hugging Face or in ISIC's layout, its generator.
 EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
+
+# Of one machine.
+MOST_DEVICES = 1024
 
 DATA = ("isic", "ham10000", "ph2", "folder", "sample", "phantom")
 
@@ -94,12 +98,12 @@ class Data:
 class AutomaticMasks:
     """Masks from circles (paper, section 2.3); lengths are pixels of a canvas of 512 x 512."""
 
-    name: str = MISSING
+    name: str = named()
     centre: list[int] = whole(at_least=1, at_most=511, length=2)
-    min_radius: int = whole(at_least=2)
-    blur_sigma: float = number(at_least=0)
-    elastic_sigma: float = number(at_least=0)
-    elastic_points: int = whole(at_least=2)
+    min_radius: int = whole(2, 511)
+    blur_sigma: float = number(at_least=0, at_most=512)
+    elastic_sigma: float = number(at_least=0, at_most=512)
+    elastic_points: int = whole(2, 512)
     kernel: float = number(above=0, at_most=0.8)
 
 
@@ -107,7 +111,7 @@ class AutomaticMasks:
 class RealisticMasks:
     """New masks with the shapes of G's."""
 
-    name: str = MISSING
+    name: str = named()
     jitter: float = number(at_least=0, at_most=0.5)
 
 
@@ -115,11 +119,19 @@ class RealisticMasks:
 class TransformedMasks:
     """Masks from G's masks (paper, section 2.3)."""
 
-    name: str = MISSING
+    name: str = named()
     max_rotation: float = number(at_least=0, at_most=360)
-    scale_range: list[float] = number(length=2, above=0)
-    elastic_sigma: list[float] = number(at_least=0)
-    elastic_points: list[int] = whole(at_least=2)
+    scale_range: list[float] = number(length=2, above=0, at_most=10)
+    elastic_sigma: list[float] = number(at_least=0, at_most=1, empty=True)
+    elastic_points: list[int] = whole(2, 512, empty=True)
+
+
+@dataclass
+class FolderMasks:
+    """Masks that were painted or made elsewhere: a folder of images, or one image."""
+
+    name: str = MISSING
+    path: str | None = MISSING
 
 
 @dataclass
@@ -149,7 +161,7 @@ class Synthesis:
     """
 
     count: int = whole()
-    batch_size: int = whole(at_least=1)
+    batch_size: int = whole(1, 65536)
     precision: str = one_of("32-true", "bf16-true")
     compile: bool = MISSING
     export_copies: bool = MISSING
@@ -167,7 +179,7 @@ class Curation:
     name: str = one_of("none", "agreement", "random", "quotas", "memorisation")
     keep: float = number(at_least=0, at_most=1)
     relabel: float = number(at_least=0, at_most=1)
-    folds: int = whole(at_least=2)
+    folds: int = whole(2, 100)
     quantile: float = number(above=0, below=1)
     features: str = one_of("thumbnails", "network")
 
@@ -176,11 +188,11 @@ class Curation:
 class SegmenterTraining:
     """A network (``_target_``) and its training."""
 
-    name: str = MISSING
+    name: str = named()
     network: dict[str, Any] = MISSING
-    image_size: int = whole(at_least=32, multiple_of=16)
-    learning_rate: float = number(above=0)
-    batch_size: int = whole(at_least=1)
+    image_size: int = whole(32, 4096, multiple_of=16)
+    learning_rate: float = number(above=0, at_most=1)
+    batch_size: int = whole(1, 65536)
     max_epochs: int | None = whole(at_least=1)
     max_steps: int | None = whole(at_least=1)
     validate_every: int = whole(at_least=1)
@@ -203,14 +215,14 @@ class TrainingSet:
 
     ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
     generator's base) or ``none``. ``num_real``: only so many of S.train, and
-    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
-    (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
-    as S with this many samples would take.
+    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), each half real images
+    (``half_real``), or with samples whose share falls to zero (``fading``). ``finetune``: first the samples alone, then
+    the real images alone. ``steps_of``: as many steps as S with this many samples would take.
     """
 
     real: str = one_of("s", "s_and_g", "s_decoded", "none")
     num_real: int | None = whole(at_least=1)
-    batches: str = one_of("concatenated", "half_real")
+    batches: str = one_of("concatenated", "half_real", "fading")
     finetune: bool = MISSING
     steps_of: int | None = whole(at_least=1)
 
@@ -223,23 +235,42 @@ class Arm(TrainingSet):
     (``closed``).
     """
 
-    name: str = MISSING
+    name: str = named()
     world: str = one_of("open", "closed")
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What samples are for: what their generator may see, and what the names of their controls begin with.
+
+    A control has no samples and takes as many steps, strongly augmented.
+    """
+
+    world: str
+    control: str
+
+
+# Shared instead of a site's data; more from the same data; instead of G's real pairs.
+PURPOSES = {
+    "sharing": Purpose("open", "s_strong"),
+    "more": Purpose("closed", "s_strong"),
+    "instead": Purpose("open", "s_plus_g_strong"),
+}
+# Where nothing was named: against the most that each world has.
+CONTROLS = {"open": "s_plus_g_strong", "closed": "s_strong"}
 
 
 @dataclass
 class Primary:
-    """The one comparison that decides, named before S.test is read: an arm, in a world, against its control there.
+    """The one comparison that decides, named before S.test is read: an arm, for a purpose, against its control.
 
-    It is that of one network and one number of real images (null: all). ``controls``: what the names of each world's
-    controls begin with, ``open`` (generators see G) and ``closed`` (only S.train); of them the one with as many steps.
+    It is that of one network, and of one or several numbers of real images (null: all), which then hold together.
     """
 
-    ours: str = MISSING
-    world: str = one_of("open", "closed")
-    segmenter: str = MISSING
-    num_real: int | None = whole(at_least=1)
-    controls: dict[str, str] = MISSING
+    ours: str = named()
+    purpose: str = one_of(*PURPOSES)
+    segmenter: str = named()
+    num_real: list[int] | None = whole(at_least=1)
 
 
 @dataclass
@@ -257,9 +288,46 @@ class Evaluation:
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
     reference: Segmenter = field(default_factory=Segmenter)
-    bootstraps: int = whole(at_least=1)
-    gallery: int = whole(at_least=1)
-    quiz: int = whole()
+    gallery: int = whole(1, 1000)
+    quiz: int = whole(at_most=1000)
+
+
+@dataclass
+class Trainer:
+    """What of Lightning's Trainer may be set: how long it trains and on what belongs to each training."""
+
+    _target_: str = one_of("lightning.pytorch.Trainer")
+    accelerator: str = one_of("auto", "cpu", "gpu", "cuda", "mps")
+    devices: Any = MISSING
+    num_nodes: int = whole(1, 4096)
+    precision: str = one_of("32-true", "bf16-mixed", "16-mixed")
+    max_time: str | None = duration()
+    timeout: float = number(above=0, at_most=86400)
+    strategy: str = optional(one_of("auto", "ddp"))
+    gradient_clip_val: float | None = optional(number(above=0, at_most=1e6))
+    deterministic: bool = optional(truth())
+
+
+def count_devices(devices: Any) -> int | None:
+    """How many ``trainer.devices`` says, a number or their indices; None for all that there are.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if devices in (-1, "-1", "auto"):
+        return None
+    if isinstance(devices, str) and devices.isdecimal():
+        devices = int(devices)
+    if (
+        isinstance(devices, Sequence)
+        and not isinstance(devices, str)
+        and devices
+        and all(type(one) is int and one >= 0 for one in devices)
+    ):
+        return len(devices)
+    if type(devices) is int and 0 < devices <= MOST_DEVICES:
+        return devices
+    raise ValueError(f"trainer.devices={devices}: a number from 1 to {MOST_DEVICES}, a list of indices, or -1 for all")
 
 
 @dataclass
@@ -283,11 +351,11 @@ class WandbLogger:
 class Config:
     """The whole configuration."""
 
-    name: str = MISSING
+    name: str = named()
     stage: str = one_of(*STAGES)
     export: str = one_of(*EXPORTS)
     seed: int = whole()
-    image_size: int = whole(at_least=32, multiple_of=16)
+    image_size: int = whole(32, 4096, multiple_of=16)
     caution: str | None = MISSING
     paths: Paths = field(default_factory=Paths)
     data: Data = field(default_factory=Data)
@@ -300,7 +368,7 @@ class Config:
     segmenter: Segmenter = field(default_factory=Segmenter)
     arm: Arm = field(default_factory=Arm)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    trainer: dict[str, Any] = MISSING
+    trainer: dict[str, Any] = known(Trainer)
     logger: Any = MISSING
 
 
@@ -311,6 +379,8 @@ KINDS: dict[str, dict[str, type]] = {
         "paper_code": AutomaticMasks,
         "realistic": RealisticMasks,
         "transform": TransformedMasks,
+        "folder": FolderMasks,
+        "real": TransformedMasks,
     },
     "generator": {
         "controlnet": ControlNet,

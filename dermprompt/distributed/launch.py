@@ -87,7 +87,7 @@ class Call:
             said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
             raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
         if (at / UNFINISHED).exists():
-            raise Unfinished(*json.loads((at / UNFINISHED).read_text()))
+            raise Unfinished(*read_json(at / UNFINISHED))
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ class Maker:
     ) -> Artifact:
         """The artifact of such a :class:`~dermprompt.store.artifacts.Declaration`; ``cost``: about so many seconds."""
         declared = self.declare(work, name, version, settings, inputs or {}, stage)
-        return self.store.make(declared.recipe, self.call(declared).here, cost)
+        return self.store.make(declared.recipe, _checked(work, self.call(declared).here), cost)
 
     def train(
         self, work: str, name: str, version: int, settings: Any, inputs: Inputs, cost: float, stage: str | None = None
     ) -> Artifact:
         """As :meth:`make`, on all the devices of the trainer."""
         declared = self.declare(work, name, version, settings, inputs, stage)
-        return self.store.make(declared.recipe, self.call(declared).on_all_devices, cost)
+        return self.store.make(declared.recipe, _checked(work, self.call(declared).on_all_devices), cost)
 
     def grow(self, declared: Declaration, num_batches: int, cost: float) -> Artifact:
         """A set of at least so many batches; ``cost``: of one."""
@@ -64,3 +65,16 @@ class Maker:
     def call(self, declared: Declaration) -> Call:
         """The work of a declaration, on its settings and the folders of its inputs."""
         return Call(declared.work, declared.settings, self.runtime, declared.folders)
+
+
+def _checked(work: str, build: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """The same; then what the work says that it makes is there, before a record says so."""
+
+    def built(folder: Path) -> Any:
+        digest = build(folder)
+        missing = [name for name in getattr(pkgutil.resolve_name(work), "makes", ()) if not (folder / name).exists()]
+        if missing:
+            raise RuntimeError(f"{work} has not made {missing[0]} in {folder}")
+        return digest
+
+    return built

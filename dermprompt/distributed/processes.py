@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from dermprompt.config.compose import count_devices, place_settings
-from dermprompt.config.schema import Config
+from dermprompt.config.compose import place_settings
+from dermprompt.config.schema import Config, count_devices
 from dermprompt.distributed.slurm import num_nodes
 
 if TYPE_CHECKING:
     import torch
+
+
+# Torch's launcher, Lightning and MPI's wrappers tell a process its rank by these. PL_TRAINER_… sets what no key sets.
+_OF_RANKS = re.compile(
+    r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|JSM_NAMESPACE_.*"
+    r"|OMPI_COMM_WORLD_.*|PL_.*"
+)
 
 
 @dataclass(frozen=True)
@@ -53,30 +60,25 @@ def _num_devices(trainer: dict[str, Any]) -> int:
 
 
 def max_seconds(trainer: dict[str, Any]) -> float | None:
-    """How long a process may train; None for no limit.
-
-    Raises:
-        ValueError: ``max_time`` is not in Lightning's notation.
-    """
+    """How long a process may train; None for no limit."""
     limit = trainer.get("max_time")
     if limit is None:
         return None
-    parts = re.fullmatch(r"(\d\d):(\d\d):(\d\d):(\d\d)", str(limit))
-    if parts is None:
-        raise ValueError(f"trainer.max_time={limit}: days, hours, minutes and seconds as DD:HH:MM:SS")
-    return sum(int(part) * unit for part, unit in zip(parts.groups(), (86400, 3600, 60, 1), strict=True))
+    return sum(int(part) * unit for part, unit in zip(limit.split(":"), (86400, 3600, 60, 1), strict=True))
 
 
 def group_timeout(trainer: dict[str, Any]) -> timedelta:
-    """How long processes of one training wait for each other.
+    """How long processes of one training wait for each other."""
+    return timedelta(seconds=trainer["timeout"])
 
-    Raises:
-        ValueError: ``timeout`` is no number above 0.
+
+def forget_ranks() -> None:
+    """Take out of the environment what other programs' launchers left of ranks, and settings of Lightning.
+
+    Ranks count only in processes that this program starts; their launcher sets these anew.
     """
-    seconds = trainer.get("timeout")
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        raise ValueError(f"trainer.timeout={seconds}: seconds, more than 0")
-    return timedelta(seconds=seconds)
+    for name in [one for one in os.environ if _OF_RANKS.fullmatch(one)]:
+        del os.environ[name]
 
 
 def rank_and_size() -> tuple[int, int]:

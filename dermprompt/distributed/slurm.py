@@ -51,7 +51,8 @@ def each_node(number: int) -> list[str]:
 def rendezvous(number: int) -> list[str]:
     """Options of torch's launcher by which ``number`` nodes find each other."""
     if number == 1:
-        return ["--standalone"]
+        # All ranks are on this machine, whose own name need not resolve.
+        return ["--standalone", "--local-addr=127.0.0.1"]
     with socket.create_server(("", 0)) as free:
         endpoint = f"{socket.gethostname()}:{free.getsockname()[1]}"
     return [f"--nnodes={number}", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", f"--rdzv-id={endpoint}"]

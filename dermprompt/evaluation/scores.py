@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dermprompt.evaluation.boundary import hd95, surface_dice
 from dermprompt.evaluation.overlap import dice, iou, sensitivity, specificity, thresholded_jaccard
-from dermprompt.files import write_bytes
+from dermprompt.files import reading, write_bytes
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
@@ -87,8 +87,12 @@ def save_scores(scores: dict[str, Scores], path: Path) -> None:
 
 
 def load_scores(path: Path) -> dict[str, Scores]:
-    """The inverse of :func:`save_scores`."""
+    """The inverse of :func:`save_scores`; ValueError names a file that is damaged, or holds an image twice."""
     types = {field.name: {"float": float, "int": int}[str(field.type)] for field in dataclasses.fields(Scores)}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {row["id"]: Scores(**{name: kind(row[name]) for name, kind in types.items()}) for row in rows}
+    with reading(path):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        found = {row["id"]: Scores(**{name: kind(row[name]) for name, kind in types.items()}) for row in rows}
+        if not rows or len(found) < len(rows):
+            raise ValueError(f"{len(rows)} rows of {len(found)} images")
+    return found

@@ -11,33 +11,47 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from dermprompt.entry import in_words
 from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.store.artifacts import RECIPE
+from dermprompt.tensors import load_tensors
 
 Weights = dict[str, Tensor]
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
 _RESIDUALS = ("controlnet_down_blocks.", "controlnet_mid_block.")
 
 
-def write_box(base: Path, controlnet: Path, pix2pixhd: Path, segmenter: Path, out: Path, scale: float = 1.0) -> None:
+def write_box(
+    base: Path | None,
+    controlnet: Path | None,
+    pix2pixhd: Path | None,
+    segmenter: Path | None,
+    out: Path,
+    scale: float = 1.0,
+) -> None:
     """Write the four networks below ``out``, as :mod:`dermprompt.weights.box` finds them.
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
     the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
     of 1 then draws what ``generator.conditioning_scale=SCALE`` drew before, and further training starts from there.
+    What is None, because it is not trained yet, is left out.
     """
-    own = controlnet / "unet"
-    _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
-    _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
-    _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
-    _copy(base / "scheduler", out / "base" / "scheduler")
-    _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
-    _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
-    _copy(segmenter, out / "segmenter", "network.safetensors")
+    if base is not None:
+        own = controlnet / "unet" if controlnet else base / "unet"
+        _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
+        _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
+        _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
+        _copy(base / "scheduler", out / "base" / "scheduler")
+    if controlnet is not None:
+        _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
+    if pix2pixhd is not None:
+        _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
+    if segmenter is not None:
+        _copy(segmenter, out / "segmenter", "network.safetensors")
 
 
 def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:
@@ -47,7 +61,7 @@ def _copy(source: Path, target: Path, weights: str | None = None, change: Callab
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
     if weights is not None:
-        state = change(load_file(source / weights)).items()
+        state = change(load_tensors(source / weights)).items()
         halved = {key: (value.bfloat16() if value.is_floating_point() else value).contiguous() for key, value in state}
         save_file(halved, target / weights, {"format": "pt"})
 
@@ -66,7 +80,14 @@ def _statistics(state: Weights) -> Weights:
     return {key: state[key] for key in ("mean", "deviation")}
 
 
-if __name__ == "__main__":
+@in_words
+def main() -> None:
+    """Write the folder that the command line names last."""
     if len(sys.argv) not in (6, 7):
-        raise SystemExit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
-    write_box(*map(Path, sys.argv[1:6]), *map(float, sys.argv[6:]))  # type: ignore[arg-type]
+        sys.exit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
+    base, controlnet, pix2pixhd, segmenter, out = map(Path, sys.argv[1:6])
+    write_box(base, controlnet, pix2pixhd, segmenter, out, *map(float, sys.argv[6:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,11 +5,13 @@ A card is Markdown: a front matter, tables, what is known of a licence.
 
 from __future__ import annotations
 
+import html
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from dermprompt.results import Results
 from dermprompt.synthesis.index import COLUMNS
@@ -166,9 +168,9 @@ def licence_note(licences: Mapping[str, str]) -> str:
     """What binds what was made from the source. ``licences``: the first line of each licence file, by its place."""
     if not licences:
         return "Unknown: see source. No licence file lay beside the images; what was made from them may be bound by it."
-    listed = "\n".join(f"- [{path}]({path}): {line}" for path, line in licences.items())
+    listed = "\n".join(f"- [{_cell(path)}]({quote(path)}): {_cell(line)}" for path, line in licences.items())
     return f"These lay beside the images; what was made from them may be bound by them:\n\n{listed}"
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return html.escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")

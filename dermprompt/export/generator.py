@@ -17,6 +17,7 @@ from dermprompt.generator.original import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import load_results
+from dermprompt.tensors import open_pretrained
 
 SINGLE_FILE = "controlnet.safetensors"
 
@@ -61,13 +62,11 @@ images = generator.generate(masks, prompts=[""] * n, seeds=list(range(n)))  # n 
 It takes no text."""
 
 
-def export_generator(pipeline: Pipeline, folder: Path) -> Path:
-    """Write ``generator/``: of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
+def export_generator(pipeline: Pipeline, root: Path) -> None:
+    """Write into ``root`` of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
     trained here; of other kinds settings and weights; with a ``README.md``.
     """
-    config, trained, root = pipeline.config, pipeline.generator.path, folder / "generator"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
+    config, trained = pipeline.config, pipeline.generator.path
     if config.generator.has_base:
         opened = _copy_controlnet(pipeline, trained, root)
     else:
@@ -84,10 +83,9 @@ def export_generator(pipeline: Pipeline, folder: Path) -> Path:
         licences=carry_licences(pipeline, root),
         base=base_name(config.generator.base.path) if pretrained else None,
     )
-    found = folder / "results.json"
+    found = root.parent / "results.json"  # of the run
     results = load_results(found) if found.exists() else None
     write_bytes(root / "README.md", model_card(facts, results).encode())
-    return root
 
 
 def base_name(path: str) -> str:
@@ -103,7 +101,7 @@ def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
     unlocked = (trained / "unet").is_dir()
     if unlocked:  # a decoder that was trained with it
         shutil.copytree(trained / "unet", root / "unet")
-    controlnet = ControlNetModel.from_pretrained(root / "controlnet", use_safetensors=True)
+    controlnet = open_pretrained(ControlNetModel, root / "controlnet")
     save_original(controlnet, root / SINGLE_FILE)
     settings = plain(take(Sampler, config))
     if isinstance(config.base, PretrainedBase):

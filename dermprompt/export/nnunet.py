@@ -6,7 +6,6 @@ The layout is nnU-Net 2's raw one for natural images: ``imagesTr/ID_0000.png`` i
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,15 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dermprompt.export.place import new_path
 from dermprompt.export.provenance import write_dataset_card
 from dermprompt.export.sample_index import placed
 from dermprompt.export.samples import used_rows
-from dermprompt.files import write_json
+from dermprompt.files import write_bytes, write_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import Part, load_part, load_samples
 from dermprompt.stages.networks import through_codec
 from dermprompt.synthesis.index import write_index
-
-NUMBER = 500  # nnU-Net leaves the numbers from 500 on to users
 
 
 @dataclass(frozen=True)
@@ -42,15 +40,13 @@ class Pair:
 Pairs = Iterable[Pair]
 
 
-def export_nnunet(pipeline: Pipeline, folder: Path) -> Path:
-    """Write the data set below ``folder`` at the segmenter's size, and return its folder.
+def export_nnunet(pipeline: Pipeline, root: Path) -> None:
+    """Write the data set into ``root`` at the segmenter's size.
 
     Raises:
         ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them.
     """
     rows = used_rows(pipeline)
-    root = folder / f"Dataset{NUMBER}_{pipeline.rules.name}"
-    shutil.rmtree(root, ignore_errors=True)
     real = [id for pairs in _real(pipeline) for id in write_pairs(root, "Tr", pairs)]
     drawn = write_pairs(root, "Tr", _drawn(pipeline, rows))
     val = write_pairs(root, "Tr", _pairs(_part(pipeline, "val")))
@@ -70,18 +66,15 @@ def export_nnunet(pipeline: Pipeline, folder: Path) -> Path:
     layout = "A raw data set of nnU-Net 2: `…Tr` to train and validate on (`splits_final.json`), `…Ts` to test on."
     counts = {"real images for training": len(real), "for validation": len(val), "for the test": len(test)}
     write_dataset_card(pipeline, root, index, layout, counts)
-    return root
 
 
 def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
     """Write images and masks, and return their ids."""
     ids = []
     for pair in pairs:
-        image, label = _files(root, part, pair.id)
-        for path in (image, label):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        image, label = (new_path(root, path) for path in _files(root, part, pair.id))
         Image.fromarray(pair.image).save(image, pnginfo=_said(pair.comment), compress_level=1)
-        cv2.imwrite(str(label), pair.mask)
+        write_bytes(label, cv2.imencode(".png", pair.mask)[1].tobytes())
         ids.append(pair.id)
     return ids
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dermprompt.export.generator import export_generator
 from dermprompt.export.nnunet import export_nnunet
+from dermprompt.export.place import export_folder, replacing
 from dermprompt.export.samples import export_imagefolder, export_isic
 from dermprompt.pipeline import Pipeline
 
@@ -14,7 +15,8 @@ def export(pipeline: Pipeline, folder: Path) -> Path:
     """Write what ``config.export`` names below the run folder, and return where.
 
     Raises:
-        ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them.
+        ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them; or something is
+            there that no export wrote.
     """
     writers = {
         "nnunet": export_nnunet,
@@ -22,4 +24,7 @@ def export(pipeline: Pipeline, folder: Path) -> Path:
         "isic": export_isic,
         "generator": export_generator,
     }
-    return writers[pipeline.config.export](pipeline, folder)
+    place = export_folder(pipeline.config, folder)
+    with replacing(place) as root:
+        writers[pipeline.config.export](pipeline, root)
+    return place

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,35 +11,33 @@ import cv2
 import numpy as np
 
 from dermprompt.data.findings import listed
+from dermprompt.export.place import new_path
 from dermprompt.export.provenance import write_dataset_card
 from dermprompt.export.sample_index import placed, sample_rows
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import relabelled_masks
 from dermprompt.stages.curate import copied
-from dermprompt.synthesis.index import write_index
+from dermprompt.synthesis.index import write_index, write_table
 from dermprompt.synthesis.samples import image_path, mask_path, sample_index
 
 Row = dict[str, Any]
 Place = Callable[[str], tuple[Path, Path]]
 
 
-def export_isic(pipeline: Pipeline, folder: Path) -> Path:
-    """Write ISIC's two folders with ``samples.csv`` and a card."""
-    root = folder / "isic"
+def export_isic(pipeline: Pipeline, root: Path) -> None:
+    """Write ISIC's two folders with ``samples.csv`` and a card below ``root``."""
     rows = _copy(pipeline, root, lambda id: (image_path(root, id), mask_path(root, id)))
     layout = "Images and masks lie in two folders under ISIC's own names; `samples.csv` says where each came from."
     write_dataset_card(pipeline, root, rows, layout, {})
-    return root
 
 
-def export_imagefolder(pipeline: Pipeline, folder: Path) -> Path:
-    """Write ``train/images``, ``train/masks``, and ``train/metadata.csv``, which ``load_dataset`` reads.
+def export_imagefolder(pipeline: Pipeline, root: Path) -> None:
+    """Write below ``root`` ``train/images``, ``train/masks``, and ``train/metadata.csv``, which ``load_dataset`` reads.
 
     A column that ends in ``file_name`` is a picture there: ``file_name`` becomes ``image``, ``mask_file_name``
     becomes ``mask``; paths are relative to the table.
     """
-    root = folder / "imagefolder"
     train = root / "train"
     rows = _copy(pipeline, root, lambda id: (train / "images" / f"{id}.jpg", train / "masks" / f"{id}.png"))
     _write_metadata(train / "metadata.csv", rows)
@@ -48,7 +45,6 @@ def export_imagefolder(pipeline: Pipeline, folder: Path) -> Path:
         '`datasets.load_dataset("imagefolder", data_dir=…)` gives `image`, `mask` and the columns of `samples.csv`.'
     )
     write_dataset_card(pipeline, root, rows, layout, {})
-    return root
 
 
 def used_rows(pipeline: Pipeline) -> list[Row]:
@@ -79,12 +75,9 @@ def _refuse_copies(pipeline: Pipeline, every: list[Row], used: set[str]) -> None
 def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
     """Copy the samples byte for byte, and write their index; a reference segmenter's mask becomes a file of its own."""
     rows, curated = used_rows(pipeline), pipeline.curated
-    shutil.rmtree(root, ignore_errors=True)
     copies = []
     for row in rows:
-        image, mask = place(row["id"])
-        for path in (image, mask):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        image, mask = (new_path(root, path) for path in place(row["id"]))
         shutil.copyfile(row["image"], image)
         shutil.copyfile(row["mask"], mask)
         if curated and row["decision"] == "relabel":
@@ -106,7 +99,4 @@ def _write_metadata(path: Path, rows: list[Row]) -> None:
     for row in table:
         for key in renamed.values():
             row[key] = row[key].removeprefix("train/")
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
+    write_table(path, list(table[0]), table)

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dermprompt.files import read_json, reading
 from dermprompt.generator.controlnet.base import LatentDiffusion
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 from dermprompt.generator.pix2pixhd.module import one_hot
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator
+from dermprompt.tensors import fill, load_tensors, open_pretrained
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -24,8 +26,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 def load_weights(network: nn.Module, path: Path) -> nn.Module:
     """Fill a network with weights, in evaluation mode."""
-    network.load_state_dict(load_file(path))
-    return network.eval()
+    return fill(network, load_tensors(path), path).eval()
 
 
 def save_pix2pixhd(generator: GlobalGenerator, shape: dict[str, Any], folder: Path) -> None:
@@ -51,8 +52,9 @@ class Pix2PixHDGenerator(nn.Module):
 
 def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
     """Open what :func:`save_pix2pixhd` wrote."""
-    shape = json.loads((folder / "config.json").read_text())
-    network = load_weights(GlobalGenerator(**shape), folder / "generator.safetensors")
+    with reading(folder):
+        shape = read_json(folder / "config.json", dict)
+        network = load_weights(GlobalGenerator(**shape), folder / "generator.safetensors")
     return Pix2PixHDGenerator(network).eval()  # type: ignore[arg-type]
 
 
@@ -68,7 +70,7 @@ def save_controlnet(trained: Any, unet: UNet2DConditionModel, folder: Path) -> N
 
 def load_controlnet(folder: Path, base: LatentDiffusion, **sampler: Any) -> ControlNetGenerator:
     """Open an exported ControlNet on its base; ``sampler`` are settings of :class:`ControlNetGenerator`."""
-    controlnet = ControlNetModel.from_pretrained(folder / "controlnet", use_safetensors=True)
+    controlnet = open_pretrained(ControlNetModel, folder / "controlnet")
     if (folder / "unet").is_dir():
-        base.unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True).requires_grad_(False)
+        base.unet = open_pretrained(UNet2DConditionModel, folder / "unet").requires_grad_(False)
     return ControlNetGenerator(base, controlnet.eval().requires_grad_(False), **sampler)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import ControlNetModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+
+from dermprompt.tensors import load_tensors
 
 PREFIX = "control_model."
 
@@ -46,7 +48,7 @@ def load_original(path: Path, config: Mapping[str, Any]) -> ControlNetModel:
     """
     controlnet = ControlNetModel.from_config(dict(config))
     names = {theirs: ours for ours, theirs in _names(controlnet.config).items()}
-    state = {_renamed(key, names): value for key, value in _own(load_file(path)).items()}
+    state = {_renamed(key, names): value for key, value in _own(load_tensors(path)).items()}
     _check(path, state, controlnet.state_dict())
     controlnet.load_state_dict(state)
     return controlnet.eval()

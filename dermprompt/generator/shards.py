@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
-from dermprompt.files import read_json, sha256, write_bytes, write_json
+from dermprompt.entry import in_words
+from dermprompt.files import check_name, read_json, reading, sha256, write_bytes, write_json
+from dermprompt.tensors import SAFETENSORS, load_tensors
 
 LIMIT = 16 * 2**20
 INDEX = "shards.json"
@@ -48,15 +50,17 @@ def load_shards(folder: Path) -> dict[str, Tensor]:
     """Read what :func:`save_shards` wrote; bfloat16 becomes float32.
 
     Raises:
-        ValueError: a file is missing, or is not what was written.
+        ValueError: a file is missing, or is not what was written, the index too.
     """
-    index = read_json(folder / INDEX)
-    shards = {name: _read(folder / name, expected) for name, expected in index["sha256"].items()}
-    state = {}
-    for key, entry in index["tensors"].items():
-        pieces = [shards[name][piece] for name, piece in entry["pieces"]]
-        whole = torch.cat(pieces).reshape(entry["shape"])
-        state[key] = whole.float() if whole.dtype == torch.bfloat16 else whole
+    with reading(folder / INDEX):
+        index = read_json(folder / INDEX, dict)
+        sums = index["sha256"].items()
+        shards = {name: _read(folder / check_name("its file", name), expected) for name, expected in sums}
+        state = {}
+        for key, entry in index["tensors"].items():
+            pieces = [shards[name][piece] for name, piece in entry["pieces"]]
+            whole = torch.cat(pieces).reshape(entry["shape"])
+            state[key] = whole.float() if whole.dtype == torch.bfloat16 else whole
     return state
 
 
@@ -65,7 +69,7 @@ def _read(path: Path, expected: str) -> dict[str, Tensor]:
         raise ValueError(f"{path}: missing; carry it again")
     if sha256(path) != expected:
         raise ValueError(f"{path}: its sha256 is not that of {INDEX}; carry it again")
-    return load_file(path)
+    return load_tensors(path)
 
 
 def _shards(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
@@ -97,8 +101,8 @@ def pack_folder(folder: Path, out: Path) -> None:
     for path in _files(folder):
         target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".safetensors":
-            files = save_shards(load_file(path), target.with_name(target.name + SUFFIX))
+        if path.suffix == SAFETENSORS:
+            files = save_shards(load_tensors(path), target.with_name(target.name + SUFFIX))
             print(f"{path}: {len(files)} files, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB")
         elif path.suffix != ".ckpt":
             shutil.copyfile(path, target)
@@ -122,7 +126,12 @@ def unpack_folder(folder: Path, out: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files below a folder; ValueError for a link out of it, whose target nobody meant to carry."""
+    root, paths = folder.resolve(), sorted(folder.rglob("*"))
+    for path in paths:
+        if not path.resolve().is_relative_to(root):
+            raise ValueError(f"{path}: a link that leads out of {folder}; put the file itself there")
+    return [path for path in paths if path.is_file()]
 
 
 def main(arguments: list[str]) -> None:
@@ -137,4 +146,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    in_words(lambda: main(sys.argv[1:]))()

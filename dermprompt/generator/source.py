@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import sha256, stamps
+from dermprompt.files import read_json, sha256, stamps
 from dermprompt.store.artifacts import Artifact
 from dermprompt.weights.box import digest, in_box
 
@@ -46,7 +46,8 @@ def check_base(folder: Path) -> None:
                 f"generator.base.path: no *.safetensors in {folder / part} (there is {found}); pickled weights may run "
                 "code and are not opened: save the model again with safe_serialization=True"
             )
-    unet, vae, text = (_config(folder / part) for part in ("unet", "vae", "text_encoder"))
+        check_folder("generator.base.path", folder / part)
+    unet, vae, text = (read_json(folder / part / "config.json", dict) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
         raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
     # A codec of our own says "channels".
@@ -65,11 +66,21 @@ def check_base(folder: Path) -> None:
         )
 
 
-def _config(part: Path) -> dict[str, Any]:
-    try:
-        return json.loads((part / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"generator.base.path: {part / 'config.json'} cannot be read ({error})") from None
+def check_folder(key: str, folder: Path) -> None:
+    """Open every setting and the header of every file of weights below a folder.
+
+    Raises:
+        ValueError: one is damaged, or there is none; names it.
+    """
+    from dermprompt.tensors import check_weights
+
+    files = sorted(folder.rglob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{key}: no *.safetensors below {folder}")
+    for path in sorted(folder.rglob("*config.json")):
+        read_json(path, dict)
+    for path in files:
+        check_weights(path)
 
 
 def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:
@@ -86,6 +97,11 @@ def pretrained_artifact(path: str, settings: dict[str, Any]) -> Artifact:
 def stamped_artifact(path: str) -> Artifact:
     """A folder from elsewhere, by the names, sizes and times of its files."""
     return Artifact(Path(path).expanduser(), sha256(json.dumps(stamps(path))))
+
+
+def given_artifact(key: str, path: str) -> Artifact:
+    """A file or a folder of files that a setting names."""
+    return stamped_artifact(path) if Path(path).expanduser().is_dir() else file_artifact(key, path)
 
 
 def file_artifact(key: str, path: str) -> Artifact:

@@ -16,8 +16,11 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.transformer import QuickGELU, TextTransformer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from dermprompt.files import read_json, reading
+from dermprompt.tensors import fill, load_tensors
 
 END_OF_TEXT = 49407
 NUM_TOKENS = 49408
@@ -81,7 +84,7 @@ class TextEncoder(nn.Module):
         A prompt that is too long is cut. That is said, and which words have no embedding (see :func:`keep_tokens`).
         """
         for prompt in dict.fromkeys(prompts):
-            length = len(self._tokenizer.encode(prompt)) + 2  # its start and its end
+            length = self.length(prompt)
             if length > self.context_length:
                 warnings.warn(f"a prompt of {length} tokens, cut to {self.context_length}: {prompt!r}", stacklevel=2)
         ids = self._tokenizer(prompts)
@@ -92,6 +95,17 @@ class TextEncoder(nn.Module):
             words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
             warnings.warn(f"words without an embedding, which change nothing: {words}", stacklevel=2)
         return ids
+
+    def length(self, prompt: str) -> int:
+        """How many tokens a prompt takes, with its start and its end."""
+        return len(self._tokenizer.encode(prompt)) + 2
+
+    @torch.no_grad()
+    def unread(self, prompt: str) -> list[str]:
+        """The words of a prompt of which no weights came with this encoder: they say nothing (:func:`keep_tokens`)."""
+        weights = self.transformer.token_embedding.weight
+        ids = self._tokenizer.encode(prompt)
+        return [self._tokenizer.decode([one]).strip() for one in ids if not weights[one].any()]
 
     def forward(self, ids: Tensor) -> Tensor:
         """States NLD of token ids NL."""
@@ -130,21 +144,25 @@ def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None
     """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
 
     Raises:
-        ValueError: the folder has fewer layers than asked for.
+        ValueError: the folder has fewer layers than asked for, or is damaged; names it.
     """
-    config = json.loads((folder / "config.json").read_text())
-    kept = config["num_hidden_layers"] if layers is None else layers
-    if kept > config["num_hidden_layers"]:
-        raise ValueError(f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers")
-    encoder = TextEncoder(
-        config["hidden_size"],
-        config["num_attention_heads"],
-        kept,
-        config["max_position_embeddings"],
-        pad_token_id,
-        config["hidden_act"] == "quick_gelu",
-    )
-    encoder.transformer.load_state_dict(_from_transformers(load_file(folder / "model.safetensors"), kept))
+    with reading(folder):
+        config = read_json(folder / "config.json", dict)
+        kept = config["num_hidden_layers"] if layers is None else layers
+        if kept > config["num_hidden_layers"]:
+            raise ValueError(
+                f"generator.base.text_layers={kept}: {folder} has only {config['num_hidden_layers']} layers"
+            )
+        encoder = TextEncoder(
+            config["hidden_size"],
+            config["num_attention_heads"],
+            kept,
+            config["max_position_embeddings"],
+            pad_token_id,
+            config["hidden_act"] == "quick_gelu",
+        )
+        weights = folder / "model.safetensors"
+        fill(encoder.transformer, _from_transformers(load_tensors(weights), kept), weights)
     return encoder
 
 

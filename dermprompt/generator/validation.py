@@ -15,11 +15,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dermprompt.files import write_bytes
 from dermprompt.lesion import images_to_uint8
+from dermprompt.tensors import fill, load_tensors
 
 BEST = "best.safetensors"
 NUM_SHOWN = 8
@@ -113,8 +114,7 @@ class ValidateGenerator(Callback):
 
     def restore(self, network: Network) -> Network:
         """Fill a network with the best weights."""
-        network.load_state_dict(load_file(self.folder / BEST))
-        return network
+        return fill(network, load_tensors(self.folder / BEST), self.folder / BEST)
 
     @property
     def state_key(self) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from dermprompt.config import compose
 from dermprompt.config.schema import Config
 from dermprompt.distributed.processes import Runtime
+from dermprompt.entry import in_words
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Results, load_results
 from dermprompt.stages.arrays import load_samples
@@ -106,6 +107,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Wa
         run.close(failed=sys.exc_info()[0] is not None)
 
 
+@in_words
 def main() -> None:
     """Send the table of the sweep that the command line names."""
     if len(sys.argv) != 2 or not list(Path(sys.argv[1]).glob("*/results.json")):

@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dermprompt.config import compose
+from dermprompt.config.compose import is_dumped
 from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec
 from dermprompt.config.schema import Config
 from dermprompt.config.secrets import mask
-from dermprompt.distributed.processes import group_timeout, max_seconds, num_processes
+from dermprompt.distributed.processes import forget_ranks, num_processes
 from dermprompt.distributed.slurm import check_nodes
-from dermprompt.generator.source import check_base, resolve_base
+from dermprompt.export.place import check_replaceable, export_folder
+from dermprompt.files import printable, reading, write_bytes
+from dermprompt.generator.source import check_base, check_folder, resolve_base
 from dermprompt.pipeline import Pipeline
 from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.training.wandb_run import is_asked
+from dermprompt.weights.box import in_box
+
+# What a report and its stages leave in a run's folder.
+WRITTEN = (
+    *("config.yaml", "results.json", "split.json", "index.html", "report.md", "samples.csv", "quiz.html"),
+    *("pictures", "training"),
+)
 
 
 def run_job(config: Config, output: str, overrides: list[str]) -> None:
     """Run ``config.stage`` and what it needs."""
+    forget_ranks()
     root = Path(config.paths.store).expanduser().resolve()
     planned = Pipeline(config, store := PlanningStore(root))
     if config.stage == "plan":
         planned.evaluate()
         print(format_plan(store.plan))
         return
-    _check_trainer(config)
+    check_nodes(config.trainer)
     _ask(planned)
     _check(planned, {one.stage for one in store.plan if not one.exists})
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    _check_run_folder(folder)
+    if config.stage == "export":
+        check_replaceable(export_folder(config, folder))
     compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
     if "samples" in vars(planned) and config.synthesis.count:
@@ -68,7 +81,8 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
     stage = pipeline.config.stage
     if stage == "prepare":
         report = pipeline.prepared.path / "coverage.txt"
-        print(f"{report.read_text()}\ncoverage report: {report}, {report.with_suffix('.json').name} beside it")
+        print(printable(report.read_text()))
+        print(f"coverage report: {report}, {report.with_suffix('.json').name} beside it")
     if stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
     if stage == "export":
@@ -79,10 +93,17 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
         _report(pipeline, folder, "python -m dermprompt " + shlex.join(overrides))
 
 
-def _check_trainer(config: Config) -> None:
-    check_nodes(config.trainer)
-    max_seconds(config.trainer)
-    group_timeout(config.trainer)
+def _check_run_folder(folder: Path) -> None:
+    """What a job writes over is what a job wrote: in a folder of the user's own, everything is.
+
+    Raises:
+        ValueError: something of the same name is not; names it.
+    """
+    there = [folder / name for name in WRITTEN if (folder / name).exists() or (folder / name).is_symlink()]
+    linked = [path for path in there if path.is_symlink()]
+    ours = folder / "config.yaml" in there and is_dumped(folder / "config.yaml")
+    if linked or (there and not ours):
+        raise ValueError(f"{(linked or there)[0]} was not written by a job, and stays as it is; choose another run")
 
 
 def _check(planned: Pipeline, to_do: set[str]) -> None:
@@ -100,8 +121,23 @@ def _check(planned: Pipeline, to_do: set[str]) -> None:
         _check_folder("generator.path", generator.path)
     if "base" in vars(planned) and to_do and generator.has_base:
         _check_base(generator.base)
+    if getattr(generator, "init", None) and to_do:
+        check_folder("generator.init", in_box(generator.init, generator.name))
     if isinstance(generator, Pix2PixHD) and "train_generator" in to_do:
         _check_pix2pixhd(generator, num_processes(config.trainer))
+    _rehearse(config, to_do)
+
+
+def _rehearse(config: Config, to_do: set[str]) -> None:
+    """Build once what this job will train and compare with."""
+    if any(stage.startswith("train_") for stage in to_do):
+        from dermprompt.stages.rehearsal import rehearse
+
+        rehearse(config, to_do)
+    if {"evaluate", "curate"} & to_do and config.synthesis.count:
+        from dermprompt.stages.rehearsal import check_features
+
+        check_features(config.evaluation.features)
 
 
 def _check_folder(key: str, path: str) -> None:
@@ -121,8 +157,11 @@ def _check_base(base: Any) -> None:
 def _check_pix2pixhd(generator: Pix2PixHD, devices: int) -> None:
     if generator.pool_size and devices > 1:
         raise ValueError(f"generator.pool_size={generator.pool_size}: 0 on several devices, each would have a pool")
-    if generator.perceptual_weights and not Path(generator.perceptual_weights).expanduser().is_file():
-        raise ValueError(f"generator.perceptual_weights={generator.perceptual_weights}: no such file")
+    if generator.perceptual_weights:
+        from dermprompt.tensors import check_weights
+
+        with reading(Path("generator.perceptual_weights")):
+            check_weights(Path(generator.perceptual_weights).expanduser())
 
 
 def _check_batches(config: Config, to_do: set[str]) -> None:
@@ -155,7 +194,7 @@ def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
         return
     if config.generator.has_text:
         check_prompts(config.prompts, config.seed, pipeline.generator_set.path)
-    mask_source(pipeline.mask_settings, pipeline.generator_set.path, pipeline.images.path)
+    mask_source(pipeline.mask_settings, **{name: one.path for name, one in pipeline.mask_inputs.items()})
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
@@ -165,7 +204,7 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
     from dermprompt.results import Results, record, save_results
 
     results = record(Results, mask(asdict(summarize(pipeline, folder, command))))
-    shutil.copyfile(pipeline.prepared.path / "split.json", folder / "split.json")
+    write_bytes(folder / "split.json", (pipeline.prepared.path / "split.json").read_bytes())
     if results.count:
         write_sample_index(pipeline, folder / "samples.csv")
         if pipeline.config.evaluation.quiz:

@@ -253,7 +253,7 @@ def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
     if not generator.is_trained or generator.max_steps == 0:
         return ()
     shutil.copytree(pipeline.generator.path / "samples", folder / "training", dirs_exist_ok=True)
-    return tuple(f"training/{path.name}" for path in sorted((folder / "training").iterdir()))
+    return tuple(f"training/{path.name}" for path in sorted((folder / "training").glob("*.png")))
 
 
 def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:

@@ -53,5 +53,5 @@ def _entry(question: Question) -> dict[str, str]:
     large = cv2.resize(question.image[..., ::-1], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     file = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     # Encoded, not encrypted: a glance at the source gives nothing away.
-    answer = base64.b64encode(f"{'synthetic' if question.synthetic else 'real'}|{question.diagnosis or ''}".encode())
+    answer = base64.b64encode(json.dumps(["synthetic" if question.synthetic else "real", question.diagnosis]).encode())
     return {"image": base64.b64encode(file.tobytes()).decode(), "key": answer.decode()}

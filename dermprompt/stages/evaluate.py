@@ -14,12 +14,13 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.fidelity import mask_fidelity, text_fidelity
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.overlap import dice
-from dermprompt.files import write_json
+from dermprompt.files import write_bytes, write_json
 from dermprompt.results import ImageQuality, MaskFidelity, TextFidelity
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
 from dermprompt.stages.settings import EvaluateGenerator, EvaluateSamples, EvaluateText, EvaluateTrivial
+from dermprompt.store.artifacts import makes
 
 
 def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> d
     return dataclasses.asdict(ImageQuality(name, kind, len(real), paper, standard))
 
 
+@makes("quality.json")
 def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Table 1's rows that need no generator, as ``quality.json``."""
     test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
@@ -34,6 +36,7 @@ def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path
     write_json(folder / "quality.json", [_quality(n, "trivial", test.images, x) for n, x in rows.items()])
 
 
+@makes("generator.json")
 def evaluate_generator(
     settings: EvaluateGenerator,
     runtime: Runtime,
@@ -68,6 +71,7 @@ def evaluate_generator(
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
 
+@makes("generator.json")
 def evaluate_samples(
     settings: EvaluateSamples,
     runtime: Runtime,
@@ -88,6 +92,7 @@ def evaluate_samples(
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 
+@makes("text.json")
 def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folder: Path) -> None:
     """Text fidelity on the phantom, whose colours a fixed rule can read, as ``text.json``."""
     drawn = load_samples(samples, settings.count, settings.image_size)
@@ -103,5 +108,5 @@ def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:
     """Write an image uint8 SS3 or a mask uint8 SS in {0, 1} as PNG; the name is relative to ``folder``."""
     pixels = image * 255 if image.ndim == 2 else image[..., ::-1]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "pictures" / f"{name}.png"), pixels)
+    write_bytes(folder / "pictures" / f"{name}.png", cv2.imencode(".png", pixels)[1].tobytes())
     return f"pictures/{name}.png"

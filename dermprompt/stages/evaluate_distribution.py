@@ -15,10 +15,12 @@ from dermprompt.files import write_json
 from dermprompt.results import DistributionRow
 from dermprompt.stages.arrays import Part, load_generator_part, load_part, load_samples
 from dermprompt.stages.settings import EvaluateDistribution, FeatureNetwork
+from dermprompt.store.artifacts import makes
 
 JPEG_QUALITY = 95
 
 
+@makes("distribution.json")
 def evaluate_distribution(
     settings: EvaluateDistribution,
     runtime: Runtime,

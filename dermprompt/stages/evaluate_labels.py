@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.features import crops
@@ -17,12 +17,14 @@ from dermprompt.results import LabelFidelity, LabelScore, record
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
 from dermprompt.stages.settings import EvaluateText, FeatureNetwork, TrainClassifier
-from dermprompt.store.artifacts import read_recipe
+from dermprompt.store.artifacts import makes, read_recipe
+from dermprompt.tensors import load_arrays
 
 # What classifiers learn from; S.test is what they are judged on, and S.val chooses segmenters.
 LEARNT_FROM = ("generator", "train")
 
 
+@makes("classifier.json")
 def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Learn the labels of G's and S.train's images, and try S.test's: ``probes.safetensors``, ``classifier.json``."""
     parts = [load_part(prepared, cache, name) for name in LEARNT_FROM]
@@ -46,6 +48,7 @@ def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path
     write_json(folder / "classifier.json", {"images": len(lesions), "questions": asked, "real": scores})
 
 
+@makes("labels.json")
 def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, classifier: Path, folder: Path) -> None:
     """What the classifiers find in samples, as ``labels.json``; empty where no label was asked for."""
     learnt = read_json(classifier / "classifier.json")
@@ -54,7 +57,7 @@ def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, cla
     if not learnt["questions"] or not asked:
         write_json(folder / "labels.json", [])
         return
-    stored = load_file(classifier / "probes.safetensors")
+    stored = load_arrays(classifier / "probes.safetensors")
     network = FeatureNetwork(**{key: read_recipe(classifier).settings[key] for key in ("model", "weights", "stamps")})
     features = _features(network, runtime, drawn.images, drawn.masks)
     seen = Components(stored["mean"], stored["directions"])(features)

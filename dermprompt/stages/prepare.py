@@ -10,15 +10,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dermprompt.data.cache import build_cache, load_cache, read_findings
+from dermprompt.data.cache import PICTURES, build_cache, load_cache, read_findings
 from dermprompt.data.clusters import load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
-from dermprompt.data.datasets.phantom import write_phantom
+from dermprompt.data.datasets.phantom import IMAGES, write_phantom
 from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.distributed.processes import Runtime
-from dermprompt.files import sha256, write_bytes, write_json
+from dermprompt.files import read_json, sha256, write_bytes, write_json
 from dermprompt.lesion import Lesion
 from dermprompt.stages.settings import (
     CachePictures,
@@ -29,9 +29,10 @@ from dermprompt.stages.settings import (
     SplitData,
     Usable,
 )
-from dermprompt.store.artifacts import read_recipe
+from dermprompt.store.artifacts import makes, read_recipe
 
 
+@makes(IMAGES)
 def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> None:
     """Paint a data set in ISIC's layout."""
     # What an interrupted painting left is not trusted.
@@ -40,6 +41,7 @@ def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> Non
     write_phantom(folder, settings.num_images, settings.size, settings.seed)
 
 
+@makes("index.json")
 def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path) -> str:
     """Write ``index.json`` of the ``files`` of a root: names, labels and content hashes; the digest is of all three."""
     labels = Path(settings.labels) if settings.labels else files
@@ -48,6 +50,7 @@ def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path)
     return index.digest
 
 
+@makes(PICTURES)
 def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, folder: Path) -> str:
     """Decode, check and resize all pairs that were not before; the digest is of the pixels."""
     size, libraries = settings.size, folder.parents[1] / "pictures"
@@ -56,6 +59,7 @@ def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, fol
         return build_cache(index, size, settings.mask_threshold, libraries, folder, bar.update)
 
 
+@makes("clusters.json")
 def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, folder: Path) -> None:
     """Write ``clusters.json``, for ``data.clusters``."""
     # Its transforms are slow to import, and no other stage needs them.
@@ -75,6 +79,7 @@ def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cac
     save_clusters(folder / "clusters.json", pairs, about)
 
 
+@makes("lesions.json", "split.json", "coverage.json", "coverage.txt")
 def split_data(
     settings: SplitData,
     runtime: Runtime,
@@ -154,6 +159,7 @@ def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...
     return [*map(tuple, same.values()), *near]
 
 
+@makes("known.json")
 def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: Path, folder: Path) -> str:
     """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test."""
     lesions, split = load_lesions(prepared)
@@ -178,10 +184,10 @@ def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
 
 def load_generator_set(generator_set: Path) -> list[Lesion]:
     """The lesions that :func:`list_generator_set` wrote."""
-    return [lesion_of(row) for row in json.loads((generator_set / "known.json").read_text())]
+    return [lesion_of(row) for row in read_json(generator_set / "known.json", list)]
 
 
 def load_lesions(prepared: Path) -> tuple[dict[str, Lesion], Split]:
     """The lesions in use by id, and the split."""
-    rows = json.loads((prepared / "lesions.json").read_text())
+    rows = read_json(prepared / "lesions.json", list)
     return {row["id"]: lesion_of(row) for row in rows}, load_split(prepared / "split.json")

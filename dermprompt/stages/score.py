@@ -25,7 +25,7 @@ from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
 from dermprompt.stages.settings import ScoreImages, ScorePredictions
-from dermprompt.store.artifacts import batch_record, read_recipe
+from dermprompt.store.artifacts import batch_record, makes, read_recipe
 from dermprompt.store.claims import share_out
 
 
@@ -126,6 +126,7 @@ def _scores(
     return scores
 
 
+@makes("scores.csv")
 def score_predictions(
     settings: ScorePredictions, runtime: Runtime, prepared: Path, indexed: Path, predictions: Path, folder: Path
 ) -> None:

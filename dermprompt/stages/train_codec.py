@@ -16,12 +16,14 @@ from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
 from dermprompt.stages.arrays import load_generator_part, training_images
 from dermprompt.stages.settings import FitCodec, TrainVAE
+from dermprompt.store.artifacts import makes
 from dermprompt.training.trainer import fit_on_images
 
 # Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
 PCA_PIXELS = 2**25
 
 
+@makes("config.json", "codec.safetensors")
 def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Principal components of patches of G's images, of every k-th image where there are many large ones."""
     codec, images = settings.codec, load_generator_part(generator_set, cache).tensors()[0]
@@ -29,6 +31,7 @@ def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Pa
     PCACodec.fit(images_to_float(images[::step]), codec.downscale, codec.channels).save(folder)
 
 
+@makes("config.json", "codec.safetensors")
 def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """A pretrained tiny autoencoder, its latents standardised on G's images."""
     codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
@@ -36,6 +39,7 @@ def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache
     codec.save(folder)
 
 
+@makes("config.json")
 def train_vae(settings: TrainVAE, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Train an AutoencoderKL and save it in diffusers' format."""
     codec, data = settings.codec, training_images(settings.held_out, generator_set, cache)

@@ -20,10 +20,12 @@ from dermprompt.generator.pix2pixhd.module import Pix2PixHD
 from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
+from dermprompt.generator.source import PARTS
 from dermprompt.stages.arrays import training_images
 from dermprompt.stages.networks import open_base
 from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainOnMasks
 from dermprompt.stages.validate_generator import make_validation
+from dermprompt.store.artifacts import makes
 from dermprompt.training.trainer import fit_on_images
 
 
@@ -34,6 +36,7 @@ def _denoising(trained: Any, settings: TrainBase | TrainControlNet) -> dict[str,
     return {**own, "prompt_dropout": settings.prompt_dropout, "seed": settings.seed}
 
 
+@makes(*PARTS)
 def train_base(
     settings: TrainBase, runtime: Runtime, generator_set: Path, cache: Path, codec: Path, folder: Path
 ) -> None:
@@ -58,6 +61,7 @@ def train_base(
         module.ema_model().save(folder)
 
 
+@makes("controlnet")
 def train_controlnet(
     settings: TrainControlNet,
     runtime: Runtime,
@@ -93,6 +97,7 @@ def train_controlnet(
         save_controlnet(validation.restore(module.ema_model()), frozen.unet, folder)
 
 
+@makes("config.json", "generator.safetensors")
 def train_pix2pixhd(
     settings: TrainOnMasks,
     runtime: Runtime,

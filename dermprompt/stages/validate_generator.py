@@ -19,11 +19,13 @@ from dermprompt.segmenter.batches import SegmentationBatches
 from dermprompt.stages.arrays import held_out_rows, load_generator_part
 from dermprompt.stages.networks import build_network, build_segmenter_module, open_segmenter
 from dermprompt.stages.settings import HeldOut, TrainReference
+from dermprompt.store.artifacts import makes
 from dermprompt.synthesis.draw import sample_seed
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
 
+@makes("network.safetensors")
 def train_reference(settings: TrainReference, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Train a segmenter on what the generator trains on."""
     reference, part = settings.reference, load_generator_part(generator_set, cache)

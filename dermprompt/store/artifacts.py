@@ -10,14 +10,16 @@ import errno
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from dermprompt.files import flush_folder, read_json, sha256, write_json
+from dermprompt.entry import takes_all
+from dermprompt.files import flush_folder, read_json, reading, sha256, write_json
 from dermprompt.store.locks import hold, print_now
 
 RECORD = "artifact.json"
@@ -113,6 +115,19 @@ class Declaration:
     def folders(self) -> dict[str, Path | list[Path] | None]:
         """The folders of its inputs."""
         return {name: _folders(one) for name, one in self.inputs.items()}
+
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+
+
+def makes(*names: str) -> Callable[[Work], Work]:
+    """Says of a function that makes an artifact what is in its folder at the end: files or folders of these names."""
+
+    def say(work: Work) -> Work:
+        work.makes = names  # type: ignore[attr-defined]
+        return work
+
+    return say
 
 
 def _own_settings(settings: Any) -> dict[str, Any]:
@@ -297,7 +312,7 @@ class PlanningStore(Store):
     def estimate(self, stage: str, cost: float) -> float:
         """``cost`` seconds, corrected by how such estimates fared so far in this store (the median)."""
         paths = [path for file in (RECORD, RATE) for path in self.root.glob(f"{stage}/*/{file}")]
-        records = [json.loads(path.read_text()) for path in paths]
+        records = [read_json(path, dict, f"delete {path.parent}") for path in paths]
         rates = sorted(r["seconds"] / r["cost"] for r in records if r.get("cost"))
         return cost * rates[len(rates) // 2] if rates else cost
 
@@ -315,20 +330,30 @@ def missing_batches(folder: Path, num_batches: int) -> list[int]:
 def _num_described(folder: Path) -> int:
     """How many batches of a growing set what describes it knows of."""
     path = folder / DESCRIBED
-    return int(json.loads(path.read_text())["batches"]) if path.exists() else 0
+    return int(read_json(path, dict, "delete it")["batches"]) if path.exists() else 0
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """Open a finished artifact."""
-    return Artifact(folder, json.loads((folder / RECORD).read_text())["digest"])
+    """Open a finished artifact.
+
+    Raises:
+        ValueError: its record is damaged; names it, and what to delete.
+    """
+    return Artifact(folder, _record(folder, RECORD, "digest")["digest"])
+
+
+def _record(folder: Path, name: str, *keys: str) -> dict[str, Any]:
+    remedy = f"delete {folder} and give the same command again"
+    with reading(folder / name, remedy):
+        found = read_json(folder / name, dict, remedy)
+        return {key: found[key] for key in keys}
 
 
 def read_recipe(folder: Path) -> Recipe:
     """What determines the artifact in ``folder``, finished or not."""
-    path = folder / RECORD if (folder / RECORD).exists() else folder / RECIPE
-    known = read_json(path)
-    known_fields = {name: known[name] for name in ("stage", "name", "version", "settings")}
-    return Recipe(**known_fields, inputs=tuple(known["inputs"]))
+    name = RECORD if (folder / RECORD).exists() else RECIPE
+    known = _record(folder, name, "stage", "name", "version", "settings", "inputs")
+    return Recipe(**{**known, "inputs": tuple(known["inputs"])})
 
 
 @contextmanager
@@ -337,7 +362,7 @@ def _full_disk_said(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not takes_all(sys.stdout):
             raise
         there = next(one for one in (folder, *folder.parents) if one.exists())
         free = shutil.disk_usage(there).free / 2**20

@@ -123,7 +123,7 @@ def _sign(holder: Path) -> tuple[int, int] | None:
 
 def _who(holder: Path) -> str:
     try:
-        known = read_json(holder)
-    except (OSError, ValueError):
+        known = read_json(holder, dict)
+        return f"process {known['pid']} on {known['host']} since {known['since']}"
+    except (KeyError, ValueError):
         return "an unknown process"
-    return f"process {known['pid']} on {known['host']} since {known['since']}"

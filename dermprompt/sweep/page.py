@@ -6,15 +6,19 @@ import io
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from dermprompt.files import sha256, write_bytes
+from dermprompt.entry import in_words
+from dermprompt.files import check_name, printable, reading, sha256, write_bytes
 from dermprompt.store.locks import hold
 from dermprompt.training.wandb_run import is_asked
+
+if TYPE_CHECKING:
+    from dermprompt.results import Results
 
 ERROR = "error.txt"
 
@@ -57,7 +61,7 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
         with redirect_stderr(io.StringIO()):  # where Hydra would name the job's overrides
             _ = job_return.return_value
     except Exception as error:  # the job's own
-        path.write_text(f"{type(error).__name__}: {error}\n")
+        write_bytes(path, f"{type(error).__name__}: {error}\n".encode())
         # Hydra itself raises the first failure when the whole sweep is over.
         print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
 
@@ -65,12 +69,17 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
     from dermprompt.report.page import write_page
-    from dermprompt.results import load_results
     from dermprompt.sweep.comparison import primary_of, records_of
     from dermprompt.sweep.published import publish
 
-    jobs = [(path.parent, load_results(path)) for path in sorted(sweep.glob("*/results.json"))]
     failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
+    jobs = []
+    for path in sorted(sweep.glob("*/results.json")):
+        try:
+            jobs.append((path.parent, _load_job(path)))
+        except ValueError as error:
+            failed.append((path.parent.name, printable(f"damaged: {error}")))
+            print(printable(f"left out of the page: {error}"), flush=True)
     if not jobs:
         return None
     made: dict[str, int] = {}
@@ -83,21 +92,41 @@ def write_sweep_page(sweep: Path) -> Path | None:
     return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
 
 
+def _load_job(path: Path) -> Results:
+    """The results of a job with all that the page and the comparison read beside them.
+
+    Raises:
+        ValueError: something is damaged, is missing, or lies elsewhere; names it.
+    """
+    from dermprompt.evaluation.scores import load_scores
+    from dermprompt.results import load_results, pictures_of
+
+    results, folder = load_results(path), path.parent.resolve()
+    with reading(path):
+        for cell in results.segmentation:
+            load_scores(folder / check_name("its scores", cell.scores))
+        for name in pictures_of(results):
+            place = (folder / name).resolve()
+            if not place.is_relative_to(folder) or not place.is_file():
+                raise ValueError(f"no picture {name} in its folder")
+    return results
+
+
+@in_words
 def main() -> None:
     """Write the page of the folder that the command line names, of a sweep or of one job."""
     from dermprompt.report.page import write_page
-    from dermprompt.results import load_results
 
     if len(sys.argv) != 2:
         sys.exit("usage: python -m dermprompt.sweep.page FOLDER   (make report FOLDER=runs/...)")
     folder = Path(sys.argv[1])
     if (folder / "results.json").exists():
-        results = load_results(folder / "results.json")
+        results = _load_job(folder / "results.json")
         print(write_page([(folder, results)], folder, f"dermprompt · {results.experiment}"))
         return
     page = write_sweep_page(folder)
     if page is None:
-        sys.exit(f"error: {folder}: no results.json in it, nor in its folders")
+        sys.exit(f"error: {folder}: no results.json that can be read in it, nor in its folders")
     print(page)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def write_card(
 
 
 def _markdown(card: Mapping[str, Any], histogram: list[dict[str, Any]]) -> str:
-    facts = [f"- {key}: {value}" for key, value in card.items()]
+    facts = [f"- {key}: {html.escape(str(value), quote=False)}" for key, value in card.items()]
     total = max(1, card["samples"]), max(1, card["training_images"])
     lines = [
         f"| {_words(row)} | {row['asked']:.1%} | {row['drawn'] / total[0]:.1%} ({row['drawn']}) "
@@ -62,4 +63,4 @@ def _markdown(card: Mapping[str, Any], histogram: list[dict[str, Any]]) -> str:
 def _words(row: dict[str, Any]) -> str:
     attributes = row["attributes"]
     said = "attributes unknown" if attributes is None else ", ".join(attributes) or "none"
-    return f"{row['diagnosis'] or 'no diagnosis'}: {said}"
+    return html.escape(f"{row['diagnosis'] or 'no diagnosis'}: {said}", quote=False).replace("|", "\\|")

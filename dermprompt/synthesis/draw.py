@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dermprompt.lesion import images_to_uint8, masks_to_float
-from dermprompt.synthesis.samples import Condition, write_batch
+from dermprompt.lesion import find_faults, images_to_uint8, masks_to_float
+from dermprompt.synthesis.samples import Condition, sample_id, write_batch
 
 # Batches that are encoded and written while the next is drawn: more would only fill the memory.
 BEHIND = 2
@@ -39,19 +39,32 @@ class Pixels:
 
     def __init__(self, images: Tensor) -> None:
         """Start the copy of images N3SS in [-1, 1]; on a GPU the caller need not wait for it, nor for the images."""
-        pixels = images_to_uint8(images.float())
+        pixels = images_to_uint8(images.float().nan_to_num())
         self._copied = None
-        self._host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=pixels.is_cuda)
-        self._host.copy_(pixels, non_blocking=True)
+        self._host, self._faults = (_copy(one) for one in (pixels, find_faults(images, pixels)))
         if pixels.is_cuda:
             self._copied = torch.cuda.Event()
             self._copied.record()
 
     def array(self) -> np.ndarray:
         """The images, once they are here."""
+        self._wait()
+        return self._host.numpy()
+
+    def faults(self) -> list[tuple[int, str]]:
+        """Places of the images that are no pictures, and what they are instead."""
+        self._wait()
+        words = {1: "NaN or infinite", 2: "of one colour"}
+        return [(place, words[fault]) for place, fault in enumerate(self._faults.tolist()) if fault]
+
+    def _wait(self) -> None:
         if self._copied is not None:
             self._copied.synchronize()
-        return self._host.numpy()
+
+
+def _copy(values: Tensor) -> Tensor:
+    host = torch.empty(values.shape, dtype=torch.uint8, pin_memory=values.is_cuda)
+    return host.copy_(values, non_blocking=True)
 
 
 def draw_images(generator: Generator, conditions: list[Condition], seeds: list[int]) -> Pixels:
@@ -89,6 +102,11 @@ def draw_batches(
 
     def write(number: int, seeds: list[int], conditions: list[Condition], pixels: Pixels) -> None:
         wanted = range(number * batch_size, (number + 1) * batch_size)
+        for place, what in pixels.faults():
+            raise ValueError(
+                f"{sample_id(wanted[place])} is {what}: {name} draws no pictures with these settings; lower "
+                "generator.guidance_scale, set synthesis.precision=32-true, or train the generator again"
+            )
         rows = zip(wanted, seeds, conditions, pixels.array(), strict=True)
         write_batch(folder, record(number), [row for row in rows if not total or row[0] < total], name)
 

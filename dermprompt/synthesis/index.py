@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dermprompt.files import write_bytes
 from dermprompt.synthesis.samples import Sample
 
 # Every column, and what stands in it.
@@ -45,7 +47,17 @@ def index_row(sample: Sample, image: str, mask: str, **more: Any) -> dict[str, A
 
 def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of :func:`index_row`."""
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(path, list(COLUMNS), rows)
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows({key: _defused(value) for key, value in row.items()} for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _defused(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

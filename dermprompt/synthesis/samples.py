@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dermprompt.files import sha256, write_bytes
+from dermprompt.files import check_name, read_json, reading, sha256, write_bytes
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
 MASKS = "ISIC2018_Task1_Training_GroundTruth"
@@ -109,14 +109,18 @@ def _records(folder: Path) -> list[Path]:
 
 
 def _read_record(record: Path) -> list[Sample]:
-    return [Sample(**row) for row in json.loads(record.read_text())]
+    with reading(record, "delete it to draw its batch again"):
+        rows = [Sample(**row) for row in read_json(record, list)]
+        for row in rows:
+            check_name("the id", row.id)
+        return rows
 
 
 def _write_sample(
     folder: Path, index: int, seed: int, condition: Condition, image: np.ndarray, generator: str, maker: str
 ) -> Sample:
     id = sample_id(index)
-    jpeg = _jpeg(image, f"synthetic image by {maker}, generator {generator}, sample {index}")
+    jpeg = encode(image, said_of(generator, index, maker))
     png = cv2.imencode(".png", condition.mask * 255)[1].tobytes()
     write_bytes(image_path(folder, id), jpeg)
     write_bytes(mask_path(folder, id), png)
@@ -126,7 +130,13 @@ def _write_sample(
     return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, *origin, *hashes)
 
 
-def _jpeg(image: np.ndarray, comment: str) -> bytes:
+def said_of(generator: str, index: int, maker: str = "dermprompt") -> str:
+    """What a sample's file says of itself."""
+    return f"synthetic image by {maker}, generator {generator}, sample {index}"
+
+
+def encode(image: np.ndarray, comment: str) -> bytes:
+    """A sample's JPEG, of uint8 HW3."""
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": comment}
     Image.fromarray(image).save(buffer, "JPEG", **settings)

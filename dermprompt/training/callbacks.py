@@ -39,10 +39,23 @@ class StopOnNonFiniteLoss(Callback):
             shown = ", ".join(f"{name} {float(value):g}" for name, value in losses.items())
             rows = batch["rows"].tolist() if self.ids else []
             seen = f" on {', '.join(self.ids[row] for row in rows)}" if rows else ""
+            broken = _not_finite(module)
+            if broken is not None:
+                raise ValueError(
+                    f"step {trainer.global_step}: {shown}. Weights that are not trained are NaN or infinite, such as "
+                    f"{broken}: the base, or the file that it came from, is damaged"
+                )
             raise ValueError(
                 f"step {trainer.global_step}: {shown}{seen}. The training diverged; lower its learning rate, or train "
                 f"with trainer.precision=32-true. Its last good checkpoint is in {self.folder}"
             )
+
+
+def _not_finite(module: lightning.LightningModule) -> str | None:
+    """The name of a tensor that came from elsewhere, stays as it is, and holds what is no finite number."""
+    kept = [*module.named_parameters(), *module.named_buffers()]
+    frozen = ((name, one) for name, one in kept if name.startswith(("base.", "perceptual.")) and not one.requires_grad)
+    return next((name for name, one in frozen if not one.isfinite().all()), None)
 
 
 @functools.cache

@@ -6,7 +6,6 @@ can end half written in the place of a good one.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from lightning import LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
-from dermprompt.files import sha256, write_json
+from dermprompt.files import read_json, sha256, write_json
 from dermprompt.upstream import save_to_disk
 
 LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
@@ -133,4 +132,5 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
 
 def _hashes(folder: Path) -> list[str]:
     """The sha256 (hex) of the last checkpoint that was written, and of the one before."""
-    return json.loads((folder / HASHES).read_text()) if (folder / HASHES).exists() else []
+    known = folder / HASHES
+    return read_json(known, list, f"delete {folder} to train again") if known.exists() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,12 +51,13 @@ def fit(
 
     Raises:
         OSError: the disk is too small for the checkpoints (said before the first step), or is full.
-        ValueError: a loss is NaN or infinite (names step and batch; the checkpoint before it stays), or the device's
-            memory is too small.
+        ValueError: a loss is NaN or infinite (names step and batch), or the device's memory is too small.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
+        RuntimeError: it ended at another step than the last, whatever the reason.
     """
     quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
+    assert len(loader), "a training without batches"
     steps_an_epoch = -(-len(loader) // accumulate_grad_batches)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
@@ -82,8 +84,7 @@ def fit(
     )
     with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=checkpoints.newest(folder), weights_only=True)
-    if trainer.should_stop:
-        raise _stopped(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+    _see_that_it_ended(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
 
 
 @contextmanager
@@ -92,16 +93,26 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
+    except SystemExit as error:
+        # Lightning turns Ctrl-C into an exit as of a failure, and ignores what follows.
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise error.__context__ from None
 
 
-def _stopped(trainer: lightning.Trainer, num_steps: int) -> Unfinished:
-    """Say how far a stopped training came."""
+def _see_that_it_ended(trainer: lightning.Trainer, num_steps: int) -> None:
+    """Say how far a stopped training came; one that ended elsewhere of itself is a fault."""
+    if not trainer.should_stop:
+        if trainer.global_step != num_steps:
+            raise RuntimeError(f"the training ended at step {trainer.global_step} of {num_steps}")
+        return
     if trainer.is_global_zero:
         minutes = (time.monotonic() - first_training()) / 60
         print(
             f"stopped after {minutes:.1f} min at step {trainer.global_step} of {num_steps}; the same command continues"
         )
-    return Unfinished(trainer.global_step, num_steps)
+    raise Unfinished(trainer.global_step, num_steps)
 
 
 def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int) -> ModelCheckpoint:

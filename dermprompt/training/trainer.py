@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.strategies import Strategy, StrategyRegistry
@@ -14,11 +15,13 @@ from torch.utils.data import Dataset
 
 from dermprompt.config import compose
 from dermprompt.distributed.processes import Runtime, group_timeout, is_first_rank, max_seconds, rank_and_size
+from dermprompt.files import reading
 from dermprompt.generator.batches import make_loader
 from dermprompt.store.artifacts import RECIPE, read_recipe
 from dermprompt.training.callbacks import StopInTime
-from dermprompt.training.fit import MakeTrainer, fit
+from dermprompt.training.fit import SAME_IN_ALL, MakeTrainer, fit
 from dermprompt.training.wandb_run import WandbRun, is_asked
+from dermprompt.upstream import quiet_lightning
 
 
 def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, training: str) -> MakeTrainer:
@@ -48,6 +51,21 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
         return compose.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
+
+
+def check_trainer(trainer: dict[str, Any]) -> None:
+    """Build the Trainer once, before there is anything to train.
+
+    Raises:
+        ValueError: it does not take these settings, on this machine.
+    """
+    quiet_lightning()
+    node = {key: value for key, value in trainer.items() if key not in ("max_time", "timeout")}
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    with reading(Path("trainer")):
+        built = compose.instantiate(node, **silent, plugins=[LightningEnvironment()], **SAME_IN_ALL)
+        if built.precision != trainer["precision"]:
+            raise ValueError(f"precision={trainer['precision']}: this machine has {built.precision} instead")
 
 
 def fit_on_images(

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dermprompt.entry import in_words
 from dermprompt.files import sha256, write_bytes, write_json
 from dermprompt.verify import checks
 from dermprompt.verify.checks import Check, Family
@@ -113,6 +114,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@in_words
 def main() -> None:
     """Verify the folder that the command line names; write the page; exit with 1 where a check fails."""
     if len(sys.argv) not in (2, 3):

@@ -16,6 +16,7 @@ from miniature import compose, miniature, run
 from PIL import Image
 
 from dermprompt.data.index import read_index
+from dermprompt.export.place import MARKER
 from dermprompt.synthesis.index import COLUMNS
 from dermprompt.synthesis.samples import IMAGES, MASKS, image_path, mask_path
 
@@ -128,7 +129,8 @@ def test_a_controlnet_leaves_in_both_formats_with_its_base(exported: Path) -> No
     from dermprompt.generator.original import load_original
 
     root = exported / "generator"
-    assert {path.name for path in root.iterdir()} == {"README.md", "base", "controlnet", "controlnet.safetensors"}
+    found = {path.name for path in root.iterdir()} - {MARKER}
+    assert found == {"README.md", "base", "controlnet", "controlnet.safetensors"}
     theirs = ControlNetModel.from_pretrained(root / "controlnet")
     single = load_original(root / "controlnet.safetensors", json.loads((root / "controlnet/config.json").read_text()))
     assert all(torch.equal(single.state_dict()[key], value) for key, value in theirs.state_dict().items())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Protocol, cast
 
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file
 from torch import Tensor
 
+from dermprompt.files import read_json, reading
 from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.tiny import load_tiny
 from dermprompt.generator.codec.vae import VAECodec
+from dermprompt.tensors import fill, load_tensors, open_pretrained
 
 
 class Codec(Protocol):
@@ -35,12 +35,12 @@ class Codec(Protocol):
 
 
 def load_codec(folder: Path) -> Codec:
-    """Open a saved codec, or the ``vae`` folder of a diffusers pipeline."""
-    settings = json.loads((folder / "config.json").read_text())
-    if settings.get("codec") == "pca":
-        codec = PCACodec(settings["patch"], settings["channels"])
-        codec.load_state_dict(load_file(folder / "codec.safetensors"))
-        return codec
-    if settings.get("codec") == "tiny":
-        return load_tiny(folder)
-    return cast(Codec, VAECodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)))
+    """Open a saved codec, or the ``vae`` folder of a diffusers pipeline; ValueError names what is damaged."""
+    with reading(folder):
+        settings = read_json(folder / "config.json", dict)
+        if settings.get("codec") == "pca":
+            weights = folder / "codec.safetensors"
+            return fill(PCACodec(settings["patch"], settings["channels"]), load_tensors(weights), weights)
+        if settings.get("codec") == "tiny":
+            return load_tiny(folder)
+        return cast(Codec, VAECodec(open_pretrained(AutoencoderKL, folder)))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dermprompt.files import reading
+from dermprompt.tensors import fill, load_tensors
 from dermprompt.weights.box import TAEF2
 
 WIDTH = 64
@@ -20,6 +20,7 @@ POOL_WIDTH, POOL_GROUPS = 256, 4
 # The format halves three times, whatever its weights.
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
+HALVES = (Path("the encoder"), Path("the decoder"))
 FILE = "codec.safetensors"
 SUFFIXES = (".safetensors", ".pth")
 
@@ -95,16 +96,17 @@ class TinyCodec(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_weights(cls, encoder: Weights, decoder: Weights) -> TinyCodec:
+    def from_weights(cls, encoder: Weights, decoder: Weights, files: Sequence[Path] = HALVES) -> TinyCodec:
         """The codec of these weights, whose shapes say how many channels it has and which blocks have a pool.
 
         Raises:
-            ValueError: the keys or shapes are of another network.
+            ValueError: the keys or shapes are of another network; names the one of the two ``files``.
         """
-        channels = len(encoder.get("14.bias", [0]))  # the encoder's last layer
+        with reading(files[0]):
+            channels = len(encoder["14.bias"])  # the encoder's last layer
         networks = build_encoder(channels, _pooled(encoder)), build_decoder(channels, _pooled(decoder))
-        for part, network, weights in zip(PARTS, networks, (encoder, decoder), strict=True):
-            _fill(part, network, weights)
+        for network, weights, file in zip(networks, (encoder, decoder), files, strict=True):
+            fill(network, weights, file)
         return cls(*networks, channels)
 
     @torch.no_grad()
@@ -148,25 +150,14 @@ def _pooled(weights: Weights) -> frozenset[int]:
     return frozenset(int(match[1]) for match in found if match)
 
 
-def _fill(part: str, network: nn.Sequential, weights: Weights) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()[:80]
-        raise ValueError(f"the {part} is not that of a tiny autoencoder: {first}") from None
-
-
 def load_tiny(folder: Path) -> TinyCodec:
     """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the autoencoder in the box."""
-    weights = load_file(folder / FILE)
+    weights = load_tensors(folder / FILE)
     if weights.keys() == {"mean", "deviation"}:
         codec = read_tiny(TAEF2.name)
-        codec.load_state_dict(weights, strict=False)
-        return codec
+        return fill(codec, weights, folder / FILE, strict=False)
     parts = [{key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS]
-    codec = TinyCodec.from_weights(*parts)
-    codec.load_state_dict(weights)
-    return codec
+    return fill(TinyCodec.from_weights(*parts, [folder / FILE] * 2), weights, folder / FILE)
 
 
 def read_tiny(path: str) -> TinyCodec:
@@ -188,13 +179,11 @@ def read_tiny(path: str) -> TinyCodec:
         if len(files) != 1:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
-        return TinyCodec.from_weights(*(_read(files[0]) for files in found.values()))
-    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"{key}: {str(error).splitlines()[0]}; {expected}") from None
+        files = [files[0] for files in found.values()]
+        return TinyCodec.from_weights(*map(_read, files), files)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}; {expected}") from error
 
 
 def _read(file: Path) -> Weights:
-    weights = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-    if not isinstance(weights, dict) or not all(isinstance(one, Tensor) for one in weights.values()):
-        raise ValueError(f"{file.name} holds more than a dictionary of tensors")
-    return {key: value.float() for key, value in weights.items()}
+    return {key: value.float() for key, value in load_tensors(file).items()}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dermprompt.generator.codec.load import Codec, load_codec
 from dermprompt.generator.source import resolve_base
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder
+from dermprompt.tensors import open_pretrained
 
 
 class LatentDiffusion(nn.Module):
@@ -45,14 +46,14 @@ def load_base(path: str, pad_token_id: int = END_OF_TEXT, text_layers: int | Non
     """Open a base, given by folder or hub id, in evaluation mode and without gradients.
 
     Raises:
-        ValueError: see :func:`~dermprompt.generator.source.resolve_base`.
+        ValueError: see :func:`~dermprompt.generator.source.resolve_base`; or a part is damaged.
     """
     folder = resolve_base(path)
     base = LatentDiffusion(
-        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
+        open_pretrained(UNet2DConditionModel, folder / "unet"),
         load_codec(folder / "vae"),
         load_text_encoder(folder / "text_encoder", pad_token_id, text_layers),
-        DDIMScheduler.from_pretrained(folder / "scheduler"),
+        open_pretrained(DDIMScheduler, folder / "scheduler"),
     )
     return base.eval().requires_grad_(False)
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import vgg19
 
+from dermprompt.files import reading
 from dermprompt.pretrained import PACKAGED, packaged_weights
+from dermprompt.tensors import load_tensors
 
 # What ``generator.perceptual`` may be.
 PERCEPTUAL_NETWORKS = ("none", "vgg19", "efficientnet_lite0")
@@ -60,11 +62,10 @@ class VGG19Perceptual(Perceptual):
         # On the meta device nothing is allocated, the 123 million weights of the classifier least of all.
         with torch.device("meta"):
             self.layers = vgg19(weights=None).features[: max(VGG_PLACES) + 1]
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        missing = [key for key in self.layers.state_dict() if f"features.{key}" not in state]
-        if missing:
-            raise ValueError(f"{weights}: features.{missing[0]} is missing; wanted is torchvision's vgg19")
-        self.layers.load_state_dict({k: state[f"features.{k}"] for k in self.layers.state_dict()}, assign=True)
+        with reading(weights, "wanted is torchvision's vgg19"):
+            state = load_tensors(weights)
+            own = {key: state[f"features.{key}"] for key in self.layers.state_dict()}
+            self.layers.load_state_dict(own, assign=True)
         self.requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:

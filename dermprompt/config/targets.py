@@ -1,0 +1,167 @@
+"""What a configuration may have built: held to before Hydra or this package builds anything.
+
+An experiment file of somebody else is composed into the whole configuration, Hydra's own part included, and Hydra calls
+whatever a ``_target_`` names; Python's logging does the same with ``class`` and ``()``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from omegaconf import DictConfig, OmegaConf
+
+from dermprompt.files import check_name
+
+# Of our part. A new network is a class, a yaml and a line here.
+ALLOWED_TARGETS = frozenset(
+    {
+        "lightning.pytorch.Trainer",
+        "monai.networks.nets.BasicUNet",
+        "dermprompt.segmenter.dcsaunet.DCSAUNet",
+        "dermprompt.segmenter.pretrained.PretrainedUNet",
+    }
+)
+_SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+# Of Hydra's, beside the callbacks that conf/config.yaml names.
+HYDRAS_TARGETS = frozenset(
+    {
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        f"{_SUBMITIT}.SlurmLauncher",
+        f"{_SUBMITIT}.LocalLauncher",
+    }
+)
+LOG_TARGETS = frozenset({"logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter"})
+# Where Hydra's own log may go: ext:// imports what it names, and a file is written.
+LOG_PLACES = frozenset(
+    {
+        "ext://sys.stdout",
+        "ext://sys.stderr",
+        "${hydra.runtime.output_dir}/${hydra.job.name}.log",
+        "hydra-${hydra.job.name}.log",
+    }
+)
+
+
+def check_targets(node: Any, allowed: frozenset[str], key: str = "") -> None:
+    """Look at every ``_target_`` in plain dicts and lists, and at what else Hydra does with a dict of its own accord.
+
+    Raises:
+        ValueError: one that is not allowed; names its key.
+    """
+    for where, name, value in _entries(node, key):
+        if name == "_target_" and value not in allowed:
+            raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(allowed))}")
+        if re.fullmatch(r"_[a-z]+_", name) and name != "_target_":
+            raise ValueError(f"{where}={value}: not allowed; beside _target_ stand the arguments alone")
+
+
+def _entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
+    """The whole key, the last part of it and the value of every entry of dicts, also within others and lists."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            where = f"{key}.{name}" if key else str(name)
+            yield where, str(name), value
+            yield from _entries(value, where)
+    elif isinstance(node, list):
+        for number, value in enumerate(node):
+            yield from _entries(value, f"{key}[{number}]")
+
+
+def check_composed(composed: DictConfig, conf: Path) -> None:
+    """The same of a whole composed configuration, whose values may still be interpolations, and of Hydra's own part.
+
+    An interpolation is no target that is allowed; one of a dict leads to another place, which is looked at too.
+    ``conf``: the folder of the configuration that comes with this package.
+    """
+    whole = OmegaConf.to_container(composed)
+    assert isinstance(whole, dict)
+    hydras = whole.pop("hydra", None) or {}
+    check_targets(whole, ALLOWED_TARGETS)
+    built = {**(hydras.get("callbacks") or {}), **{key: hydras.get(key) for key in ("launcher", "sweeper")}}
+    for key, value in built.items():
+        if isinstance(value, str):
+            raise ValueError(f"{key}={value} in Hydra's part: no text becomes an object")
+    check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
+    for part in ("hydra_logging", "job_logging"):
+        for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
+            _check_logging(where, name, value)
+    if hydras:
+        _check_launcher(hydras, conf)
+        _check_job(hydras)
+
+
+@cache
+def _callbacks(conf: Path) -> frozenset[str]:
+    ours = yaml.safe_load((conf / "config.yaml").read_text())["hydra"]["callbacks"]
+    return frozenset(one["_target_"] for one in ours.values())
+
+
+@cache
+def _launchers(conf: Path) -> list[dict[str, Any]]:
+    return [yaml.safe_load(file.read_text()) for file in (conf / "hydra" / "launcher").glob("*.yaml")]
+
+
+def _check_logging(where: str, name: str, value: Any) -> None:
+    """``class``, ``()`` and ``factory`` are called, ``ext://`` and ``cfg://`` resolved, ``filename`` is written."""
+    if name in ("class", "()", "factory", ".") and value not in LOG_TARGETS:
+        raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(LOG_TARGETS))}")
+    for one in value if isinstance(value, list) else [value]:
+        if (name == "filename" or "://" in str(one)) and not isinstance(one, dict) and one not in LOG_PLACES:
+            raise ValueError(f"{where}={one}: not allowed; allowed are {', '.join(sorted(LOG_PLACES))}")
+
+
+def _check_launcher(hydras: dict[str, Any], conf: Path) -> None:
+    """Its texts become a script for a shell: they are those of ``conf``, or a user's own on the command line."""
+    given = " ".join(hydras["overrides"]["hydra"])
+    ours = _launchers(conf)
+    for key, value in (hydras.get("launcher") or {}).items():
+        if key == "_target_" or not value or not isinstance(value, str | list | dict):
+            continue
+        if value not in [one.get(key) for one in ours] and f"hydra.launcher.{key}" not in given:
+            raise ValueError(f"hydra.launcher.{key}={value}: becomes a part of a script; give it on the command line")
+
+
+def _check_job(hydras: dict[str, Any]) -> None:
+    """What Hydra sets for every process, and the names of what it writes."""
+    for key, value in hydras["job"]["env_set"].items():
+        if os.environ.get(key) != value:
+            raise ValueError(f"hydra.job.env_set.{key}={value}: set it in the shell; it may change what a program runs")
+    if "name" in hydras["job"]:
+        check_name("hydra.job.name", hydras["job"]["name"])
+    if hydras["output_subdir"] not in (None, ".hydra"):
+        check_name("hydra.output_subdir", hydras["output_subdir"])
+
+
+def guard_hydra(conf: Path) -> None:
+    """Have every configuration checked that Hydra composes, for a job and for each of a sweep, before it builds of it.
+
+    Hydra has no hook so early: its callbacks are built from the configuration, its logging before them. And no value
+    becomes a dict by an interpolation of its own, which would be none of those that are looked at.
+    """
+    for resolver in ("oc.create", "oc.decode"):
+        OmegaConf.clear_resolver(resolver)
+    if not hasattr(ConfigLoaderImpl, "unguarded"):
+        ConfigLoaderImpl.unguarded = ConfigLoaderImpl.load_configuration
+
+    def load_configuration(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
+        try:
+            composed = ConfigLoaderImpl.unguarded(self, *args, **kwargs)
+        except (
+            AttributeError,
+            TypeError,
+            KeyError,
+            OverflowError,
+        ) as error:  # what Hydra says of some values that do not fit
+            raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
+        check_composed(composed, conf)
+        return composed
+
+    ConfigLoaderImpl.load_configuration = load_configuration

@@ -1,0 +1,81 @@
+"""How every command of this package ends: in its own words, whatever a user, a file or the machine did wrong."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+
+from dermprompt.files import printable
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def in_words(main: Callable[[], None]) -> Callable[[], None]:
+    """The same command; a user's mistake ends in one line and exit code 1, Ctrl-C in one line and 130.
+
+    ``| head`` ends it in silence. Faults of the program itself keep their stack.
+    """
+
+    @functools.wraps(main)
+    def command() -> None:
+        try:
+            main()
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            # A second one, from impatience, shall not end in a stack.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _end("interrupted; the same command continues", INTERRUPTED)
+        except SystemExit as error:
+            if not isinstance(error.code, str):
+                raise
+            _end(error.code)
+        except BrokenPipeError as error:
+            if _is_read(sys.stdout.fileno()):
+                _end(f"error: {error}")
+            _drop_stdout()
+            sys.exit(1)
+        except (ValueError, OSError) as error:
+            _end(f"error: {_said(error)}")
+
+    return command
+
+
+def _end(sentence: str, code: int = 1) -> None:
+    """Print one sentence, which no file name can turn into more, and exit."""
+    _drop_stdout()
+    print(printable(sentence), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _said(error: Exception) -> str:
+    """Its words; whether it is standard output that takes no more, the system does not say."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not takes_all(sys.stdout):
+        return f"standard output: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def takes_all(stream: object) -> bool:
+    """Whether what was printed could be written: what could not is kept, and tried again."""
+    try:
+        stream.flush()  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    return True
+
+
+def _drop_stdout() -> None:
+    """What is left in a buffer that nobody takes would be complained of at the end."""
+    if not takes_all(sys.stdout):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_read(descriptor: int) -> bool:
+    """Whether somebody still reads what is written there."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
