@@ -73,7 +73,8 @@ def main() -> None:
     """Write the folder that the command line names last."""
     if len(sys.argv) not in (6, 7):
         sys.exit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
-    write_box(*map(Path, sys.argv[1:6]), *map(float, sys.argv[6:]))
+    base, controlnet, pix2pixhd, segmenter, out = map(Path, sys.argv[1:6])
+    write_box(base, controlnet, pix2pixhd, segmenter, out, *map(float, sys.argv[6:]))
 
 
 if __name__ == "__main__":
