@@ -14,11 +14,13 @@ override PATH := $(shell /usr/bin/tr '\0' '\n' < /proc/$$PPID/environ | /usr/bin
 endif
 # More overrides, for example ARGS="trainer=ddp trainer.devices=4 logger=wandb".
 ARGS ?=
-# For gpu: how many pieces to run (0: all), and how long each may take.
-PIECES ?= 0
-MINUTES ?= 10
+# For gpu: how long it may take in all, what comes back, what a node lacks, and what an earlier call brought back.
+MINUTES ?= 9
+OUT ?= runs/gpu-out
+PACKED ?= .gpu
+CARRIED ?=
 
-.PHONY: help setup dependencies demo test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo studio test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -42,6 +44,9 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 demo: setup ## run the whole pipeline on images from the package, in minutes; print the path of the report
 	$(RUN) +experiment=demo $(ARGS)
 
+studio: setup ## paint a lesion, name it, see it, in the browser: ARGS="--port 8000 paths.store=STORE"
+	$(RUN) studio $(ARGS)
+
 # Each worker has one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist worksteal
@@ -56,8 +61,8 @@ test-slow: setup ## run the slow tests: the paper's counts, every experiment, tw
 test-gpu: setup ## run the tests that compare a GPU with a CPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-kill: setup ## kill the demo fifty times and let it continue: most of an hour
-	$(BIN)/python -m pytest -m 'kill or slow' -s tests/job/test_kills.py $(ARGS)
+test-kill: setup ## kill a small job and the demo fifty times and let them continue: most of an hour
+	$(BIN)/python -m pytest -m kill -s tests/job/test_kills.py $(ARGS)
 
 test-slurm: setup ## run sweeps on a local SLURM of two virtual nodes: Debian and root only
 	$(BIN)/python -m pytest -m slurm -s tests/slurm $(ARGS)
@@ -89,19 +94,23 @@ dashboard: setup ## send the table of a sweep to W&B again: FOLDER=runs/...
 verify-tables: setup ## recompute the published tables from the scores of every image
 	$(BIN)/python -m dermprompt.sweep.published $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
 
+rewrite-tables: setup ## compute the published tables and charts again, after a change of the rule
+	$(BIN)/python -m dermprompt.sweep.published --rewrite $(dir $(wildcard experiments/*/tables.json experiments/*/*/tables.json))
+
 verify-sd: setup ## check a folder of Stable Diffusion, in minutes on a CPU: PATH=/models/sd15
 	@test -n "$(FOLDER_SD)" || { echo "PATH is not set: make verify-sd PATH=/models/stable-diffusion-v1-5"; exit 1; }
 	$(BIN)/python -m dermprompt.verify "$(FOLDER_SD)" $(OUTPUT)
 
-gpu: setup need-root ## run what needs a GPU, in pieces of at most 10 minutes: ROOT=... PIECES=1 ARGS=--plan
-	$(BIN)/python benchmarks/gpu_queue.py --root "$(ROOT)" --labels "$(LABELS)" --pieces $(PIECES) --minutes $(MINUTES) $(ARGS)
+gpu: ## tests, benchmarks, both generators on one GPU, without network: MINUTES=9 OUT=folder PACKED=folder CARRIED=folder
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/gpu.py "$(OUT)" --minutes $(MINUTES) --packed "$(PACKED)" \
+	  $(if $(CARRIED),--carried "$(CARRIED)") $(ARGS)
 
 docker: ## build the images for GPU and CPU from the lock
 	docker build --file docker/Dockerfile --target gpu --tag dermprompt:gpu .
 	docker build --file docker/Dockerfile --target cpu --tag dermprompt:cpu .
 
 lock: ## resolve the locked versions again
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra slurm --extra studio --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-binary elasticdeform --emit-build-options --quiet \
 	  --upgrade --output-file requirements.lock
 

@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[1] / "conf"
 TINY = Path(__file__).parents[1] / "tests" / "conf"
 SWEEP = ["-m", "generator=pix2pixhd,warp", "synthesis.count=4,8,12"]
 SETTINGS = ["data=phantom", "data.num_images=40", "trainer=cpu", "generator/base=scratch", "scale=tiny"]
-SETTINGS += ["synthesis.batch_size=4", "evaluation.gallery=2", "evaluation.bootstraps=50"]
+SETTINGS += ["synthesis.batch_size=4", "evaluation.gallery=2"]
 SETTINGS += [f"hydra.searchpath=[file://{TINY}]"]
 BARE = (
     "import hydra, sys; from dermprompt.config import compose; compose.register();"

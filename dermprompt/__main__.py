@@ -1,4 +1,4 @@
-"""``python -m dermprompt``: compose the configuration, run the pipeline, say mistakes in one line."""
+"""``python -m dermprompt``: compose the configuration, run the pipeline or the studio, say mistakes in one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,15 @@ def main() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
     try:
-        run()
+        if sys.argv[1:2] == ["studio"]:
+            from dermprompt.studio.command import main as open_studio
+
+            open_studio(sys.argv[2:])
+        elif {"-h", "--help"} & {*sys.argv[1:]}:
+            # Not by Hydra, which for each group looks through all again: that takes it seconds.
+            print(compose.help_page())
+        else:
+            run()
     except OmegaConfBaseException as error:  # some of them are ValueErrors too
         sys.exit(f"error: {_explain(error)}")
     except Exception as error:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from dermprompt.config.generators import Pix2PixHD, ScratchBase, VAECodec
-from dermprompt.config.schema import Config, Segmenter
+from dermprompt.config.schema import Arm, Config, Segmenter
 from dermprompt.files import read_json
 
 CPU_TFLOPS = 0.05
@@ -22,6 +22,7 @@ _VAE = (0.43, 256)  # by hand from Stable Diffusion's, at half its width and one
 _PIX2PIXHD = (2.19, 512)
 _UNET = (0.289, 256)
 _DCSAUNET = (0.1, 256)
+_PRETRAINED = (0.056, 256)
 # TFLOP of one denoising step for one image; Stable Diffusion's decoder adds a few more.
 _DENOISE_BOX = (0.0045, 128)
 _DENOISE_SD = (1.087, 512)
@@ -98,13 +99,20 @@ def batch(config: Config) -> float:
     return _seconds(number * passes * one, config)
 
 
-def segmenter(config: Config, settings: Segmenter, count: int) -> float:
-    """Seconds to train a segmenter."""
-    epoch = (config.data.split.sizes[1] if config.arm.num_real is None else config.arm.num_real) + count
+def images_an_epoch(config: Config, rules: Arm, count: int) -> int:
+    """How many images an arm's epoch takes, or the steps of one that it is trained for as long as."""
+    in_g, in_train = config.data.split.sizes[:2]
+    more = in_g if rules.real == "s_and_g" else 0
+    return (rules.num_real or in_train) + (rules.steps_of or count + more)
+
+
+def segmenter(config: Config, settings: Segmenter, epoch: int) -> float:
+    """Seconds to train a segmenter, by the images of an epoch."""
     steps = settings.max_steps or (settings.max_epochs or 0) * max(1, epoch // settings.batch_size)
     images = steps * settings.batch_size
-    if settings.name == "dcsaunet":
-        return _seconds(images * _at(_DCSAUNET, settings.image_size), config)
+    if settings.name in ("dcsaunet", "pretrained"):
+        flops = _DCSAUNET if settings.name == "dcsaunet" else _PRETRAINED
+        return _seconds(images * _at(flops, settings.image_size), config)
     features = settings.network.get("features")
     # What else a network takes is seen when it is built.
     width = features[0] / 64 if isinstance(features, list) and features and type(features[0]) is int else 1

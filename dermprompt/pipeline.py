@@ -26,7 +26,7 @@ from dermprompt.config.schema import Segmenter, SegmenterTraining, TrainingSet, 
 from dermprompt.data.datasets.folder import layout_of
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import write_json
-from dermprompt.generator.source import stamped_artifact, stamps_of
+from dermprompt.generator.source import given_artifact, stamped_artifact, stamps_of
 from dermprompt.prepared import Prepared
 from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
@@ -71,16 +71,26 @@ class Pipeline(Trained):
     def mask_settings(self) -> stage.DrawMasks:
         """How new masks are drawn."""
         config = self.config
-        return stage.DrawMasks(config.masks, config.synthesis.batch_size, config.image_size, config.seed)
+        given = isinstance(config.masks, schema.FolderMasks)
+        masks = replace(config.masks, path=None) if given else config.masks  # their files are an input
+        return stage.DrawMasks(masks, config.synthesis.batch_size, config.image_size, config.seed)
+
+    @property
+    def mask_inputs(self) -> dict[str, Artifact]:
+        """What new masks are made from: nothing, files that are given, or real masks."""
+        masks = self.config.masks
+        if isinstance(masks, schema.AutomaticMasks):
+            return {}
+        if isinstance(masks, schema.FolderMasks):
+            return {"given": given_artifact("masks.path", str(masks.path))}
+        return {"generator_set": self.generator_set, "cache": self.images}
 
     @cached_property
     def masks(self) -> Artifact:
         """New masks; they depend on the data only where they come from real ones."""
         masks = self.config.masks
-        inputs = {} if isinstance(masks, schema.AutomaticMasks) else self._g
-        declared = self.declare(
-            "dermprompt.stages.synthesize.draw_masks", masks.name, 2, self.mask_settings, inputs, "draw_masks"
-        )
+        work = "dermprompt.stages.synthesize.draw_masks"
+        declared = self.declare(work, masks.name, 2, self.mask_settings, self.mask_inputs, "draw_masks")
         return self.grow(declared, self.num_batches, cost.masks(self.config.synthesis.batch_size))
 
     @cached_property
@@ -175,7 +185,7 @@ class Pipeline(Trained):
         data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
-        seconds = cost.segmenter(self.config, arm.settings, arm.count)
+        seconds = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
         return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, seconds)
 
     # Curation.
@@ -203,7 +213,7 @@ class Pipeline(Trained):
         settings = stage.FindNearest(config.synthesis.count, features, network)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
         work = "dermprompt.stages.curate.find_nearest"
-        return self.make(work, f"memorisation-{config.generator.name}", 2, settings, inputs, cost=20.0)
+        return self.make(work, f"memorisation-{config.generator.name}", 3, settings, inputs, cost=20.0)
 
     @property
     def _features(self) -> dict[str, Any]:
@@ -295,8 +305,8 @@ class Pipeline(Trained):
         return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
 
     def _measure(self, inputs: Inputs, name: str) -> Artifact:
-        settings = stage.EvaluateArm(self.config.seed, self.config.evaluation.bootstraps)
-        return self.make("dermprompt.stages.evaluate_arm.evaluate_arm", name, 1, settings, inputs, "evaluate", 2.0)
+        work = "dermprompt.stages.evaluate_arm.evaluate_arm"
+        return self.make(work, name, 2, stage.Nothing(), inputs, "evaluate", 2.0)
 
     @cached_property
     def tallied(self) -> Artifact | None:
@@ -316,7 +326,7 @@ class Pipeline(Trained):
         """How many samples are copies, and the pairs that come nearest."""
         settings = stage.CountCopies(self.config.curation.quantile, min(NUM_PAIRS, self.config.evaluation.gallery))
         inputs = {"memorised": self.memorised}
-        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 1, settings, inputs, "evaluate", 0.1)
+        return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 2, settings, inputs, "evaluate", 0.1)
 
     @cached_property
     def trivial_quality(self) -> Artifact:

@@ -16,9 +16,9 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``n`` images and its 95 % bootstrap interval.
+    """A mean over ``n`` images and its interval, at 95 % where nothing else is said.
 
-    ``over`` says what was resampled: ``images``, or ``seeds and images`` (of ``seeds`` trainings).
+    ``over`` says what the interval covers: ``images``, or ``seeds and images`` (of ``seeds`` trainings).
     """
 
     mean: float
@@ -136,6 +136,21 @@ class ArmPair:
 
 
 @dataclass(frozen=True)
+class PurposeRow:
+    """What an arm's samples are worth for one purpose: the gain over its control there.
+
+    ``share``, where they stand in for G's real pairs: of what these gain over S alone, how much the samples give; None
+    where that gain is not shown. The intervals of a table's purposes are simultaneous.
+    """
+
+    purpose: str
+    arm: str
+    control: str
+    against: Comparison
+    share: Interval | None = None
+
+
+@dataclass(frozen=True)
 class ArmTable:
     """All arms of one data set, size, segmenter, number of real images and world."""
 
@@ -147,6 +162,7 @@ class ArmTable:
     rows: tuple[ArmRow, ...]
     pairs: tuple[ArmPair, ...] = ()
     note: str = ""
+    purposes: tuple[PurposeRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,8 +270,9 @@ class Curation:
 @dataclass(frozen=True)
 class Memorisation:
     """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the share ``quantile`` of unseen
-    real images. ``nearer``: the share nearer to G than to as many unseen images, 0.5 where nothing is memorised;
-    None without unseen images. ``pairs``: the nearest ones, the image of G beside the sample.
+    real images. ``nearer``: the share nearer to G than to as many unseen images; ``chance``: where 95 % of such shares
+    lie where nothing is memorised. Both are None without unseen images. ``pairs``: the nearest ones, the image of G
+    beside the sample.
     """
 
     features: str
@@ -264,6 +281,7 @@ class Memorisation:
     copies: int
     nearer: float | None
     pairs: tuple[Picture, ...]
+    chance: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

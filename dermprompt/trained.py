@@ -123,7 +123,7 @@ class Trained(Prepared):
 
     def warp(self) -> Artifact:
         """The arm's pairs of S.train, which are warped to the masks."""
-        settings = stage.CollectPairs(self.rules.num_real)
+        settings = stage.CollectPairs(self.rules.num_real, self.config.generator.best)
         work = "dermprompt.stages.synthesize.collect_pairs"
         return self.make(work, "warp", 1, settings, self._images, "collect", 1.0)
 
@@ -139,7 +139,7 @@ class Trained(Prepared):
         settings = stage.TrainReference(
             reference, self.held_out, self._trainer, stamps_of(reference.network.get("weights"))
         )
-        seconds = cost.segmenter(self.config, self.config.evaluation.reference, 0)
+        seconds = cost.segmenter(self.config, self.config.evaluation.reference, self.config.data.split.sizes[0])
         work = "dermprompt.stages.validate_generator.train_reference"
         return self.train(work, "judge-G", 2, settings, self._g, seconds, "train_judge")
 

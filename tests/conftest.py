@@ -31,6 +31,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if alone and marker not in collection_path.relative_to(config.rootpath / "tests").parts else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork the program come first, those without end last: one worker has them, and few end alone."""
+    items.sort(key=lambda item: not _forks(item))
+
+
+def _forks(item: pytest.Item) -> bool:
+    module = item.getparent(pytest.Module)
+    return any(getattr(value, "__module__", "") == "forked" for value in vars(module.obj).values())
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs real data that are not there."""
     missing = [

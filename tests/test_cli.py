@@ -11,18 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from forked import command
 from miniature import CONF, TWO_RANKS, miniature, on, run
 
 from dermprompt.data.datasets.phantom import write_phantom
 
 REPOSITORY = Path(__file__).parents[1]
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
-
-
-def command(*overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dermprompt", *overrides], cwd=REPOSITORY, capture_output=True, text=True
-    )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def commands(path: Path) -> list[str]:
 
 
 # What brings its own images.
-BUNDLED = ("data=phantom", "data=sample", "+experiment=demo", "+experiment=phantom")
+BUNDLED = ("data=phantom", "data=sample", "+experiment=demo", "+experiment=phantom", "+experiment=studio")
 COMMANDS = sorted({line.strip() for path in DOCUMENTS for line in commands(path)})
 
 

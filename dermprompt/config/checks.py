@@ -116,7 +116,8 @@ def _check_arm(config: Config) -> None:
     arm, count = config.arm, config.synthesis.count
     if arm.num_real is not None and arm.num_real > config.data.split.sizes[1]:
         raise ValueError(f"arm.num_real={arm.num_real}: at most the {config.data.split.sizes[1]} of S.train")
-    needs = {"arm.real=none": arm.real == "none", "arm.batches=half_real": arm.batches == "half_real"}
+    mixed = arm.batches != "concatenated"
+    needs = {"arm.real=none": arm.real == "none", f"arm.batches={arm.batches}": mixed}
     needs["arm.finetune=true"] = arm.finetune
     for what, asked in needs.items():
         if asked and not count:
@@ -125,8 +126,8 @@ def _check_arm(config: Config) -> None:
         raise ValueError("arm.real=s_and_g with arm.world=closed: G stands outside a closed world")
     if arm.real == "s_decoded" and not config.generator.has_base:
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
-    if arm.real == "none" and (arm.finetune or arm.batches == "half_real"):
-        raise ValueError("arm.real=none with arm.finetune or arm.batches=half_real: these need real images")
+    if arm.real == "none" and (arm.finetune or mixed):
+        raise ValueError(f"arm.real=none with arm.finetune or arm.batches={arm.batches}: these need real images")
 
 
 def _check_export(config: Config) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -36,6 +38,7 @@ EXAMPLES = {
     "data.root": "/data/isic2018",
     "external.root": "/data/PH2",
     "generator.path": "/data/samples",
+    "masks.path": "/data/mask.png",
     "prompts.diagnosis": "MEL",
     "prompts.mix": "{MEL:0.5,BKL:0.5}",
 }
@@ -131,6 +134,22 @@ OmegaConf.register_new_resolver("cpu_precision", _cpu_precision, replace=True)
 OmegaConf.register_new_resolver("gpus_per_node", _gpus_per_node, replace=True)
 OmegaConf.register_new_resolver("help_experiments", lambda: help_text.experiments(CONF), replace=True)
 OmegaConf.register_new_resolver("help_groups", lambda: help_text.groups(CONF), replace=True)
+
+
+def compose(overrides: list[str]) -> Config:
+    """The checked configuration of a command line's overrides, where Hydra runs no job.
+
+    Raises:
+        ValueError: as :func:`freeze`.
+    """
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return freeze(hydra_compose("config", overrides=overrides))
+
+
+def help_page() -> str:
+    """What ``--help`` prints."""
+    return str(OmegaConf.load(CONF / "hydra" / "help" / "dermprompt.yaml").template)
 
 
 def freeze(composed: DictConfig) -> Config:

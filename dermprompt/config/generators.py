@@ -198,6 +198,8 @@ class Warp(Generator):
     world = "closed"
     opens = "dermprompt.generator.warp.load_warp"
 
+    best: int | None = whole(at_least=1)
+
 
 @dataclass
 class FolderSamples(Generator):

@@ -35,4 +35,4 @@ def _table(rows: dict[str, str]) -> str:
         textwrap.fill(text, WIDTH, initial_indent=f"  {name:{width}}  ", subsequent_indent=" " * (width + 4))
         for name, text in rows.items()
     )
-    return "\n".join(lines).replace("$", "$$")  # to Hydra a dollar begins a name
+    return "\n".join(lines)

@@ -127,6 +127,14 @@ class TransformedMasks:
 
 
 @dataclass
+class FolderMasks:
+    """Masks that were painted or made elsewhere: a folder of images, or one image."""
+
+    name: str = MISSING
+    path: str | None = MISSING
+
+
+@dataclass
 class DrawnPrompts:
     """Text of the synthetic images (``sampler``) and its words."""
 
@@ -207,14 +215,14 @@ class TrainingSet:
 
     ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
     generator's base) or ``none``. ``num_real``: only so many of S.train, and
-    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), or each half real images
-    (``half_real``). ``finetune``: first the samples alone, then the real images alone. ``steps_of``: as many steps
-    as S with this many samples would take.
+    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), each half real images
+    (``half_real``), or with samples whose share falls to zero (``fading``). ``finetune``: first the samples alone, then
+    the real images alone. ``steps_of``: as many steps as S with this many samples would take.
     """
 
     real: str = one_of("s", "s_and_g", "s_decoded", "none")
     num_real: int | None = whole(at_least=1)
-    batches: str = one_of("concatenated", "half_real")
+    batches: str = one_of("concatenated", "half_real", "fading")
     finetune: bool = MISSING
     steps_of: int | None = whole(at_least=1)
 
@@ -231,19 +239,38 @@ class Arm(TrainingSet):
     world: str = one_of("open", "closed")
 
 
+@dataclass(frozen=True)
+class Purpose:
+    """What samples are for: what their generator may see, and what the names of their controls begin with.
+
+    A control has no samples and takes as many steps, strongly augmented.
+    """
+
+    world: str
+    control: str
+
+
+# Shared instead of a site's data; more from the same data; instead of G's real pairs.
+PURPOSES = {
+    "sharing": Purpose("open", "s_strong"),
+    "more": Purpose("closed", "s_strong"),
+    "instead": Purpose("open", "s_plus_g_strong"),
+}
+# Where nothing was named: against the most that each world has.
+CONTROLS = {"open": "s_plus_g_strong", "closed": "s_strong"}
+
+
 @dataclass
 class Primary:
-    """The one comparison that decides, named before S.test is read: an arm, in a world, against its control there.
+    """The one comparison that decides, named before S.test is read: an arm, for a purpose, against its control.
 
-    It is that of one network and one number of real images (null: all). ``controls``: what the names of each world's
-    controls begin with, ``open`` (generators see G) and ``closed`` (only S.train); of them the one with as many steps.
+    It is that of one network, and of one or several numbers of real images (null: all), which then hold together.
     """
 
     ours: str = named()
-    world: str = one_of("open", "closed")
+    purpose: str = one_of(*PURPOSES)
     segmenter: str = named()
-    num_real: int | None = whole(at_least=1)
-    controls: dict[str, str] = MISSING
+    num_real: list[int] | None = whole(at_least=1)
 
 
 @dataclass
@@ -261,7 +288,6 @@ class Evaluation:
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
     reference: Segmenter = field(default_factory=Segmenter)
-    bootstraps: int = whole(1, 10**6)
     gallery: int = whole(1, 1000)
     quiz: int = whole(at_most=1000)
 
@@ -353,6 +379,8 @@ KINDS: dict[str, dict[str, type]] = {
         "paper_code": AutomaticMasks,
         "realistic": RealisticMasks,
         "transform": TransformedMasks,
+        "folder": FolderMasks,
+        "real": TransformedMasks,
     },
     "generator": {
         "controlnet": ControlNet,

@@ -1,14 +1,17 @@
 """Near-duplicates: two photographs of one lesion, perhaps recoloured, shifted, magnified, turned or mirrored.
 
-Every pair is compared in the eight orientations of a square. Candidates have similar perceptual hashes; a candidate
-counts when, laid one over the other, the fine structure of the two images is the same. Colour, light and the lesion's
-dark blot do not help: structure is what a high pass leaves, divided by its local strength. A ruler or a vignette of
-the same instrument does not suffice.
+Every pair is compared in the eight orientations of a square. Candidates have similar perceptual hashes and similar
+lowest frequencies; a candidate counts when, laid one over the other, the fine structure of the two images is the same.
+Colour, light and the lesion's dark blot do not help: structure is what a high pass leaves, divided by its local
+strength. A ruler or a vignette of the same instrument does not suffice.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -27,7 +30,34 @@ THRESHOLD = 0.42
 # Below this correlation after the best shift an affine alignment is not tried.
 MIN_SHIFTED = 0.2
 
+# Measured there too: in the lowest frequencies the 59 pairs correlate by at least 0.587, in the next by 0.293, where
+# 3.5 % and 0.2 % of other pairs reach these thresholds. The first look knows shifts of up to 30 of 192 pixels (those of
+# the 59 are up to 19).
+MIN_COARSE, MIN_FINE = 0.5, 0.26
+
 _SIZE = 192
+_COARSE_BAND, _FINE_BAND = 6, 16
+_STEP, _REACH = 12, 24
+# Images whose structures are kept, images and pairs that are compared at once.
+_KEPT, _BLOCK, _BATCH = 2048, 128, 2048
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _coarse_frequencies() -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a spectrum's lowest frequencies; of two opposite ones the first."""
+    low = np.arange(1 - _COARSE_BAND, _COARSE_BAND)
+    rows, columns = (grid.ravel() for grid in np.meshgrid(low, low[low >= 0], indexing="ij"))
+    once = (columns > 0) | (rows > 0)
+    return rows[once], columns[once]
+
+
+_COARSE_ROWS, _COARSE_COLUMNS = _coarse_frequencies()
+# What a shift does to them, for each shift.
+_SHIFTS = np.arange(-_REACH, _REACH + 1, _STEP)
+_PHASES = np.exp(
+    2j * np.pi / _SIZE * np.array([_COARSE_ROWS * y + _COARSE_COLUMNS * x for y in _SHIFTS for x in _SHIFTS])
+).astype(np.complex64)
 
 
 def find_duplicates(
@@ -35,20 +65,21 @@ def find_duplicates(
 ) -> list[Duplicate]:
     """Find the pairs whose fine structure correlates by at least ``THRESHOLD`` in some orientation, sorted.
 
-    ``images``: uint8 (S, S, 3), RGB, each of 192 pixels or more. ``progress`` is told each image that was compared
-    with all later ones, once an orientation: ``len(ORIENTATIONS) * len(ids)`` in all. Memory grows with the number of
-    images only by their hashes and spectra.
+    ``images``: uint8 (S, S, 3), RGB, each of 192 pixels or more, read one at a time. ``progress`` is told each image
+    that was compared with all later ones, once an orientation: ``len(ORIENTATIONS) * len(ids)`` in all. Memory grows
+    with the number of images by 40 KB each.
     """
     order = sorted(range(len(ids)), key=lambda row: ids[row])
-    structures = [_structure(images[row]) for row in order]
-    spectra = _spectra(structures)
-    hashes = np.stack([perceptual_hash(images[row]) for row in order])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sketches = list(pool.map(lambda row: _sketch(images[row]), order))
+    hashes, coarse, fine = (np.stack(parts, 1) for parts in zip(*sketches, strict=True))
+    structure = lru_cache(_KEPT)(lambda k: _structure(images[order[k]]))
     found: dict[tuple[int, int], Duplicate] = {}
-    for turns, mirrored in ORIENTATIONS:
-        turned_spectra = _spectra([orient(one, turns, mirrored) for one in structures])
-        turned_hashes = np.stack([perceptual_hash(orient(images[row], turns, mirrored)) for row in order])
-        for i, j, distance in _candidates(hashes, turned_hashes, progress):
-            shifted, shift = _best_shift(spectra[i], turned_spectra[j])
+    for view, (turns, mirrored) in enumerate(ORIENTATIONS):
+        parts = ((part[0], part[view]) for part in (hashes, coarse, fine))
+        for i, j, distance in _candidates(*parts, progress):
+            turned = orient(structure(j), turns, mirrored)
+            shifted, shift = _best_shift(_spectrum(structure(i)), _spectrum(turned))
             if shifted < MIN_SHIFTED:
                 continue
             turned = orient(images[order[j]], turns, mirrored)
@@ -71,19 +102,65 @@ def perceptual_hash(image: np.ndarray) -> np.ndarray:
     return low > np.median(low[1:])
 
 
+def _sketch(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """In each orientation the hash, and the structure's lowest frequencies: a unit vector, and a spectrum."""
+    structure = _structure(image)
+    views = [_spectrum(orient(structure, *one)) for one in ORIENTATIONS]
+    hashes = [perceptual_hash(orient(image, *one)) for one in ORIENTATIONS]
+    return np.stack(hashes), np.stack([_coarse(one) for one in views]), np.stack([_fine(one) for one in views])
+
+
+def _coarse(spectrum: np.ndarray) -> np.ndarray:
+    """Frequencies below ``_COARSE_BAND`` of a unit structure, complex; each with its opposite once."""
+    values = spectrum[_COARSE_ROWS, _COARSE_COLUMNS]
+    return values / max(float(np.linalg.norm(values)), 1e-6)
+
+
+def _fine(spectrum: np.ndarray) -> np.ndarray:
+    """The spectrum of the structure on a grid of ``2 * _FINE_BAND`` points a side, of norm 1 there."""
+    side = 2 * _FINE_BAND
+    band = np.concatenate([spectrum[:_FINE_BAND], spectrum[-_FINE_BAND:]])[:, : _FINE_BAND + 1].copy()
+    band[0, 0] = band[_FINE_BAND] = band[:, _FINE_BAND] = 0
+    return band * (side / max(float(np.linalg.norm(irfft2(band, s=(side, side)))) * side, 1e-6))
+
+
 def _candidates(
-    hashes: np.ndarray, turned: np.ndarray, progress: Callable[[int], None] | None
+    hashes: Pair, coarse: Pair, fine: Pair, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[int, int, int]]:
-    for i in range(len(hashes)):
-        distances = np.count_nonzero(turned[i + 1 :] != hashes[i], axis=1)
-        for k in np.flatnonzero(distances <= MAX_HASH_DISTANCE):
-            yield i, i + 1 + int(k), int(distances[k])
+    """Pairs that similar hashes, lowest frequencies and then finer ones leave, with the distance of the hashes.
+
+    For the lowest frequencies each shift is a matrix product of blocks of images.
+    """
+    bits = [2 * one.astype(np.float32) - 1 for one in hashes]
+    others = np.concatenate([coarse[1].real, coarse[1].imag], 1)
+    for start in range(0, len(bits[0]), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        distances = (bits[0].shape[1] - bits[0][rows] @ bits[1][start:].T) / 2
+        best = np.full(distances.shape, -1, np.float32)
+        for phase in _PHASES:
+            moved = coarse[0][rows] * phase
+            np.maximum(best, np.concatenate([moved.real, moved.imag], 1) @ others[start:].T, out=best)
+        later = np.arange(best.shape[1]) > np.arange(len(best))[:, None]
+        first, second = np.nonzero((distances <= MAX_HASH_DISTANCE) & (best >= MIN_COARSE) & later)
+        kept = _correlate_finely(fine[0][first + start], fine[1], second + start) >= MIN_FINE
+        for i, j in zip(first[kept].tolist(), second[kept].tolist(), strict=True):
+            yield start + i, start + j, int(distances[i, j])
         if progress is not None:
-            progress(1)
+            progress(len(best))
 
 
-def _spectra(structures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [rfft2(one).astype(np.complex64) for one in structures]
+def _correlate_finely(first: np.ndarray, others: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The highest circular correlation of each spectrum with that of its row."""
+    side, found = 2 * _FINE_BAND, [np.zeros(0)]
+    for start in range(0, len(rows), _BATCH):
+        part = slice(start, start + _BATCH)
+        surfaces = irfft2(first[part] * np.conj(others[rows[part]]), s=(side, side), workers=-1)
+        found.append(surfaces.max((1, 2)))
+    return np.concatenate(found)
+
+
+def _spectrum(structure: np.ndarray) -> np.ndarray:
+    return rfft2(structure).astype(np.complex64)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

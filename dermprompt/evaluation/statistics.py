@@ -1,17 +1,18 @@
 """Intervals and tests for means over test images and trainings.
 
 A table of scores has one row per training seed and one column per test image. Both are random samples; an interval
-that resamples images alone says nothing about another training.
+over images alone says nothing about another training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.optimize import brentq
 
 from dermprompt.results import Comparison, Interval
 
@@ -22,7 +23,10 @@ MIN_SEEDS = 5
 # Two arms within this of each other are called equivalent: one point of Dice.
 MARGIN = 0.01
 POWER = 0.8
-NUM_RESAMPLES = 2000
+# A share of a gap that reaches further has no useful bounds.
+MAX_SHARE = 1000.0
+UNBOUNDED = (-np.inf, np.inf)
+DICE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,6 @@ class Error:
         return float(stats.t.ppf((1 + level) / 2, self.df))
 
 
-def bootstrap_mean(values: Values, seed: int, num: int = NUM_RESAMPLES) -> Interval:
-    """95 % percentile bootstrap of the mean, Efron (1979), over ``num`` resamples of the N values."""
-    n = len(values)
-    assert n > 0, values.shape
-    assert values.ndim == 1, values.shape
-    assert np.isfinite(values).all(), values
-    means = values[np.random.default_rng(seed).integers(n, size=(num, n))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(mean=float(values.mean()), low=float(low), high=float(high), n=n)
-
-
-def paired_gain(values: Values, baseline: Values, seed: int) -> Interval:
-    """Paired bootstrap, Efron (1979), of the mean gain of ``values`` over ``baseline`` on the same N images.
-
-    The interval covers test images, not trainings.
-    """
-    assert values.shape == baseline.shape, (values.shape, baseline.shape)
-    return bootstrap_mean(values - baseline, seed)
-
-
 def crossed_error(table: Values) -> Error:
     """Standard error of the mean of KN scores, K seeds crossed with N images, each a random effect.
 
@@ -65,6 +49,8 @@ def crossed_error(table: Values) -> Error:
     freedom are Satterthwaite's (1946). With one seed: of the images alone.
     """
     num_seeds, num_images = table.shape
+    if table.size == 1:
+        return Error(0.0, 1)
     if num_seeds == 1:
         return Error(float(table.std(ddof=1)) / num_images**0.5, num_images - 1)
     by_seed, by_image = table.mean(axis=1), table.mean(axis=0)
@@ -84,36 +70,55 @@ def crossed_error(table: Values) -> Error:
     return Error((max(total, 0.0) / table.size) ** 0.5, max(float(df), 1.0))
 
 
-def crossed_interval(table: Values, seed: int, level: float = 0.95, num: int = NUM_RESAMPLES) -> Interval:
-    """Bootstrap interval of the mean of KN scores that resamples seeds and images, crossed (Owen 2007).
+def mean_interval(table: Values, level: float = 0.95, within: tuple[float, float] = UNBOUNDED) -> Interval:
+    """Student's t interval of the mean of KN scores, K seeds crossed with N images, by :func:`crossed_error`.
 
-    Plain percentiles of five seeds' resamples are too narrow: a resample of K has (K - 1) / K of the variance,
-    and Student's t of few is wide. So the resamples give the shape, and :func:`crossed_error` the width. Below
-    five seeds only the images are resampled, with each image's mean over the seeds, and ``over`` says so.
+    Nothing is drawn, so a verdict has no Monte-Carlo error, at any level; that it holds the truth at those of
+    simultaneous intervals too is simulated in the tests. Below five seeds it covers the images alone, by each image's
+    mean over the seeds, and ``over`` says so. ``within``: what the mean can be. Of a single image only its score is
+    known, and the interval has no width.
     """
+    assert table.size > 0, table.shape
+    assert table.ndim == 2, table.shape
     assert np.isfinite(table).all(), "scores that are no numbers"
-    over_seeds = len(table) >= MIN_SEEDS
-    used = table if over_seeds else table.mean(axis=0, keepdims=True)
+    used = _over_seeds(table)
     error, mean = crossed_error(used), float(used.mean())
-    shape = _resampled(used, seed, num) - mean
-    tails = np.quantile(shape, [(1 - level) / 2, (1 + level) / 2])
-    normal = float(stats.norm.ppf((1 + level) / 2)) * shape.std()
-    widths = tails * (error.quantile(level) * error.value / normal if normal > 0 else 0.0)
-    over = "seeds and images" if over_seeds else "images"
-    return Interval(mean, mean + float(widths[0]), mean + float(widths[1]), table.shape[1], over, len(table))
+    width = error.quantile(level) * error.value if error.value else 0.0
+    low, high = np.clip([mean - width, mean + width], *within)
+    over = "seeds and images" if len(used) > 1 else "images"
+    return Interval(mean, float(low), float(high), table.shape[1], over, len(table))
 
 
-def _resampled(table: Values, seed: int, num: int) -> Values:
-    """Means of ``num`` tables, each of rows and columns drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    rows = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), num) / len(table)
-    if len(table) == 1:
-        rows = np.ones((num, 1))
-    columns = rng.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), num) / table.shape[1]
-    return np.einsum("rk,ri,ki->r", rows, columns, table, optimize=True)
+def _over_seeds(table: Values) -> Values:
+    """The scores KN, or of too few seeds each image's mean over them, 1N."""
+    return table if len(table) >= MIN_SEEDS else table.mean(axis=0, keepdims=True)
 
 
-def compare(ours: Values, theirs: Values, seed: int, level: float = 0.95) -> Comparison:
+def share_interval(gain: Values, gap: Values, level: float = 0.95) -> Interval | None:
+    """What share of a gap is closed: the ratio of two means of KN differences of the same seeds and images.
+
+    Fieller's (1954) interval: every share ρ for which the mean of ``gain`` - ρ ``gap`` is not shown to differ from 0.
+    None where the gap itself is not shown, whose shares have no bounds.
+    """
+
+    def shown(share: float) -> float:
+        """How far the mean of what is left lies beyond its interval's half-width; below 0 it may be 0."""
+        left = mean_interval(gain - share * gap, level)
+        return abs(left.mean) - (left.high - left.mean)
+
+    whole = mean_interval(gap, level)
+    if whole.low <= 0 <= whole.high:
+        return None
+    mean, reach = float(gain.mean() / gap.mean()), 1.0
+    while min(shown(mean - reach), shown(mean + reach)) <= 0 and reach < MAX_SHARE:
+        reach *= 2
+    if reach >= MAX_SHARE:
+        return None
+    low, high = brentq(shown, mean - reach, mean), brentq(shown, mean, mean + reach)
+    return replace(whole, mean=mean, low=float(low), high=float(high))
+
+
+def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
     """Compare two arms' scores KN of the same seeds and images.
 
     The verdict stands by the interval of the mean difference: ``better`` or ``worse`` where it leaves out 0,
@@ -124,10 +129,9 @@ def compare(ours: Values, theirs: Values, seed: int, level: float = 0.95) -> Com
     """
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     difference = ours - theirs
-    interval = crossed_interval(difference, seed, level)
+    interval = mean_interval(difference, level)
     per_image = difference.mean(axis=0)
-    used = difference if interval.over != "images" else per_image[None]
-    error, std = crossed_error(used), float(per_image.std(ddof=1))
+    error, std = crossed_error(_over_seeds(difference)), float(per_image.std(ddof=1))
     statistic = abs(interval.mean) / error.value if error.value > 0 else np.inf * abs(interval.mean)
     return Comparison(
         gain=interval,

@@ -25,21 +25,33 @@ _DIFFUSERS = "diffusion_pytorch_model.safetensors"
 _RESIDUALS = ("controlnet_down_blocks.", "controlnet_mid_block.")
 
 
-def write_box(base: Path, controlnet: Path, pix2pixhd: Path, segmenter: Path, out: Path, scale: float = 1.0) -> None:
+def write_box(
+    base: Path | None,
+    controlnet: Path | None,
+    pix2pixhd: Path | None,
+    segmenter: Path | None,
+    out: Path,
+    scale: float = 1.0,
+) -> None:
     """Write the four networks below ``out``, as :mod:`dermprompt.weights.box` finds them.
 
     The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
     the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
     of 1 then draws what ``generator.conditioning_scale=SCALE`` drew before, and further training starts from there.
+    What is None, because it is not trained yet, is left out.
     """
-    own = controlnet / "unet"
-    _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
-    _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
-    _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
-    _copy(base / "scheduler", out / "base" / "scheduler")
-    _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
-    _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
-    _copy(segmenter, out / "segmenter", "network.safetensors")
+    if base is not None:
+        own = controlnet / "unet" if controlnet else base / "unet"
+        _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
+        _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
+        _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
+        _copy(base / "scheduler", out / "base" / "scheduler")
+    if controlnet is not None:
+        _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
+    if pix2pixhd is not None:
+        _copy(pix2pixhd, out / "pix2pixhd", "generator.safetensors")
+    if segmenter is not None:
+        _copy(segmenter, out / "segmenter", "network.safetensors")
 
 
 def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of a network for the exponential moving average of its weights, without gradients.
@@ -15,7 +17,7 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     Buffers are copied: the text encoder's causal mask holds -inf, whose average is NaN.
     """
 
-    def average(means: list[Tensor], weights: list[Tensor], number: Tensor) -> None:
+    def average(means: Tensors, weights: Tensors, number: Tensor | int) -> None:
         grown = min(decay, (1 + float(number)) / (10 + float(number)))
         torch._foreach_lerp_(means, weights, 1 - grown)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dermprompt.generator.codec.load import Codec
 from dermprompt.lesion import images_to_float, masks_to_float
+
+if TYPE_CHECKING:  # a loader's worker would import diffusers
+    from dermprompt.generator.codec.load import Codec
 
 # An orientation is a number of quarter turns, and whether the picture is mirrored first.
 ORIENTATIONS = {

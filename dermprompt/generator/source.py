@@ -99,6 +99,11 @@ def stamped_artifact(path: str) -> Artifact:
     return Artifact(Path(path).expanduser(), sha256(json.dumps(stamps(path))))
 
 
+def given_artifact(key: str, path: str) -> Artifact:
+    """A file or a folder of files that a setting names."""
+    return stamped_artifact(path) if Path(path).expanduser().is_dir() else file_artifact(key, path)
+
+
 def file_artifact(key: str, path: str) -> Artifact:
     """A small file that a setting names, with the sha256 (hex) of its content."""
     file = Path(path).expanduser()

@@ -84,7 +84,7 @@ class TextEncoder(nn.Module):
         A prompt that is too long is cut. That is said, and which words have no embedding (see :func:`keep_tokens`).
         """
         for prompt in dict.fromkeys(prompts):
-            length = len(self._tokenizer.encode(prompt)) + 2  # its start and its end
+            length = self.length(prompt)
             if length > self.context_length:
                 warnings.warn(f"a prompt of {length} tokens, cut to {self.context_length}: {prompt!r}", stacklevel=2)
         ids = self._tokenizer(prompts)
@@ -95,6 +95,17 @@ class TextEncoder(nn.Module):
             words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
             warnings.warn(f"words without an embedding, which change nothing: {words}", stacklevel=2)
         return ids
+
+    def length(self, prompt: str) -> int:
+        """How many tokens a prompt takes, with its start and its end."""
+        return len(self._tokenizer.encode(prompt)) + 2
+
+    @torch.no_grad()
+    def unread(self, prompt: str) -> list[str]:
+        """The words of a prompt of which no weights came with this encoder: they say nothing (:func:`keep_tokens`)."""
+        weights = self.transformer.token_embedding.weight
+        ids = self._tokenizer.encode(prompt)
+        return [self._tokenizer.decode([one]).strip() for one in ids if not weights[one].any()]
 
     def forward(self, ids: Tensor) -> Tensor:
         """States NLD of token ids NL."""

@@ -24,31 +24,48 @@ PAIRS = "pairs.safetensors"
 _NUM_ANGLES = 360
 
 
-def save_pairs(images: NDArray[np.uint8], masks: NDArray[np.uint8], folder: Path) -> None:
-    """Write the pairs that are warped: uint8 NSS3 RGB, and NSS in {0, 1}."""
-    save_file({"images": np.ascontiguousarray(images), "masks": np.ascontiguousarray(masks)}, folder / PAIRS)
+def save_pairs(images: NDArray[np.uint8], masks: NDArray[np.uint8], folder: Path, best: int | None = None) -> None:
+    """Write the pairs that are warped, uint8 NSS3 RGB and NSS in {0, 1}, and of how many best ones one is chosen."""
+    pairs = {"images": np.ascontiguousarray(images), "masks": np.ascontiguousarray(masks)}
+    save_file(pairs | ({} if best is None else {"best": np.array(best)}), folder / PAIRS)
 
 
 def load_warp(folder: Path) -> WarpGenerator:
     """Open what :func:`save_pairs` wrote."""
     with reading(folder):
         pairs = load_arrays(folder / PAIRS)
-        return WarpGenerator(pairs["images"], pairs["masks"])
+        return WarpGenerator(pairs["images"], pairs["masks"], int(pairs["best"]) if "best" in pairs else None)
 
 
 class WarpGenerator(nn.Module):
-    """Real pairs behind the interface of all generators; the seed chooses the pair, text changes nothing."""
+    """Real pairs behind the interface of all generators; the seed chooses the pair, text changes nothing.
 
-    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
+    ``best``: it chooses among so many whose outlines have to be stretched least, by the mean logarithm over all
+    directions; None: among all.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], best: int | None = None) -> None:
         super().__init__()
-        self.images, self.masks = images, masks
+        self.images, self.masks, self.best = images, masks, best
+        self.outlines = None if best is None else np.stack([_log_outline(mask) for mask in masks])
 
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3SS in [-1, 1] of masks N1SS in {0, 1}."""
         wanted = (masks[:, 0] > 0.5).cpu().numpy().astype(np.uint8)
-        rows = [int(np.random.default_rng(seed).integers(len(self.images))) for seed in seeds]
+        rows = [self._choose(mask, seed) for mask, seed in zip(wanted, seeds, strict=True)]
         warped = [warp(self.images[k], self.masks[k], mask) for k, mask in zip(rows, wanted, strict=True)]
         return images_to_float(torch.from_numpy(np.stack(warped)))
+
+    def _choose(self, wanted: NDArray[np.uint8], seed: int) -> int:
+        rng = np.random.default_rng(seed)
+        if self.outlines is None:
+            return int(rng.integers(len(self.images)))
+        stretch = np.abs(self.outlines - _log_outline(wanted)).mean(axis=1)
+        return int(rng.choice(np.argsort(stretch, kind="stable")[: self.best]))
+
+
+def _log_outline(mask: NDArray[np.uint8]) -> Floats:
+    return np.log(_outline(mask, _centre(mask)))
 
 
 def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -194,7 +194,7 @@ def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
         return
     if config.generator.has_text:
         check_prompts(config.prompts, config.seed, pipeline.generator_set.path)
-    mask_source(pipeline.mask_settings, pipeline.generator_set.path, pipeline.images.path)
+    mask_source(pipeline.mask_settings, **{name: one.path for name, one in pipeline.mask_inputs.items()})
 
 
 def _report(pipeline: Pipeline, folder: Path, command: str) -> None:

@@ -73,5 +73,20 @@ DERMOSCOPY = Template(
         "globules": "globules",
     },
 )
+
+
+class Verbatim(Template):
+    """The diagnosis is the whole prompt."""
+
+    def compose(self, diagnosis: str | None, attributes: Iterable[str] | None) -> str:
+        """The diagnosis; nothing for None. Raises ValueError for attributes, which have no place in it."""
+        if tuple(attributes or ()):
+            raise ValueError(
+                f"prompts.template=verbatim: the diagnosis is the whole prompt, and attributes={attributes}"
+            )
+        return diagnosis or ""
+
+
 PLAIN = Template(opening="image of", unknown="lesion", diagnoses={}, attributes={})
-TEMPLATES = {"dermoscopy": DERMOSCOPY, "plain": PLAIN}
+VERBATIM = Verbatim(opening="", unknown="", diagnoses={}, attributes={})
+TEMPLATES = {"dermoscopy": DERMOSCOPY, "plain": PLAIN, "verbatim": VERBATIM}

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dermprompt.report.figures import gains_svg
+from dermprompt.report.figures import gains_svg, purposes_svg
 from dermprompt.report.tables import SEGMENTERS, interval_text
 from dermprompt.results import ArmTable, Interval, Job
 
@@ -20,6 +20,16 @@ def arm_chart(table: ArmTable) -> str:
         if row.against
     ]
     return Markup(gains_svg(gains, "the control")) if gains else ""
+
+
+def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
+    """The gains by purpose and number of real images, a chart for each data set, size and segmenter with any."""
+    found: dict[str, list[ArmTable]] = {}
+    for table in arms:
+        if table.purposes:
+            name = SEGMENTERS.get(table.segmenter, table.segmenter)
+            found.setdefault(f"{name}, {table.dataset}, {table.image_size} px", []).append(table)
+    return [(caption, Markup(purposes_svg(tables))) for caption, tables in found.items()]
 
 
 def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dermprompt.report.tables import Source, paper_order, source_of
-from dermprompt.results import Curve, Interval, Job, Picture
+from dermprompt.report.tables import PURPOSES, Source, paper_order, source_of
+from dermprompt.results import ArmTable, Curve, Interval, Job, Picture
 
 # The page colours text and rules with its own ink, so that a chart is legible on light and on dark.
 INK = "#010203"
@@ -165,6 +166,37 @@ def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> st
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return _svg(figure)
+
+
+def purposes_svg(tables: Sequence[ArmTable]) -> str:
+    """Draw the gain over the control against the number of real images: a panel a purpose, a line an arm."""
+    names = [name for name in PURPOSES if any(row.purpose == name for table in tables for row in table.purposes)]
+    numbers = sorted({table.num_real for table in tables}, key=lambda one: (one is None, one))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.2), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+            axes.axhline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
+            axes.set_title(PURPOSES[name], loc="left", fontsize=8)
+            axes.set_xticks(range(len(numbers)), ["all" if one is None else str(one) for one in numbers])
+            axes.set_xlabel("real images")
+            lines: dict[str, list[tuple[int, Interval]]] = {}
+            for table in tables:
+                for row in table.purposes:
+                    if row.purpose == name:
+                        lines.setdefault(row.arm, []).append((numbers.index(table.num_real), row.against.gain))
+            for index, (arm, points) in enumerate(lines.items()):
+                _line(axes, arm, points, SEEDS[index % len(SEEDS)], 0.08 * (index - (len(lines) - 1) / 2))
+            axes.legend(fontsize=7, frameon=False)
+        figure.axes[0].set_ylabel("gain in DSC over the control")
+        return _svg(figure)
+
+
+def _line(axes: Axes, arm: str, points: Sequence[tuple[int, Interval]], color: str, shift: float) -> None:
+    """One arm's gains with their intervals, beside those of the other arms."""
+    places = [place + shift for place, _ in sorted(points, key=itemgetter(0))]
+    gains = [gain for _, gain in sorted(points, key=itemgetter(0))]
+    axes.vlines(places, [one.low for one in gains], [one.high for one in gains], color=color, linewidth=2)
+    axes.plot(places, [one.mean for one in gains], "o-", color=color, markersize=4, linewidth=1, label=arm)
 
 
 def _panel(axes: Axes, name: str, lines: Sequence[Curve]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from dermprompt.files import write_bytes
 from dermprompt.report import figures, tables
-from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences
+from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences, purpose_charts
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.samples import (
     FOLLOWED,
@@ -74,16 +74,25 @@ def write_page(
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
     context = {"title": title, "failed": failed, **build_context(jobs, arms)}
-    charts = {name: context[name] for name in ("gains", "curves")}
-    charts |= {f"arms-{number}": chart for number, chart in enumerate(context["arm_charts"])}
-    for name, chart in charts.items():
-        if chart:
-            # A file of its own has no ink to inherit: mid grey reads on white and on black.
-            write_bytes(folder / f"{name}.svg", chart.replace("currentColor", "#767676").encode())
+    save_charts({name: context[name] for name in ("gains", "curves")} | comparison_charts(arms), folder)
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = environment.get_template(template).render(context)
         write_bytes(folder / target, text.encode())
     return folder / "index.html"
+
+
+def comparison_charts(arms: Sequence[ArmTable]) -> dict[str, str]:
+    """The charts of a comparison: ``arms-NUMBER`` of each table, ``purposes-NUMBER`` of all."""
+    charts = {f"arms-{number}": arm_chart(table) for number, table in enumerate(arms)}
+    return charts | {f"purposes-{number}": chart for number, (_, chart) in enumerate(purpose_charts(arms))}
+
+
+def save_charts(charts: Mapping[str, str], folder: Path) -> None:
+    """Write charts that are not empty, ``NAME.svg``."""
+    for name, chart in charts.items():
+        if chart:
+            # A file of its own has no ink to inherit: mid grey reads on white and on black.
+            write_bytes(folder / f"{name}.svg", chart.replace("currentColor", "#767676").encode())
 
 
 def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[str, Any]:
@@ -95,6 +104,8 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "headlines": (*primary_sentences(arms), *headlines(jobs)),
         "arms": arms,
         "arm_charts": [arm_chart(table) for table in arms],
+        "purpose_charts": purpose_charts(arms),
+        "purposes": tables.PURPOSES,
         "primary": primary_rule(jobs),
         "test_reads": max((results.test_reads for _, results in jobs), default=0),
         "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),

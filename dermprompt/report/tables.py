@@ -18,6 +18,12 @@ GENERATORS = {
     "warp": "real images, warped",
     "folder": "another method",
 }
+# What samples are for, each against a control that is strongly augmented and takes as many steps.
+PURPOSES = {
+    "sharing": "shared by another site: against S (open world)",
+    "more": "more from the same data: against S (closed world)",
+    "instead": "instead of G's real pairs: against S and G",
+}
 SEGMENTERS = {"unet": "U-Net", "dcsaunet": "DCSAU-Net"}
 
 # Paper, Table 1. Its peak of 255 on images in [0, 1] adds 48.13 dB to the PSNR; its SSIM has a range of 2.

@@ -28,19 +28,27 @@ def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tup
     return DataLoader(data, sampler=batches, batch_size=None)  # type: ignore[arg-type]
 
 
-class HalfRealOrder(Sampler[list[int]]):
-    """Batches of which one half are real pairs, the first ``num_real`` rows, and the other samples.
+class MixedOrder(Sampler[list[int]]):
+    """Batches of real pairs, the first ``num_real`` rows, and samples, in a share that is fixed for each step.
 
-    An epoch has as many batches as if all rows came once; the real rows come as often as that takes, each as
-    often as the others to within one. Epoch e's order is a function of (seed, e) alone.
+    One half of every batch is real; with ``fading_steps`` the samples' share is at first theirs of all rows, and falls
+    to 0 over so many steps. An epoch has as many batches as if all rows came once; in it each row comes as often as the
+    others of its kind to within one. Epoch e's order is a function of (seed, e) alone.
     """
 
     def __init__(
-        self, num_rows: int, num_real: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
+        self,
+        num_rows: int,
+        num_real: int,
+        batch_size: int,
+        seed: int,
+        fading_steps: int | None = None,
+        rank: int = 0,
+        num_processes: int = 1,
     ) -> None:
         assert 0 < num_real < num_rows, (num_real, num_rows)
         self.num_rows, self.num_real, self.seed, self.epoch = num_rows, num_real, seed, 0
-        self.batch_size = min(batch_size, num_rows)
+        self.batch_size, self.fading_steps = min(batch_size, num_rows), fading_steps
         self.rank, self.num_processes = rank, num_processes
 
     def set_epoch(self, epoch: int) -> None:
@@ -50,22 +58,23 @@ class HalfRealOrder(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.num_rows // self.batch_size
 
+    def _num_real_of_batches(self) -> np.ndarray:
+        """How many pairs of each batch of this epoch are real."""
+        if self.fading_steps is None:
+            return np.full(len(self), self.batch_size // 2)
+        left = 1 - (self.epoch * len(self) + np.arange(len(self))) / self.fading_steps
+        drawn = self.batch_size * (1 - self.num_real / self.num_rows) * np.clip(left, 0, 1)
+        return self.batch_size - np.round(drawn).astype(int)
+
     def __iter__(self) -> Iterator[list[int]]:
-        rng, half = np.random.default_rng([self.seed, self.epoch]), self.batch_size // 2
-        real = _cycled(rng, self.num_real, len(self) * half)
-        drawn = _cycled(rng, self.num_rows - self.num_real, len(self) * (self.batch_size - half)) + self.num_real
-        for parts in zip(np.split(real, len(self)), np.split(drawn, len(self)), strict=True):
+        rng, ends = np.random.default_rng([self.seed, self.epoch]), self._num_real_of_batches().cumsum()
+        real = _cycled(rng, self.num_real, ends[-1])
+        drawn = _cycled(rng, self.num_rows - self.num_real, len(self) * self.batch_size - ends[-1]) + self.num_real
+        others = self.batch_size * np.arange(1, len(self)) - ends[:-1]
+        for parts in zip(np.split(real, ends[:-1]), np.split(drawn, others), strict=True):
             yield np.concatenate(parts)[self.rank :: self.num_processes].tolist()
 
 
 def _cycled(rng: np.random.Generator, number: int, length: int) -> np.ndarray:
     """So many of 0 … number-1: one seeded order of all after another."""
-    return np.concatenate([rng.permutation(number) for _ in range(-(-length // number))])[:length]
-
-
-def half_real_loader(
-    data: SegmentationBatches, num_real: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of which one half are the first ``num_real`` pairs."""
-    order = HalfRealOrder(len(data), num_real, batch_size, seed, rank, num_processes)
-    return DataLoader(data, sampler=order, batch_size=None)  # type: ignore[arg-type]
+    return np.concatenate([rng.permutation(number) for _ in range(max(1, -(-length // number)))])[:length]

@@ -78,7 +78,7 @@ def find_nearest(
     """Find each sample's nearest image of G, and each unseen real image's, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
-    than 99 in 100 are left out as near-duplicates; None without unseen images.
+    than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images.
     """
     seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
@@ -86,16 +86,17 @@ def find_nearest(
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
     distances, rows = nearest(drawn.images, seen.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
-    nearer = None
+    nearer = chance = None
     if len(unseen):
         others = unseen[apart >= np.quantile(apart, 0.01)]
         number = min(len(others), len(seen.images))
-        nearer = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
+        nearer, chance = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
     found = {
         "distances": distances.tolist(),
         "nearest": [seen.lesions[row].id for row in rows],
         "held_out": apart.tolist(),
         "nearer": nearer,
+        "chance": chance,
     }
     write_json(folder / "nearest.json", found)
 

@@ -11,18 +11,18 @@ import numpy as np
 
 from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled
-from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.evaluation.statistics import DICE, mean_interval
 from dermprompt.evaluation.subgroups import size_of, subgroups
 from dermprompt.files import read_json, write_json
 from dermprompt.results import Interval, Subgroup
 from dermprompt.stages.arrays import load_samples
 from dermprompt.stages.curate import copied
 from dermprompt.stages.prepare import load_lesions
-from dermprompt.stages.settings import CountCopies, EvaluateArm, TallySamples
+from dermprompt.stages.settings import CountCopies, Nothing, TallySamples
 
 
 def evaluate_arm(
-    settings: EvaluateArm,
+    settings: Nothing,
     runtime: Runtime,
     scored: Path,
     folder: Path,
@@ -33,15 +33,15 @@ def evaluate_arm(
     scores = load_scores(scored / "scores.csv")
     values = _dice(scores)
     found: dict[str, Any] = {
-        "dice": asdict(bootstrap_mean(values, settings.seed, settings.bootstraps)),
+        "dice": asdict(mean_interval(values[None], within=DICE)),
         "pooled_dice": pooled(list(scores.values())),
         "failures": float((values < FAILURE).mean()),
         "measures": {key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
         "gain": None,
-        "groups": [] if prepared is None else [asdict(one) for one in _groups(settings, scores, prepared)],
+        "groups": [] if prepared is None else [asdict(one) for one in _groups(scores, prepared)],
     }
     if baseline is not None:
-        found["gain"] = asdict(paired_gain(values, _dice(load_scores(baseline / "scores.csv")), settings.seed))
+        found["gain"] = asdict(mean_interval((values - _dice(load_scores(baseline / "scores.csv")))[None]))
     write_json(folder / "arm.json", found)
 
 
@@ -49,12 +49,12 @@ def _dice(scores: dict[str, Scores]) -> np.ndarray:
     return np.array([one.dice for one in scores.values()])
 
 
-def _groups(settings: EvaluateArm, scores: dict[str, Scores], prepared: Path) -> list[Subgroup]:
+def _groups(scores: dict[str, Scores], prepared: Path) -> list[Subgroup]:
     lesions, _ = load_lesions(prepared)
     found = subgroups([lesions[id] for id in scores], scores)
 
     def mean(ids: list[str]) -> Interval:
-        return bootstrap_mean(_dice({id: scores[id] for id in ids}), settings.seed, settings.bootstraps)
+        return mean_interval(_dice({id: scores[id] for id in ids})[None], within=DICE)
 
     return [Subgroup(kind, name, mean(ids)) for (kind, name), ids in found.items()]
 
@@ -90,7 +90,7 @@ def count_copies(settings: CountCopies, runtime: Runtime, memorised: Path, folde
     distances = np.array(found["distances"])
     order = np.argsort(distances)[: settings.num_pairs].tolist()
     record = {
-        **{"quantile": settings.quantile, "n": len(distances), "nearer": found["nearer"]},
+        **{"quantile": settings.quantile, "n": len(distances), "nearer": found["nearer"], "chance": found["chance"]},
         "copies": int(copied(found, settings.quantile).sum()),
         "pairs": [(row, found["nearest"][row], distances[row]) for row in order],
     }

@@ -174,9 +174,10 @@ class DrawMasks:
 
 @dataclass(frozen=True)
 class CollectPairs:
-    """So many pairs of S.train."""
+    """So many pairs of S.train, to be chosen among the ``best`` for a mask; None: among all."""
 
     num_real: int | None
+    best: int | None = None
 
 
 @dataclass(frozen=True)
@@ -298,14 +299,6 @@ class ScorePredictions:
 
     mask_threshold: int | None
     size: int
-
-
-@dataclass(frozen=True)
-class EvaluateArm:
-    """Bootstrap resamples, and their seed."""
-
-    seed: int
-    bootstraps: int
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ import numpy as np
 
 from dermprompt.config import schema
 from dermprompt.config.compose import plain
+from dermprompt.data.decode import BadPicture, decode_mask, shrink_mask
+from dermprompt.data.pairs import ENDINGS, pictures
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
 from dermprompt.generator.warp import PAIRS, save_pairs
 from dermprompt.lesion import Lesion
 from dermprompt.masks.automatic import AutomaticMasks
+from dermprompt.masks.given import GivenMasks
 from dermprompt.masks.realistic import RealisticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
@@ -43,6 +46,8 @@ from dermprompt.synthesis.card import LabelKey, write_card
 from dermprompt.synthesis.draw import Generator, draw_batches
 from dermprompt.synthesis.samples import Condition, read_all_records, write_batch
 
+MaskSource = AutomaticMasks | RealisticMasks | TransformedMasks | GivenMasks
+
 
 def draw_masks(
     settings: DrawMasks,
@@ -51,9 +56,10 @@ def draw_masks(
     numbers: list[int],
     generator_set: Path | None = None,
     cache: Path | None = None,
+    given: Path | None = None,
 ) -> None:
     """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
-    source = mask_source(settings, generator_set, cache)
+    source = mask_source(settings, generator_set, cache, given)
     size = settings.batch_size
     ids = [] if generator_set is None else [one.id for one in load_generator_set(generator_set)]
 
@@ -72,11 +78,19 @@ def draw_masks(
 
 
 def mask_source(
-    settings: DrawMasks, generator_set: Path | None, cache: Path | None
-) -> AutomaticMasks | RealisticMasks | TransformedMasks:
-    """Where new masks come from; of real masks only those of the generator's training set are seen."""
+    settings: DrawMasks, generator_set: Path | None = None, cache: Path | None = None, given: Path | None = None
+) -> MaskSource:
+    """Where new masks come from; of real masks only those of the generator's training set
+    are seen. ``given``: files of masks.
+
+    Raises:
+        ValueError: there is no mask to begin with, or a given file is none; names it.
+    """
     own = plain(settings.masks)
     del own["name"]
+    if isinstance(settings.masks, schema.FolderMasks):
+        assert given is not None, "masks of a folder"
+        return GivenMasks(read_masks(given, settings.image_size))
     if isinstance(settings.masks, schema.AutomaticMasks):
         return AutomaticMasks(size=settings.image_size, seed=settings.seed, **own)
     assert generator_set is not None, "masks from real ones"
@@ -85,6 +99,20 @@ def mask_source(
     if isinstance(settings.masks, schema.RealisticMasks):
         return RealisticMasks(real, settings.image_size, settings.seed, **own)
     return TransformedMasks(real, settings.seed, **own)
+
+
+def read_masks(path: Path, size: int) -> np.ndarray:
+    """A file of a mask, or a folder's by name, as uint8 (N, size, size) in {0, 1}."""
+    files = [path] if path.is_file() else [one.path for one in pictures(path)]
+    masks = []
+    for file in files:
+        try:
+            masks.append(shrink_mask(decode_mask(file.read_bytes()).pixels, size))
+        except BadPicture as error:
+            raise ValueError(f"masks.path: {file} is no mask of 0 and 255 ({error})") from error
+    if not masks:
+        raise ValueError(f"masks.path={path}: no {', '.join(ENDINGS)} in it")
+    return np.stack(masks)
 
 
 def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> None:
@@ -139,7 +167,7 @@ def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
 def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)
-    save_pairs(part.images, part.masks, folder)
+    save_pairs(part.images, part.masks, folder, settings.best)
 
 
 def import_samples(

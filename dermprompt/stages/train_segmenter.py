@@ -13,7 +13,7 @@ from dermprompt.config.schema import SegmenterTraining
 from dermprompt.distributed.processes import Runtime, is_first_rank, rank_and_size
 from dermprompt.generator.batches import make_loader
 from dermprompt.generator.export import save_weights
-from dermprompt.segmenter.batches import SegmentationBatches, half_real_loader, ordered_loader
+from dermprompt.segmenter.batches import MixedOrder, SegmentationBatches, ordered_loader
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import build_network, build_segmenter_module, through_codec
 from dermprompt.stages.prepare import load_lesions, real_ids
@@ -51,8 +51,9 @@ def train_segmenter(
     for place, pairs in phases.items():
         place.mkdir(exist_ok=True)
         num_real = sum(len(images) for images, _ in real)
-        loader = _segmenter_loader(own, pairs, num_real if arm.batches == "half_real" else None)
-        steps = num_steps(own, len(loader), num_train, arm.steps_of)
+        num_rows = sum(len(images) for images, _ in pairs)
+        steps = num_steps(own, max(1, num_rows // own.batch_size), num_train, arm.steps_of)
+        loader = _segmenter_loader(own, pairs, arm.batches, num_real, steps)
         module = build_segmenter_module(own, network, steps)
         fit(
             module,
@@ -96,12 +97,16 @@ def _drawn_pairs(settings: TrainSegmenter, samples: Path, decisions: Path | None
     return [(drawn.images, drawn.masks)]
 
 
-def _segmenter_loader(settings: SegmenterTraining, pairs: list[Pairs], num_half: int | None) -> DataLoader[Any]:
+def _segmenter_loader(
+    settings: SegmenterTraining, pairs: list[Pairs], batches: str, num_real: int, steps: int
+) -> DataLoader[Any]:
     images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*pairs, strict=True))
     data, share = SegmentationBatches(images, masks), rank_and_size()
-    if num_half is None:
+    if batches == "concatenated":
         return make_loader(data, len(images), settings.batch_size, settings.seed, *share)
-    return half_real_loader(data, num_half, settings.batch_size, settings.seed, *share)
+    fading_steps = steps if batches == "fading" else None
+    order = MixedOrder(len(data), num_real, settings.batch_size, settings.seed, fading_steps, *share)
+    return DataLoader(data, sampler=order, batch_size=None)
 
 
 def num_steps(settings: SegmenterTraining, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from dermprompt.config.schema import CONTROLS, PURPOSES
 from dermprompt.evaluation.scores import Scores, load_scores
-from dermprompt.evaluation.statistics import compare, crossed_interval, holm
-from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, tell_apart
+from dermprompt.evaluation.statistics import DICE, compare, holm, mean_interval, share_interval
+from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, PurposeRow, tell_apart
 
-SEED = 0
 ALPHA = 0.05
 DIGITS = 6
-# In a world without a control of the name that was given: what an arm is judged against there, and what follows.
+# In a world without a control of that name: what an arm is judged against there, and what follows.
 FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
 NO_REAL_PAIRS = "No arm with G's real pairs was run: what the generator has seen may explain a difference by itself."
+REAL_PAIRS = "s_plus_g"
 
 # Dice by seed, then by (fold, id).
 Scored = dict[int, dict[tuple[int | None, str], float]]
@@ -110,18 +111,59 @@ def _scored(records: Sequence[Record]) -> dict[ArmId, Scored]:
 
 
 def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: Mapping[str, Any]) -> ArmTable:
-    decides = (primary.get("world"), primary.get("segmenter"), primary.get("num_real"))
-    ours = primary.get("ours") if decides == (world, setting.segmenter, setting.num_real) else None
+    numbers = primary.get("num_real") or [None]
+    purpose = PURPOSES.get(primary.get("purpose", ""))
+    decides = purpose and (purpose.world, primary["segmenter"]) == (world, setting.segmenter)
+    ours = primary.get("ours") if decides and setting.num_real in numbers else None
     main = next((arm.count for arm in arms if arm.name == ours), max(arm.count for arm in arms))
-    prefix = primary.get("controls", {}).get(world, "")
+    prefix = purpose.control if purpose and purpose.world == world else CONTROLS[world]
+    # Several numbers of real images: all of these comparisons hold together.
+    level = 1 - ALPHA / len(numbers)
     rows = []
     for arm in arms:
         control = control_of(arm, list(arms), prefix, world, main)
         exact = control.name.startswith(f"{prefix}_")
-        rows.append(_row(arm, control, arms, primary=arm.name == ours and exact))
-    controls = {row.control for row in rows if row.control}
-    note = NO_REAL_PAIRS if world == "open" and not any("s_plus_g" in name for name in controls) else ""
-    return ArmTable(**vars(setting), world=world, rows=_adjusted(rows, arms), pairs=_pairs(rows, arms), note=note)
+        rows.append(_row(arm, control, arms, level, primary=arm.name == ours and exact))
+    note = "" if world == "closed" or any(REAL_PAIRS in arm.name for arm in arms) else NO_REAL_PAIRS
+    return ArmTable(
+        **vars(setting),
+        world=world,
+        rows=_adjusted(rows, arms),
+        pairs=_pairs(rows, arms),
+        note=note,
+        purposes=_purposes(world, arms),
+    )
+
+
+def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...]:
+    """Each arm with samples beside its control for each purpose, a family of its own."""
+    found = [
+        (name, arm, control)
+        for name, purpose in PURPOSES.items()
+        for arm in arms
+        for control in arms
+        if purpose.world == world
+        and arm.count
+        and _is_control(control, purpose.control, arm.count)
+        # With G's real pairs samples can only stand beside them.
+        and (name == "instead" or not arm.name.startswith(REAL_PAIRS))
+        and shared(arms[arm], arms[control])
+    ]
+    return tuple(_purpose_row(*one, arms, 1 - ALPHA / len(found)) for one in found)
+
+
+def _purpose_row(purpose: str, arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float) -> PurposeRow:
+    against, share = _against(arms[arm], arms[control], level), None
+    assert against is not None
+    alone = [one for one in arms if _is_control(one, PURPOSES["sharing"].control, arm.count)]
+    if purpose == "instead" and alone and (tables := shared(*(arms[one] for one in (arm, control, alone[0])))):
+        ours, real, base = tables
+        share = share_interval(ours - base, real - base, level)
+    return PurposeRow(purpose, arm.name, control.name, against, share)
+
+
+def _is_control(one: ArmId, prefix: str, steps: int) -> bool:
+    return one.name.startswith(f"{prefix}_") and one.steps_of == steps and not one.count
 
 
 def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main: int) -> ArmId:
@@ -130,24 +172,26 @@ def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main:
     ``main``: the number of samples whose control arms without samples are compared with.
     """
     steps = arm.count or arm.steps_of or main
-    strong = [one for one in arms if one.name.startswith(f"{prefix}_") and one.steps_of == steps]
+    if arm.count and arm.name.startswith(REAL_PAIRS):
+        prefix = PURPOSES["instead"].control  # what samples add to all real pairs
+    strong = [one for one in arms if _is_control(one, prefix, steps)]
     weaker = [one for name in FALLBACKS[world] for one in arms if one.name == name]
     return (*strong, *weaker, *sorted(arms, key=lambda one: one.name))[0]
 
 
-def _row(arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], primary: bool) -> ArmRow:
+def _row(arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float, primary: bool) -> ArmRow:
     own = shared(arms[arm])
-    dice = crossed_interval(own[0], SEED) if own else None
+    dice = mean_interval(own[0], within=DICE) if own else None
     if arm == control:
         return ArmRow(arm.name, arm.count, dice)
-    against = _against(arms[arm], arms[control])
+    against = _against(arms[arm], arms[control], level)
     return ArmRow(arm.name, arm.count, dice, control.name, against, primary=primary and against is not None)
 
 
 def _against(ours: Scored, theirs: Scored, level: float = 1 - ALPHA) -> Comparison | None:
     """None where they share no seed, or fewer than two images."""
     tables = shared(ours, theirs)
-    return compare(tables[0], tables[1], SEED, level) if tables else None
+    return compare(tables[0], tables[1], level) if tables else None
 
 
 def _adjusted(rows: list[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmRow, ...]:

@@ -1,10 +1,12 @@
 """A study's scores of every image, and the tables that they come to, as files that anyone can compute again.
 
-``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) does so and compares.
+``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) does so and compares; with ``--rewrite`` it
+writes tables and charts again, where the rule by which they are computed has changed.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import io
@@ -19,10 +21,10 @@ import numpy as np
 
 from dermprompt.entry import in_words
 from dermprompt.evaluation.scores import Scores
-from dermprompt.evaluation.statistics import bootstrap_mean, paired_gain
+from dermprompt.evaluation.statistics import DICE, mean_interval
 from dermprompt.files import read_json, reading, write_bytes, write_json
 from dermprompt.results import ArmTable
-from dermprompt.sweep.comparison import SEED, ArmId, Record, Setting, arm_tables
+from dermprompt.sweep.comparison import ArmId, Record, Setting, arm_tables
 
 SCORES, TABLES = "scores.csv", "tables.json"
 _PLACE = ("seed", "fold", "id")
@@ -60,8 +62,8 @@ def trainings(records: Sequence[Record]) -> list[dict[str, Any]]:
     for (setting, arm, seed, fold), dice in found.items():
         base, gain = only.get((setting, seed, fold)), None
         if arm.name != "s_only" and base is not None and base.keys() == dice.keys():
-            gain = paired_gain(np.array([*dice.values()]), np.array([base[id] for id in dice]), SEED)
-        interval = bootstrap_mean(np.array([*dice.values()]), SEED)
+            gain = mean_interval(np.array([[dice[id] - base[id] for id in dice]]))
+        interval = mean_interval(np.array([[*dice.values()]]), within=DICE)
         where = {**vars(setting), **vars(arm), "seed": seed, "fold": fold}
         rows.append({**where, "dice": vars(interval), "gain": vars(gain) if gain else None})
     return rows
@@ -114,6 +116,18 @@ def verify(folder: Path) -> list[str]:
     ]
 
 
+def rewrite(folder: Path) -> None:
+    """Compute ``tables.json`` again from ``scores.csv``, and of its charts those that lie there.
+
+    The primary comparison stays as it was named.
+    """
+    from dermprompt.report.page import comparison_charts, save_charts
+
+    primary = json.loads((folder / TABLES).read_text())["primary"]
+    charts = comparison_charts(publish(load_records(folder / SCORES), primary, folder))
+    save_charts({name: chart for name, chart in charts.items() if (folder / f"{name}.svg").exists()}, folder)
+
+
 def _leaves(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
     if isinstance(node, dict | list):
         items = node.items() if isinstance(node, dict) else enumerate(node)
@@ -132,9 +146,14 @@ def _same(one: Any, other: Any) -> bool:
 @in_words
 def main() -> None:
     """Verify the folders that the command line names."""
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m dermprompt.sweep.published FOLDER …   (make verify-tables)")
-    differences = {folder: verify(Path(folder)) for folder in sys.argv[1:]}
+    parser = argparse.ArgumentParser(description="Recompute published tables from the scores of every image.")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER")
+    parser.add_argument("--rewrite", action="store_true", help="write tables and charts again")
+    options = parser.parse_args()
+    if options.rewrite:
+        for folder in options.folders:
+            rewrite(Path(folder))
+    differences = {folder: verify(Path(folder)) for folder in options.folders}
     for folder, found in differences.items():
         print("\n  ".join([f"{folder}: {'differs' if found else 'every number comes out again'}", *found]))
     if any(differences.values()):

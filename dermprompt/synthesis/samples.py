@@ -120,7 +120,7 @@ def _write_sample(
     folder: Path, index: int, seed: int, condition: Condition, image: np.ndarray, generator: str, maker: str
 ) -> Sample:
     id = sample_id(index)
-    jpeg = _jpeg(image, f"synthetic image by {maker}, generator {generator}, sample {index}")
+    jpeg = encode(image, said_of(generator, index, maker))
     png = cv2.imencode(".png", condition.mask * 255)[1].tobytes()
     write_bytes(image_path(folder, id), jpeg)
     write_bytes(mask_path(folder, id), png)
@@ -130,7 +130,13 @@ def _write_sample(
     return Sample(id, condition.prompt, condition.diagnosis, attributes, seed, *origin, *hashes)
 
 
-def _jpeg(image: np.ndarray, comment: str) -> bytes:
+def said_of(generator: str, index: int, maker: str = "dermprompt") -> str:
+    """What a sample's file says of itself."""
+    return f"synthetic image by {maker}, generator {generator}, sample {index}"
+
+
+def encode(image: np.ndarray, comment: str) -> bytes:
+    """A sample's JPEG, of uint8 HW3."""
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": comment}
     Image.fromarray(image).save(buffer, "JPEG", **settings)

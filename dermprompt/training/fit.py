@@ -51,8 +51,7 @@ def fit(
 
     Raises:
         OSError: the disk is too small for the checkpoints (said before the first step), or is full.
-        ValueError: a loss is NaN or infinite (names step and batch; the checkpoint before it stays), or the device's
-            memory is too small.
+        ValueError: a loss is NaN or infinite (names step and batch), or the device's memory is too small.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
         RuntimeError: it ended at another step than the last, whatever the reason.
     """

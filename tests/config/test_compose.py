@@ -178,6 +178,10 @@ def test_composing_imports_nothing_heavy():
     assert "count: 3000" in shown("--cfg", "job", "+experiment=s_plus_3k")
 
 
+def test_help_imports_nothing_heavy():
+    assert "+experiment=demo" in shown("--help")
+
+
 def test_a_plan_imports_nothing_heavy(tmp_path):
     places = [f"paths.store={tmp_path}/store", f"hydra.run.dir={tmp_path}/run"]
     printed = shown("+experiment=s_plus_3k", "data=phantom", "stage=plan", *places)

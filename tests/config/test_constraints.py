@@ -90,9 +90,9 @@ def test_every_wrong_word_names_the_nearest(key: str) -> None:
 
 def test_keys_of_sections_within_sections_are_named_whole() -> None:
     config = compose(*miniature("controlnet"))
-    config.evaluation.primary.world = "opne"
+    config.evaluation.primary.purpose = "mroe"
     with pytest.raises(
-        ValueError, match=r"^evaluation\.primary\.world=opne: allowed are open, closed; did you mean open"
+        ValueError, match=r"^evaluation\.primary\.purpose=mroe: allowed are sharing, more, instead; did you mean more"
     ):
         check_section(config)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from real_data import REAL
 
-from dermprompt.curation.memorisation import copies, nearest
+from dermprompt.curation.memorisation import copies, nearer_share, nearest
 
 
 def lesions(n: int, seed: int, size: int = 64) -> np.ndarray:
@@ -105,3 +105,26 @@ def test_copies_of_real_images_are_caught() -> None:
     for copy in COPIES.values():
         assert copies(nearest(copy(references[:50]), references)[0], apart, 0.02).all()
     assert copies(nearest(fresh, references)[0], apart, 0.02).mean() < 0.08
+
+
+def test_the_range_by_chance_is_that_of_random_halves() -> None:
+    """Halves that are drawn, and compared as the sets themselves are."""
+    images, pool, rng = lesions(30, seed=3), lesions(40, seed=4), np.random.default_rng(1)
+    _, (low, high) = nearer_share(images, pool[:20], pool[20:])
+    shares = []
+    for _ in range(200):
+        order = rng.permutation(40)
+        seen, unseen = (nearest(images, pool[rows])[0] for rows in (order[:20], order[20:]))
+        shares.append((seen < unseen).mean())
+    assert np.quantile(shares, [0.025, 0.975]) == pytest.approx((low, high), abs=0.07)
+
+
+def test_only_what_is_memorised_lies_beyond_chance() -> None:
+    seen, unseen = lesions(40, seed=5), lesions(40, seed=6)
+    share, (low, high) = nearer_share(noisy(seen), seen, unseen)
+    assert share == 1 > high > 0.5 > low
+    within = 0
+    for seed in range(20):
+        share, (low, high) = nearer_share(lesions(30, seed=100 + seed), seen, unseen)
+        within += low <= share <= high
+    assert within >= 17

@@ -53,3 +53,14 @@ def test_the_seed_chooses_the_pair(tmp_path: Path) -> None:
     again = generator.generate(wanted[:3], [""] * 3, [7, 8, 9])
     assert torch.equal(drawn[7:10], again)
     assert len({float(one.mean()) for one in drawn}) == 5
+
+
+def test_the_best_fitting_pairs_are_stretched_least(tmp_path: Path) -> None:
+    masks = np.stack([disc(20 + k, 32, 6 + 3 * k) for k in range(8)])
+    images = np.stack([np.full((SIZE, SIZE, 3), 30 * k, np.uint8) for k in range(8)])
+    save_pairs(images, masks, tmp_path, best=2)
+    generator = load_warp(tmp_path)
+    wanted = torch.from_numpy(disc(40, 30, 16)[None, None]).float().expand(20, 1, SIZE, SIZE)
+    drawn = generator.generate(wanted, [""] * 20, list(range(20)))
+    shades = {round(float(one.mean() + 1) * 127.5) for one in drawn}
+    assert shades == {90, 120}  # radii of 15 and 18, wherever they lie

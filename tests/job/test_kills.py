@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import random
 import re
 import signal
@@ -18,42 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import start_command
 from miniature import miniature
 
 from dermprompt.training.callbacks import read_curves
 
 REPOSITORY = Path(__file__).parents[2]
-# What a job's processes import, once for all of them: a kill then meets work, and no imports.
-HEAVY = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
-STAGES = ("curate", "evaluate_distribution", "train_codec", "train_generator", "train_segmenter", "validate_generator")
-HEAVY += [f"dermprompt.stages.{stage}" for stage in STAGES]
-MINIATURE = miniature(
-    "controlnet",
-    "synthesis.count=16",
-    "curation=memorisation",
-    "generator.max_steps=100",
-    "generator.validation.every=50",
-    "generator.base.max_steps=200",
-    "segmenter.max_epochs=20",
-    "evaluation.reference.max_epochs=4",
-)
+
+
+def job_for(kills: int) -> list[str]:
+    """A job of every kind of work, the longer the more often it is to be killed."""
+    return miniature(
+        "controlnet",
+        "synthesis.count=16",
+        "curation=memorisation",
+        f"generator.max_steps={2 * kills}",
+        f"generator.validation.every={kills}",
+        f"generator.base.max_steps={4 * kills}",
+        f"segmenter.max_epochs={2 * kills // 5}",
+        "evaluation.reference.max_epochs=3",
+    )
+
+
 # Files that say when, how long or where; of a checkpoint what counts is in the weights that come of it.
 VOLATILE = {"artifact.json", "recipe.json", "rate.json", "checkpoints.json", "last.ckpt", "previous.ckpt", "call.json"}
 
 
 def command_line(folder: Path, overrides: Sequence[str]) -> list[str]:
     return [*overrides, f"paths.store={folder}/store", f"paths.runs={folder}/runs"]
-
-
-def main_of(arguments: list[str], log: str) -> None:
-    """What ``python -m dermprompt`` does, in a process that has imported it."""
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    sys.argv = ["dermprompt", *arguments]
-    from dermprompt.__main__ import main
-
-    main()
 
 
 @dataclass
@@ -168,24 +158,18 @@ def check(killed: Kills, folder: Path, seconds: float) -> None:
     assert killed.continued
 
 
-@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.kill)])
 def test_kills_change_nothing(number, tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-
+    # Forked from a process that has imported all: a kill then meets work, and no imports.
     def starter(folder: Path, *overrides: str) -> Callable[[str], Any]:
-        def start(log: str) -> Any:
-            process = context.Process(target=main_of, args=(command_line(folder, overrides), log))
-            process.start()
-            return process
-
-        return start
+        return lambda log: start_command(command_line(folder, overrides), Path(log))
 
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    seconds = duration(starter(tmp_path / "whole", *MINIATURE), tmp_path / "whole.log")
-    to_begin = duration(starter(tmp_path / "whole", *MINIATURE, "stage=prepare"), tmp_path / "again.log")
-    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *MINIATURE), number)
+    job = job_for(number)
+    seconds = duration(starter(tmp_path / "whole", *job), tmp_path / "whole.log")
+    to_begin = duration(starter(tmp_path / "whole", *job, "stage=prepare"), tmp_path / "again.log")
+    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *job), number)
     draw = random.Random(0)
     # So that the last kill comes well before the end.
     killed.run(lambda: draw.uniform(0, to_begin + (seconds - to_begin) * 2 / number))

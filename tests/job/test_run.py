@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import ControlNetModel
+from forked import start_command
 from miniature import miniature, run
 
-REPOSITORY = Path(__file__).parents[2]
 GENERATORS = ("controlnet", "pix2pixhd")
 
 
@@ -111,16 +107,17 @@ def _hashable(row):
 def test_a_killed_synthesis_goes_on_to_the_same_bytes(swept, tmp_path):
     folder, _ = swept
     shutil.copytree(folder / "store", tmp_path / "store", ignore=shutil.ignore_patterns("synthesize"))
-    overrides = miniature("controlnet", "synthesis.count=32", "stage=synthesize", f"paths.runs={tmp_path}/runs")
-    command = [sys.executable, "-m", "dermprompt", *overrides]
-    killed = subprocess.Popen([*command, f"paths.store={tmp_path}/store"], cwd=REPOSITORY)
+    paths = [f"paths.runs={tmp_path}/runs", f"paths.store={tmp_path}/store"]
+    killed = start_command(
+        [*miniature("controlnet", "synthesis.count=32", "stage=synthesize"), *paths], tmp_path / "log"
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 2:
         assert time.monotonic() < deadline
-        assert killed.poll() is None, "it ended before it could be killed"
+        assert killed.exitcode is None, "it ended before it could be killed"
         time.sleep(0.002)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     assert len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 8
     run(tmp_path, *miniature("controlnet", "synthesis.count=32", "stage=synthesize"))
     straight = run(folder, *miniature("controlnet", "synthesis.count=32", "stage=synthesize"))

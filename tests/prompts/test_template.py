@@ -64,3 +64,10 @@ def test_plain_names_labels_by_themselves() -> None:
     assert PLAIN.compose(None, None) == "image of a lesion"
     assert PLAIN.compose("sessile_polyp", ("red", "large")) == "image of a sessile polyp with large and red"
     assert PLAIN.compose("adenoma", ()) == "image of an adenoma"
+
+
+def test_verbatim_says_what_it_is_given_and_nothing_more():
+    assert TEMPLATES["verbatim"].compose("any words at all", ()) == "any words at all"
+    assert TEMPLATES["verbatim"].compose(None, None) == ""
+    with pytest.raises(ValueError, match="the diagnosis is the whole prompt"):
+        TEMPLATES["verbatim"].compose("words", ("streaks",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ from miniature import CONF, compose, miniature, run
 
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import Interval, Results, Segmentation, load_results
-from dermprompt.segmenter.batches import HalfRealOrder
+from dermprompt.segmenter.batches import MixedOrder
 from dermprompt.stages.train_segmenter import num_steps
 from dermprompt.store.artifacts import PlanningStore
 from dermprompt.sweep.comparison import ArmId, arm_tables, control_of, primary_of, records_of, shared
 from dermprompt.sweep.page import write_sweep_page
-from dermprompt.sweep.published import publish, verify
+from dermprompt.sweep.published import load_records, publish, rewrite, verify
 
+# Strongly augmented, without saying so.
+STRONG = ("pretrained_on_samples", "fading_samples")
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 
 
@@ -27,8 +29,12 @@ ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 def test_every_arm_composes_under_its_own_name(arm: str) -> None:
     config = compose(f"arm={arm}", "data.root=/data")
     assert config.arm.name == arm
-    assert (config.synthesis.count == 0) == arm.startswith("s_")
-    assert (config.generator.name == "none") == (arm.startswith("s_") and arm != "s_decoded")
+    without = arm.startswith("s_") and arm != "s_plus_g_controlnet_strong_1k"
+    assert (config.synthesis.count == 0) == without
+    assert (config.generator.name == "none") == (without and arm != "s_decoded")
+    assert (config.segmenter.augmentation == "strong") == ("strong" in arm or arm in STRONG)
+    # As many steps as its control.
+    assert config.arm.steps_of in (None, *(1000 * k for k in (1, 3, 5)), 250)
 
 
 def test_strong_augmentation_survives_the_scale() -> None:
@@ -82,7 +88,7 @@ def test_steps() -> None:
 
 
 def test_half_of_every_batch_is_real() -> None:
-    order = HalfRealOrder(num_rows=40, num_real=10, batch_size=8, seed=0)
+    order = MixedOrder(num_rows=40, num_real=10, batch_size=8, seed=0)
     batches = list(order)
     assert len(batches) == len(order) == 5
     assert all(sum(row < 10 for row in batch) == 4 for batch in batches)
@@ -94,9 +100,33 @@ def test_half_of_every_batch_is_real() -> None:
     assert list(order) != batches
 
 
+def test_the_share_of_samples_falls_to_zero() -> None:
+    order = MixedOrder(num_rows=100, num_real=20, batch_size=10, seed=0, fading_steps=50)
+    drawn = []
+    for epoch in range(5):
+        order.set_epoch(epoch)
+        batches = list(order)
+        assert len(batches) == len(order) == 10
+        assert all(len(batch) == 10 for batch in batches)
+        drawn += [sum(row >= 20 for row in batch) for batch in batches]
+        rows = np.bincount(np.concatenate(batches), minlength=100)
+        assert np.ptp(rows[:20]) <= 1
+        assert np.ptp(rows[20:]) <= 1
+    assert drawn[0] == 8
+    assert drawn[-1] == 0
+    assert drawn == sorted(drawn, reverse=True)
+    assert sum(drawn) == pytest.approx(0.5 * 8 * 50, abs=10)
+    halves = [MixedOrder(100, 20, 10, 0, 50, rank, 2) for rank in (0, 1)]
+    for both, whole in zip(zip(*halves, strict=True), MixedOrder(100, 20, 10, 0, 50), strict=True):
+        assert sorted([*both[0], *both[1]]) == sorted(whole)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
+        ("arm.batches=fading", "arm.batches=fading with synthesis.count=0"),
+        ("evaluation.primary.purpose=selling", "allowed are sharing, more, instead"),
+        ("evaluation.primary.num_real=[35,0]", "a whole number, at least 1"),
         ("arm.real=none", "arm.real=none with synthesis.count=0"),
         ("arm.batches=half_real", "arm.batches=half_real with synthesis.count=0"),
         ("arm.finetune=true", "arm.finetune=true with synthesis.count=0"),
@@ -114,18 +144,19 @@ def test_what_cannot_be_is_said(override: str, said: str) -> None:
 
 
 def test_arms_run_and_are_compared(tmp_path: Path) -> None:
-    own = "evaluation.primary.ours=pix2pixhd_1k"
-    small = [*miniature("pix2pixhd"), "synthesis.count=8", own]
-    without = [one for one in miniature("none") if one != "generator=none"] + [own]
+    own = ["evaluation.primary.ours=pix2pixhd_1k", "evaluation.primary.purpose=instead"]
+    small = [*miniature("pix2pixhd"), "synthesis.count=8", *own]
+    without = [one for one in miniature("none") if one != "generator=none"] + own
     jobs = {
         "only": [*without, "arm=s_only"],
         "strong": [*without, "arm=s_plus_g_strong_1k", "arm.steps_of=8"],
-        "warped": [*miniature("warp"), "arm=warped", "synthesis.count=8", own],
+        "warped": [*miniature("warp"), "arm=warped", "synthesis.count=8", *own],
         "with_g": [*without, "arm=s_plus_g"],
         "ours": [*small, "arm=pix2pixhd_1k"],
         "half": [*small, "arm=half_real"],
         "alone": [*small, "arm=synthetic_only"],
         "fine": [*small, "arm=finetuned"],
+        "fading": [*small, "arm=half_real", "arm.name=fading", "arm.batches=fading"],
     }
     for job, overrides in jobs.items():
         run(tmp_path, *overrides, job=job)
@@ -135,15 +166,17 @@ def test_arms_run_and_are_compared(tmp_path: Path) -> None:
     assert {row.control for row in table.rows} == {None, "s_plus_g_strong_1k"}
     assert {row.arm for row in table.rows} == {
         *("s_only", "s_plus_g_strong_1k", "s_plus_g", "pix2pixhd_1k"),
-        *("half_real", "synthetic_only", "finetuned", "warped"),
+        *("half_real", "synthetic_only", "finetuned", "fading", "warped"),
     }
     assert [row.arm for row in table.rows if row.primary] == ["pix2pixhd_1k"]
     assert [row.arm for row in table.rows if row.against is None] == ["s_plus_g_strong_1k"]
     assert all((row.adjusted is None) == (row.primary or row.against is None) for row in table.rows)
-    assert len(table.pairs) == 8 * 7 / 2 - 7
+    assert len(table.pairs) == 9 * 8 / 2 - 8
+    assert {row.purpose for row in table.purposes} == {"instead"}
+    assert len(table.purposes) == 6
     page = write_sweep_page(tmp_path / "runs")
     assert page is not None
-    assert "All other pairs: 21" in page.read_text()
+    assert "All other pairs: 28" in page.read_text()
     assert "pix2pixhd_1k against s_plus_g_strong_1k" in page.read_text()
 
 
@@ -154,19 +187,19 @@ def _job(folder: Path, arm: str, seed: int, dice: list[float], **settings: Any) 
     (folder / "scores.csv").write_text("\n".join([head, *lines]) + "\n")
     mean = Interval(sum(dice) / len(dice), 0, 1, len(dice))
     cell = Segmentation("unet", None, 0, mean, None, 0.0, 0.0, arm, None, seed, "scores.csv")
-    primary = {"ours": "b", "world": "open", "segmenter": "unet", "num_real": None, "controls": {"open": "strong"}}
+    primary = {"ours": "b", "purpose": "sharing", "segmenter": "unet", "num_real": None}
     cells = (replace(cell, **settings),)
     return folder, Results("e", "", None, None, 0, "unet", seed, 64, "isic", None, {}, primary, segmentation=cells)
 
 
-CONTROL = {"world": "open", "steps_of": 5}
+CONTROL = {"steps_of": 5}
 OURS = {"world": "open", "count": 5}
 
 
 def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
     jobs = [
-        _job(tmp_path / "1", "strong_5", 0, [0.5, 0.7, 0.6], **CONTROL),
-        _job(tmp_path / "2", "strong_5", 1, [0.5, 0.5, 0.6], **CONTROL),
+        _job(tmp_path / "1", "s_strong_5", 0, [0.5, 0.7, 0.6], **CONTROL),
+        _job(tmp_path / "2", "s_strong_5", 1, [0.5, 0.5, 0.6], **CONTROL),
         _job(tmp_path / "3", "b", 0, [0.6, 0.7, 0.7], **OURS),
         _job(tmp_path / "4", "b", 1, [0.7, 0.6, 0.7], **OURS),
         _job(tmp_path / "5", "b", 2, [0.0, 0.0, 0.0], **OURS),  # a seed that the other has not
@@ -175,7 +208,7 @@ def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
     control, ours = table.rows
     assert control.dice is not None
     assert control.dice.mean == pytest.approx(3.4 / 6)
-    assert (ours.control, ours.primary, table.pairs) == ("strong_5", True, ())
+    assert (ours.control, ours.primary, table.pairs) == ("s_strong_5", True, ())
     assert ours.against is not None
     assert ours.against.gain.mean == pytest.approx((0.1 + 0 + 0.1 + 0.2 + 0.1 + 0.1) / 6)
     assert ours.against.gain.over == "images"
@@ -188,16 +221,22 @@ def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_control_takes_as_many_steps() -> None:
-    arms = [ArmId("open", f"strong_{k}k", 0, 1000 * k) for k in (1, 3, 5)]
+    arms = [ArmId("open", f"s_strong_{k}k", 0, 1000 * k) for k in (1, 3, 5)]
     arms += [ArmId("open", "b", 3000, None), ArmId("", "s_steps_5k", 0, 5000), ArmId("open", "s_plus_g", 0, None)]
-    controls = [control_of(arm, arms, "strong", "open", main=1000).name for arm in arms]
-    assert controls == ["strong_1k", "strong_3k", "strong_5k", "strong_3k", "strong_5k", "strong_1k"]
-    assert control_of(ArmId("open", "c", 7, None), arms, "strong", "open", 7).name == "s_plus_g"
+    controls = [control_of(arm, arms, "s_strong", "open", main=1000).name for arm in arms]
+    assert controls == ["s_strong_1k", "s_strong_3k", "s_strong_5k", "s_strong_3k", "s_strong_5k", "s_strong_1k"]
+    assert control_of(ArmId("open", "c", 7, None), arms, "s_strong", "open", 7).name == "s_plus_g"
+
+
+def test_samples_beside_all_real_pairs_are_judged_against_these_pairs() -> None:
+    arms = [ArmId("open", "s_plus_g_strong_1k", 0, 1000), ArmId("", "s_strong_1k", 0, 1000)]
+    beside = ArmId("open", "s_plus_g_controlnet_strong_1k", 1000, 1000)
+    assert control_of(beside, [*arms, beside], "s_strong", "open", 1000).name == "s_plus_g_strong_1k"
 
 
 def test_nothing_is_primary_but_what_was_named(tmp_path: Path) -> None:
     jobs = [
-        _job(tmp_path / "1", "strong_5", 0, [0.5, 0.7], **CONTROL),
+        _job(tmp_path / "1", "s_strong_5", 0, [0.5, 0.7], **CONTROL),
         _job(tmp_path / "2", "b", 0, [0.6, 0.9], **OURS),
     ]
     late = [(path, replace(results, primary={**results.primary, "declared": False})) for path, results in jobs]
@@ -212,22 +251,22 @@ def test_jobs_of_one_arm_that_differ_are_told_apart(tmp_path: Path) -> None:
     jobs = [
         _job(tmp_path / "x-aa", "b", 0, [0.5, 0.7], **OURS),
         _job(tmp_path / "x-bb", "b", 0, [0.6, 0.9], **OURS),
-        _job(tmp_path / "x-cc", "strong_5", 0, [0.6, 0.9], **CONTROL),
-        _job(tmp_path / "x-dd", "strong_5", 0, [0.6, 0.9], **CONTROL),
+        _job(tmp_path / "x-cc", "s_strong_5", 0, [0.6, 0.9], **CONTROL),
+        _job(tmp_path / "x-dd", "s_strong_5", 0, [0.6, 0.9], **CONTROL),
     ]
     (table,) = arm_tables(records_of(jobs), {})
-    assert {row.arm for row in table.rows} == {"b aa", "b bb", "strong_5"}
+    assert {row.arm for row in table.rows} == {"b aa", "b bb", "s_strong_5"}
 
 
 def test_a_gap_is_marked_and_stops_nothing(tmp_path: Path) -> None:
     jobs = [
-        _job(tmp_path / "1", "strong_5", 0, [0.5, 0.7], **CONTROL),
+        _job(tmp_path / "1", "s_strong_5", 0, [0.5, 0.7], **CONTROL),
         _job(tmp_path / "2", "b", 1, [0.6, 0.9], **OURS),
         _job(tmp_path / "3", "c", 0, [0.6], **OURS),
     ]
-    (table,) = publish(records_of(jobs), {"controls": {"open": "strong"}}, tmp_path)
+    (table,) = publish(records_of(jobs), {"purpose": "sharing", "segmenter": "unet"}, tmp_path)
     found = {row.arm: row for row in table.rows}
-    assert found["b"].control == "strong_5"
+    assert found["b"].control == "s_strong_5"
     assert found["b"].dice is not None
     assert found["b"].against is found["c"].against is found["c"].dice is None
     assert verify(tmp_path) == []
@@ -265,7 +304,7 @@ def test_worlds_are_never_mixed(tmp_path: Path) -> None:
         world = {"s_only": None, "closed_b": "closed"}.get(arm, "open")
         cells = tuple(replace(cell, world=world) for cell in results.segmentation)
         jobs.append((folder, replace(results, segmentation=cells)))
-    primary = {"ours": "open_b", "world": "open", "segmenter": "unet", "num_real": None, "controls": {"open": "x"}}
+    primary = {"ours": "open_b", "purpose": "sharing", "segmenter": "unet", "num_real": None}
     closed, opened = arm_tables(records_of(jobs), primary)
     assert (closed.world, {row.arm for row in closed.rows}) == ("closed", {"s_only", "closed_b"})
     assert {row.control for row in closed.rows} == {None, "s_only"}
@@ -295,3 +334,97 @@ def test_s_decoded_trains_on_what_the_codec_leaves(tmp_path: Path) -> None:
 def test_arms_that_share_too_little_are_not_compared() -> None:
     assert shared({0: {(None, "a"): 0.5, (None, "b"): 0.5}}, {1: {(None, "a"): 0.5, (None, "b"): 0.5}}) == []
     assert shared({0: {(None, "a"): 0.5}}, {0: {(None, "a"): 0.5}}) == []
+
+
+def _purposes(folder: Path, num_real: int | None = None) -> list[tuple[Path, Results]]:
+    """An arm, S alone and S with G's real pairs, on forty images and five seeds: the arm closes half of the gap."""
+    rng, jobs = np.random.default_rng(0), []
+    image = rng.normal(0, 0.05, 40)
+    means = {"b": (0.65, OURS), "s_strong_5": (0.6, CONTROL), "s_plus_g_strong_5": (0.7, {**CONTROL, "world": "open"})}
+    for arm, (mean, settings) in means.items():
+        for seed in range(5):
+            dice = (mean + image + rng.normal(0, 0.01, 40)).tolist()
+            jobs.append(_job(folder / f"{arm}-{seed}-{num_real}", arm, seed, dice, num_real=num_real, **settings))
+    return jobs
+
+
+def test_each_purpose_has_its_control_and_a_share_of_the_gap(tmp_path: Path) -> None:
+    (table,) = arm_tables(records_of(_purposes(tmp_path)), {"purpose": "sharing", "segmenter": "unet", "ours": "b"})
+    found = {row.purpose: row for row in table.purposes}
+    assert {name: row.control for name, row in found.items()} == {
+        "sharing": "s_strong_5",
+        "instead": "s_plus_g_strong_5",
+    }
+    assert (found["sharing"].against.verdict, found["instead"].against.verdict) == ("better", "worse")
+    share = found["instead"].share
+    assert share is not None
+    assert 0.3 < share.low < 0.5 < share.high < 0.7
+    assert found["sharing"].share is None
+    assert [(row.arm, row.control) for row in table.rows if row.primary] == [("b", "s_strong_5")]
+
+
+def test_a_regime_of_several_numbers_holds_together(tmp_path: Path) -> None:
+    jobs = [*_purposes(tmp_path, 35), *_purposes(tmp_path, 70), *_purposes(tmp_path, 175)]
+    primary = {"purpose": "sharing", "segmenter": "unet", "ours": "b"}
+    several = arm_tables(records_of(jobs), {**primary, "num_real": [35, 70]})
+    alone = arm_tables(records_of(jobs), {**primary, "num_real": [35]})
+    assert [any(row.primary for row in table.rows) for table in several] == [True, True, False]
+
+    def width(table: Any) -> float:
+        (row,) = (row for row in table.rows if row.primary)
+        return row.against.gain.high - row.against.gain.low
+
+    assert width(several[0]) > 1.05 * width(alone[0])
+
+
+def test_a_chart_by_purpose_is_written_with_the_tables(tmp_path: Path) -> None:
+    jobs = [*_purposes(tmp_path, 35), *_purposes(tmp_path, 70)]
+    publish(records_of(jobs), {"purpose": "sharing", "segmenter": "unet", "ours": "b"}, tmp_path)
+    tables = (tmp_path / "tables.json").read_text()
+    (tmp_path / "tables.json").write_text(tables.replace("better", "worse"))
+    assert verify(tmp_path)
+    for name in ("arms-0", "purposes-0"):
+        (tmp_path / f"{name}.svg").touch()
+    rewrite(tmp_path)
+    assert not (tmp_path / "arms-1.svg").exists()
+    assert (tmp_path / "tables.json").read_text() == tables
+    assert verify(tmp_path) == []
+    chart = (tmp_path / "purposes-0.svg").read_text()
+    assert all(word in chart for word in ("35", "70", "another site", "real pairs"))
+
+
+STUDIES = sorted(path.parent for path in (CONF.parent / "experiments").rglob("tables.json"))
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+def test_published_verdicts_do_not_depend_on_chance(folder: Path) -> None:
+    """Nothing is drawn: in twenty random orders of the scores every verdict and interval is the published one."""
+    published = json.loads((folder / "tables.json").read_text())
+    records, rng = load_records(folder / "scores.csv"), np.random.default_rng(0)
+    wanted = _verdicts(published["tables"])
+    assert wanted
+    for _ in range(20):
+        mixed = [records[k] for k in rng.permutation(len(records))]
+        tables = [asdict(table) for table in arm_tables(mixed, published["primary"])]
+        found = _verdicts(tables)
+        assert {key: verdict for key, (verdict, *_) in found.items()} == {k: v for k, (v, *_) in wanted.items()}
+        for key, (_, low, high) in found.items():
+            assert (low, high) == pytest.approx(wanted[key][1:])
+
+
+def _verdicts(tables: list[dict[str, Any]]) -> dict[tuple[Any, ...], tuple[str, float, float]]:
+    found = {}
+    for table in tables:
+        setting = tuple(table[key] for key in ("segmenter", "num_real", "world"))
+        for kind in ("rows", "pairs", "purposes"):
+            for row in filter(lambda row: row["against"], table[kind]):
+                pair = frozenset((row["arm"], row.get("control") or row.get("other")))
+                gain = row["against"]["gain"]
+                key = (*setting, kind, row.get("purpose"), row["arm"] if kind != "pairs" else pair)
+                sign = 1 if kind != "pairs" or row["arm"] == min(pair) else -1
+                low, high = sorted((sign * gain["low"], sign * gain["high"]))
+                said = row["against"]["verdict"]
+                if sign < 0:
+                    said = {"better": "worse", "worse": "better"}.get(said, said)
+                found[key] = (said, low, high)
+    return found

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import command
 from miniature import miniature, on
 from processes import processes_of
 
@@ -18,8 +19,7 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
     choices = ["data.num_images=4,40"]
     overrides = [one for one in miniature("none", "synthesis.count=0") if not one.startswith("data.num_images")]
-    command = [sys.executable, "-m", "dermprompt", "-m", *overrides, *choices, *paths]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    ended = command("-m", *overrides, *choices, *paths)
     assert ended.returncode == 1
     assert "at least 8" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -31,12 +31,13 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     assert f"report of the sweep: {sweep}/index.html" in ended.stdout
     assert "made by the sweep so far: 0 bases trained, 0 generators trained" in ended.stdout
 
-    again = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    again = command("-m", *overrides, *choices, *paths)
+    assert again.returncode == 1
     assert list((tmp_path / "runs").glob("swept-sweep-*")) == [sweep]
     assert "train_segmenter" not in again.stdout
 
 
-# By default test_table2.py is a sweep on two ranks.
+# By default test_pipeline.py shows that devices change no name, and test_launch.py what a job says of its ranks.
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_jobs_of_several_devices_are_one_sweep(tmp_path):
@@ -47,8 +48,8 @@ def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     )
     choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]
-    ended = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    swept = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]
+    ended = subprocess.run(swept, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1
     assert not processes_of(tmp_path)
 
@@ -65,5 +66,5 @@ def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     run = [sys.executable, "-m", "dermprompt", *alone, "stage=train_segmenter"]
     subprocess.run(run, cwd=REPOSITORY, env=environment, check=True)
     (expected,) = (tmp_path / "alone" / "train_segmenter").glob("*/network.safetensors")
-    swept = tmp_path / "store" / "train_segmenter" / expected.parent.name / expected.name
-    assert swept.read_bytes() == expected.read_bytes()
+    ours = tmp_path / "store" / "train_segmenter" / expected.parent.name / expected.name
+    assert ours.read_bytes() == expected.read_bytes()

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import command
 from miniature import NO_TIME, compose, miniature, run
 
 from dermprompt.distributed.processes import max_seconds
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import first_training
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 def job(*overrides: str) -> list[str]:
@@ -47,8 +44,7 @@ def test_a_generator_trained_in_pieces_is_the_one_of_a_single_piece(tmp_path: Pa
 
 def test_a_sweep_ends_when_the_time_is_up_and_says_how_to_go_on(tmp_path: Path) -> None:
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs"]
-    command = [sys.executable, "-m", "dermprompt", "-m", *job(NO_TIME, *paths), "seed=0,1"]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    ended = command("-m", *job(NO_TIME, *paths), "seed=0,1")
     assert ended.returncode == 75, ended.stderr
     assert ended.stdout.count("; the same command continues") == 1
     assert "Traceback" not in ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Iterator
 from functools import partialmethod
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import fork_ranks
 from miniature import NO_TIME, TWO_RANKS, miniature, on, run
 from torch.utils.data import DataLoader
 
@@ -20,14 +22,17 @@ JOBS = {
     "pix2pixhd": ("pix2pixhd", ["generator.max_steps=8", "generator.pool_size=0"]),
     "segmenter": ("none", ["segmenter.max_epochs=3", "segmenter.augmentation=strong", "synthesis.count=0"]),
 }
-# Imported by every Python that starts: the loaders of all ranks get workers. Not forked from the ranks: CPython 3.11
-# can deadlock in a child forked while another thread, as gloo's after a collective, creates or ends its Python state.
-WORKERS = """
-import functools, multiprocessing, torch.utils.data
-multiprocessing.set_forkserver_preload(["dermprompt.stages.train_generator", "dermprompt.stages.train_segmenter"])
-loader = torch.utils.data.DataLoader
-loader.__init__ = functools.partialmethod(loader.__init__, num_workers=2, multiprocessing_context="forkserver")
-"""
+
+
+def give_workers() -> None:
+    """Let a rank's loaders have workers.
+
+    Not forked from the rank: CPython 3.11 can deadlock in a child forked while another thread, as gloo's after a
+    collective, creates or ends its Python state.
+    """
+    multiprocessing.set_forkserver_preload(["dermprompt.generator.batches", "dermprompt.segmenter.batches"])
+    workers = {"num_workers": 2, "multiprocessing_context": "forkserver"}
+    DataLoader.__init__ = partialmethod(DataLoader.__init__, **workers)  # type: ignore[method-assign]
 
 
 def job(name: str, ranks: int) -> list[str]:
@@ -55,12 +60,11 @@ def choices() -> Iterator[Any]:
 def test_pieces_with_workers_make_one_whole(
     name: str, ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    fork_ranks(monkeypatch)
     run(tmp_path, *job(name, ranks), store="whole")
     assert "goes on" not in capfd.readouterr().out
     monkeypatch.setattr(DataLoader, "__init__", partialmethod(DataLoader.__init__, num_workers=2))
-    (tmp_path / "sitecustomize.py").write_text(WORKERS)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    fork_ranks(monkeypatch, give_workers)
     stops = 0
     if (tmp_path / "whole" / "train_judge").exists():
         shutil.copytree(tmp_path / "whole" / "train_judge", tmp_path / "pieces" / "train_judge")

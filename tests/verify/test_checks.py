@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -216,9 +217,18 @@ def test_the_command_writes_a_page_and_fails_with_a_folder(
     assert json.loads((tmp_path / "out" / "checks.json").read_text())["passed"] is False
 
 
-def test_make_takes_the_folder_as_its_path() -> None:
-    # Not installed anew: what is tested is that python is found though PATH is a folder of models.
-    make = ["make", "--old-file", ".venv/.installed", "verify-sd", "PATH=/no/such folder"]
-    ended = subprocess.run(make, cwd=REPOSITORY, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert "error: /no/such folder: no such folder" in ended.stderr
+def test_a_folder_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["verify", "/no/such folder"])
+    with pytest.raises(SystemExit, match="error: /no/such folder: no such folder"):
+        command.main()
+
+
+def test_make_takes_the_folder_as_its_path(tmp_path: Path) -> None:
+    """Python and what it starts are found, though PATH is a folder of models."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nuname\n')
+    python.chmod(0o755)
+    make = ["make", "--silent", "--old-file", f"{tmp_path}/.installed", "verify-sd", "PATH=/no/such folder"]
+    ended = subprocess.run([*make, f"VENV={tmp_path}"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    assert ended.stdout.splitlines() == ["-m", "dermprompt.verify", "/no/such folder", os.uname().sysname]

@@ -1,0 +1,100 @@
+"""``dermprompt studio``: the configuration, the worker, the server, and the address to open."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import socket
+from pathlib import Path
+
+from dermprompt.config import compose
+from dermprompt.config.generators import Sampler
+from dermprompt.config.schema import Config
+from dermprompt.studio.desk import Desk
+from dermprompt.studio.line import Line, worker_command
+
+PORT = 8321
+# The names of this machine itself: nobody else can ask there.
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        ValueError: a wrong override, an address that is taken, or an extra that is not installed.
+    """
+    parser = argparse.ArgumentParser("dermprompt studio", description="Paint a mask, name it, see it, in the browser.")
+    parser.add_argument("--host", default=LOCAL[0], help="with any other than this machine's own, a token is asked for")
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("overrides", nargs="*", help="of the configuration, for example paths.store=/data/store")
+    asked = parser.parse_args(arguments)
+    config = configuration(asked.overrides)
+    prepare(config)
+    listening = listen(asked.host, asked.port)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(config, asked.host, listening))
+
+
+async def serve(config: Config, host: str, listening: socket.socket) -> None:
+    """Start the worker, then the server: what the worker imports takes the longest."""
+    desk = Desk(Path(config.paths.runs).resolve() / "studio")
+    compose.dump(config, desk.root / "config.yaml")
+    line = Line(worker_command(str(desk.root / "config.yaml")))
+    await line.start()
+    try:
+        import uvicorn
+
+        from dermprompt.studio.server import build
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the studio needs {error.name}: pip install 'dermprompt[studio]'") from None
+
+    port = listening.getsockname()[1]
+    token = None if host in LOCAL else secrets.token_urlsafe(24)
+    app = build(config, desk, line, hosts(host, port), token)
+    print(f"studio: {address(host, port, token)}\nstop it with Ctrl+C", flush=True)
+    settings = uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5, ws="none")
+    await uvicorn.Server(settings).serve(sockets=[listening])
+
+
+def configuration(overrides: list[str]) -> Config:
+    """The studio's configuration: the box, and what is said otherwise."""
+    config = compose.compose(["+experiment=studio", *overrides])
+    if not isinstance(config.generator, Sampler):
+        raise ValueError(f"generator={config.generator.name}: the studio offers every generator there is; leave it out")
+    return config
+
+
+def prepare(config: Config) -> None:
+    """Index and decode a data set that is named; the images in the package take no time, and wait until needed."""
+    if config.data.name == "sample":
+        return
+    from dermprompt.pipeline import Pipeline
+    from dermprompt.store.artifacts import Store
+
+    pipeline = Pipeline(config, Store(Path(config.paths.store).expanduser().resolve()))
+    _ = pipeline.generator_set, pipeline.images
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises ValueError where that cannot be."""
+    try:
+        return socket.create_server((host.strip("[]"), port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ValueError(f"--host {host} --port {port}: {error.strerror or error}; choose another port") from None
+
+
+def hosts(host: str, port: int) -> frozenset[str] | None:
+    """The values of ``Host`` that mean this server; None for any, where it listens at every address."""
+    if host in ("0.0.0.0", "::", ""):
+        return None
+    names = LOCAL if host in LOCAL else (host.lower(),)
+    return frozenset({f"{name}:{port}" for name in names} | (set(names) if port == 80 else set()))
+
+
+def address(host: str, port: int, token: str | None) -> str:
+    """What to open in a browser."""
+    named = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    return f"http://{named}:{port}/" + (f"?token={token}" if token else "")

@@ -1,0 +1,224 @@
+"""What can be drawn with and segmented by: the networks in the box, and those that a store holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dermprompt.config.compose import plain
+from dermprompt.config.generators import PretrainedBase, Sampler
+from dermprompt.config.schema import KINDS, Config, take
+from dermprompt.files import read_json
+from dermprompt.generator.source import pretrained_artifact, resolve_base
+from dermprompt.prompts.template import TEMPLATES
+from dermprompt.prompts.vocabulary import Vocabulary
+from dermprompt.stages.prepare import load_generator_set
+from dermprompt.stages.settings import OpenBase
+from dermprompt.store.artifacts import RECORD, Recipe, read_artifact, read_recipe
+from dermprompt.studio.asked import Named
+from dermprompt.weights.box import BOX, digest, in_box
+
+TITLES = {"controlnet": "ControlNet", "pix2pixhd": "Pix2PixHD"}
+BOX_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where the images are that a generator has seen, and those that it has not: folders of a store."""
+
+    known: str
+    cache: str
+    prepared: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A trained generator.
+
+    Attributes:
+        id: its name in requests.
+        kind: ``controlnet`` or ``pix2pixhd``.
+        folder: where its networks are, and ``base`` the model under it; ``digest`` stands for both.
+        reading: how the base's text encoder is read; None for one of the store.
+        sampler: what it draws with where a request says nothing else; None where nothing can be chosen.
+        vocabulary: how many training images have each label.
+        training: its training set, where that is in the store.
+        unavailable: why it cannot be used.
+    """
+
+    id: str
+    kind: str
+    title: str
+    folder: str
+    digest: str
+    image_size: int
+    template: str | None
+    base: str | None = None
+    reading: OpenBase | None = None
+    sampler: Sampler | None = None
+    vocabulary: Vocabulary | None = None
+    training: Training | None = None
+    unavailable: str | None = None
+
+    def public(self) -> dict[str, Any]:
+        """What the page needs to know: no folder of this machine."""
+        whole = dataclasses.asdict(self)
+        hidden = ("folder", "base", "reading", "training")
+        return {key: value for key, value in whole.items() if key not in hidden}
+
+
+def read_offer(row: dict[str, Any]) -> Offer:
+    """An offer back from plain values."""
+    parts = {"reading": OpenBase, "sampler": Sampler, "vocabulary": Vocabulary, "training": Training}
+    return Offer(**{key: parts[key](**value) if key in parts and value else value for key, value in row.items()})
+
+
+def find_offers(config: Config) -> dict[str, Offer]:
+    """All generators that can be had, by id."""
+    found = [*box_offers(config), *store_offers(config, Path(config.paths.store).expanduser().resolve())]
+    return {one.id: one for one in found}
+
+
+def box_offers(config: Config) -> list[Offer]:
+    """The generators in the box."""
+    labels = read_json(BOX / "labels.json")
+    template = labels.pop("template")
+    shared: dict[str, Any] = {"image_size": BOX_SIZE, "vocabulary": Vocabulary(**labels)}
+    control, rival = in_box("box", "controlnet"), in_box("box", "pix2pixhd")
+    base = config.generator.base
+    reading = OpenBase(base.pad_token_id, base.text_layers) if base.path == "box" else OpenBase(49407, 2)
+    return [
+        Offer(
+            "box-controlnet",
+            "controlnet",
+            "ControlNet",
+            str(control),
+            _digest(control),
+            template=template,
+            base="box",
+            reading=reading,
+            sampler=take(Sampler, config.generator),
+            **shared,
+        ),
+        Offer("box-pix2pixhd", "pix2pixhd", "Pix2PixHD", str(rival), _digest(rival), template=None, **shared),
+    ]
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """As the command line names it; what comes with the package does not change."""
+    return digest(folder)[:16]
+
+
+def store_offers(config: Config, store: Path) -> list[Offer]:
+    """The trained generators of a store, as their records tell; what a record lacks makes one unavailable."""
+    folders = [path.parent for path in sorted(store.glob(f"train_generator/*/{RECORD}"))]
+    if not folders:
+        return []
+    made = {read_artifact(path.parent).digest: path.parent for path in store.glob(f"*/*/{RECORD}")}
+    return [_stored(config, folder, read_recipe(folder), made) for folder in folders]
+
+
+def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path]) -> Offer:
+    own, inputs = recipe.settings["generator"], [made[one] for one in recipe.inputs if one in made]
+    kind = own["name"]
+    missing: list[str] = []
+    known = _holding(inputs, "known.json", "training set", missing)
+    pictures = next((path for path in inputs if path.name.startswith("pictures-")), None)
+    split = [made[one] for one in read_recipe(known).inputs if one in made] if known else []
+    prepared = _holding(split, "split.json", "split", [])
+    reading = recipe.settings.get("base")
+    has_base = KINDS["generator"][kind].has_base  # type: ignore[attr-defined]
+    base = _base_of(config, recipe, inputs, reading, missing) if has_base else None
+    if pictures is None:
+        missing.append("pictures")
+    return Offer(
+        id=folder.name,
+        kind=kind,
+        title=f"{TITLES.get(kind, kind)} {folder.name.rpartition('-')[2][:6]}",
+        folder=str(folder),
+        digest=read_artifact(folder).digest,
+        image_size=read_recipe(pictures).settings["size"] if pictures else BOX_SIZE,
+        template=recipe.settings.get("template"),
+        base=base,
+        # Recipes keep the former names of keys.
+        reading=OpenBase(reading["pad"], reading["text_layers"]) if reading else None,
+        sampler=take(Sampler, config.generator) if has_base else None,
+        vocabulary=Vocabulary.of(load_generator_set(known)) if known else None,
+        training=Training(str(known), str(pictures), str(prepared)) if known and pictures and prepared else None,
+        unavailable=f"not in the store any more: its {', '.join(missing)}" if missing else None,
+    )
+
+
+def _holding(folders: list[Path], file: str, what: str, missing: list[str]) -> Path | None:
+    """The folder with such a file; its absence is noted."""
+    found = next((path for path in folders if (path / file).exists()), None)
+    if found is None:
+        missing.append(what)
+    return found
+
+
+def _base_of(
+    config: Config, recipe: Recipe, inputs: list[Path], reading: dict[str, int] | None, missing: list[str]
+) -> str | None:
+    """Where a generator's base is: in the store, or a pretrained one that the configuration names."""
+    if reading is None:
+        found = _holding(inputs, "unet/config.json", "base", missing)
+        return str(found) if found else None
+    base = config.generator.base
+    if isinstance(base, PretrainedBase) and pretrained_artifact(base.path, plain(base)).digest in recipe.inputs:
+        return base.path
+    missing.append("base (start the studio with the generator/base that it was trained on)")
+    return None
+
+
+def prompt_of(asked: Named, offer: Offer) -> str:
+    """The text that is drawn from: free words, those of the template, or none.
+
+    Raises:
+        ValueError: text for a generator that reads none, or a label that the template does not know.
+    """
+    if offer.template is None:
+        return ""
+    if asked.text is not None:
+        return asked.text.strip()
+    if asked.diagnosis is None and asked.attributes is None:
+        return ""
+    return TEMPLATES[offer.template].compose(asked.diagnosis, asked.attributes)
+
+
+def find_segmenters(config: Config) -> dict[str, str]:
+    """Folders of trained segmenters by id: the reference segmenter of the box first, where there is one."""
+    store = Path(config.paths.store).expanduser().resolve()
+    found = {path.parent.name: str(path.parent) for path in sorted(store.glob(f"train_segmenter/*/{RECORD}"))}
+    reference = reference_segmenter()
+    return ({"box": str(reference)} if reference else {}) | found
+
+
+def reference_segmenter() -> Path | None:
+    """The segmenter in the box; None without one."""
+    folder = in_box("box", "segmenter")
+    return folder if folder.is_dir() else None
+
+
+def overrides(offer: Offer) -> list[str]:
+    """What makes the command line draw with this generator."""
+    named = [f"generator={offer.kind}"]
+    if Path(offer.folder).is_relative_to(BOX):
+        return named
+    named += [f"generator.init={offer.folder}", "generator.max_steps=0", f"image_size={offer.image_size}"]
+    if offer.base is None:
+        return named
+    reading = offer.reading or _own_reading(resolve_base(offer.base))
+    settings = {"path": offer.base, "pad_token_id": reading.pad_token_id, "text_layers": reading.text_layers}
+    return [*named, *(f"generator.base.{key}={value}" for key, value in settings.items())]
+
+
+def _own_reading(base: Path) -> OpenBase:
+    """How the text encoder of a base that was trained here is read."""
+    config = json.loads((base / "text_encoder" / "config.json").read_text())
+    return OpenBase(config["pad_token_id"], config["num_hidden_layers"])

@@ -1,0 +1,86 @@
+"""Whether a picture can be trusted: is its mask obeyed, is it a copy of what its generator was trained on?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dermprompt.curation.memorisation import nearest
+from dermprompt.data.index import load_index
+from dermprompt.evaluation.overlap import dice
+from dermprompt.pipeline import Pipeline
+from dermprompt.stages.arrays import load_generator_part, load_lesions_of
+from dermprompt.stages.evaluate_distribution import held_out_images
+from dermprompt.studio.offers import BOX_SIZE, Offer
+from dermprompt.weights.box import BOX
+
+
+def obeyed(found: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
+    """Dice of the reference segmenter's outline with the mask, both uint8 SS in {0, 1}; None without a segmenter."""
+    if found is None:
+        return {"dice": None, "why": "no reference segmenter"}
+    return {"dice": round(float(dice(found[None], mask[None])[0]), 4)}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a generator was trained on, images uint8 NSS3 with their names, and from where on a distance is a copy's."""
+
+    ids: tuple[str, ...]
+    images: np.ndarray
+    threshold: float | None
+
+
+class Copies:
+    """Nearest training images, for every generator whose training set is at hand."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._seen: dict[str, Seen | None] = {}
+
+    def of(self, offer: Offer, image: np.ndarray) -> tuple[dict[str, Any], np.ndarray | None]:
+        """What is said of an image uint8 SS3, and the nearest training image where there is one."""
+        if offer.id not in self._seen:
+            self._seen[offer.id] = self._find(offer)
+        seen = self._seen[offer.id]
+        if seen is None:
+            return {"distance": None, "why": "the training images are not at hand"}, None
+        distances, rows = nearest(image[None], seen.images)
+        distance, row = float(distances[0]), int(rows[0])
+        near = seen.threshold is not None and distance < seen.threshold
+        said = {"distance": round(distance, 4), "threshold": seen.threshold, "nearest": seen.ids[row], "is_copy": near}
+        return said, seen.images[row]
+
+    def _find(self, offer: Offer) -> Seen | None:
+        if offer.training is not None:
+            paths = {key: Path(value) for key, value in vars(offer.training).items()}
+            if not all(path.is_dir() for path in paths.values()):
+                return None
+            seen = load_generator_part(paths["known"], paths["cache"])
+            # As the curation does: S.test takes no part in what counts as a copy.
+            unseen = held_out_images(paths["prepared"], paths["cache"], seen, ("generator", "train", "val"))
+            return self._calibrated(tuple(one.id for one in seen.lesions), seen.images, unseen)
+        return self._in_box(offer)
+
+    def _in_box(self, offer: Offer) -> Seen | None:
+        """The training set of what comes with the package, where the configuration's data hold all of it."""
+        wanted = set(json.loads((BOX / "trained_on.json").read_text()))
+        if offer.image_size != BOX_SIZE or not offer.id.startswith("box-"):
+            return None
+        lesions = load_index(self.pipeline.indexed.path / "index.json").lesions
+        if not wanted <= {one.id for one in lesions}:
+            return None
+        part = load_lesions_of(list(lesions), self.pipeline.cache(BOX_SIZE).path)
+        inside = np.array([one.id in wanted for one in part.lesions])
+        ids = tuple(one.id for one in part.lesions if one.id in wanted)
+        return self._calibrated(ids, part.images[inside], part.images[~inside])
+
+    def _calibrated(self, ids: tuple[str, ...], images: np.ndarray, unseen: np.ndarray) -> Seen:
+        """The distance below which a share ``curation.quantile`` of unseen real images would count as copies."""
+        quantile = self.pipeline.config.curation.quantile
+        threshold = float(np.quantile(nearest(unseen, images)[0], quantile)) if len(unseen) else None
+        return Seen(ids, images, threshold)
