@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import functools
+import io
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from dermprompt.files import printable
 
@@ -59,10 +61,13 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def takes_all(stream: object) -> bool:
-    """Whether what was printed could be written: what could not is kept, and tried again."""
+def takes_all(stream: TextIO) -> bool:
+    """Whether more could be printed there; tried with an empty line, once a disk is full."""
     try:
-        stream.flush()  # type: ignore[attr-defined]
+        stream.flush()
+        os.write(stream.fileno(), b"\n")
+    except io.UnsupportedOperation:
+        return True  # it is in memory
     except OSError:
         return False
     return True
@@ -70,7 +75,9 @@ def takes_all(stream: object) -> bool:
 
 def _drop_stdout() -> None:
     """What is left in a buffer that nobody takes would be complained of at the end."""
-    if not takes_all(sys.stdout):
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

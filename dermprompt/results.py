@@ -368,7 +368,7 @@ def pictures_of(results: Results) -> list[str]:
     copies = results.memorisation.pairs if results.memorisation else ()
     columns = (*results.gallery, *results.samples, *copies)
     shown = [path for one in columns for path in (one.mask, one.image, one.real) if path is not None]
-    return [*shown, *results.watched]
+    return [*shown, *results.validation_pictures]
 
 
 # A job's run folder, and what it found out.

@@ -32,7 +32,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that fork the program come first, those without end last: one worker has them, and few end alone."""
+    """Tests that fork the program come first: one worker has them and their server, and the longest are begun early."""
     items.sort(key=lambda item: not _forks(item))
 
 

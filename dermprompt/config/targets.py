@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -148,20 +148,15 @@ def guard_hydra(conf: Path) -> None:
     """
     for resolver in ("oc.create", "oc.decode"):
         OmegaConf.clear_resolver(resolver)
-    if not hasattr(ConfigLoaderImpl, "unguarded"):
-        ConfigLoaderImpl.unguarded = ConfigLoaderImpl.load_configuration
+    load = getattr(ConfigLoaderImpl.load_configuration, "__wrapped__", ConfigLoaderImpl.load_configuration)
 
-    def load_configuration(self: ConfigLoaderImpl, *args: Any, **kwargs: Any) -> DictConfig:
+    @wraps(load)
+    def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
-            composed = ConfigLoaderImpl.unguarded(self, *args, **kwargs)
-        except (
-            AttributeError,
-            TypeError,
-            KeyError,
-            OverflowError,
-        ) as error:  # what Hydra says of some values that do not fit
+            composed = load(*args, **kwargs)
+        except (AttributeError, TypeError, KeyError, OverflowError) as error:  # Hydra's, of values that do not fit
             raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
         check_composed(composed, conf)
         return composed
 
-    ConfigLoaderImpl.load_configuration = load_configuration
+    ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]

@@ -76,8 +76,8 @@ def find_duplicates(
     structure = lru_cache(_KEPT)(lambda k: _structure(images[order[k]]))
     found: dict[tuple[int, int], Duplicate] = {}
     for view, (turns, mirrored) in enumerate(ORIENTATIONS):
-        parts = ((part[0], part[view]) for part in (hashes, coarse, fine))
-        for i, j, distance in _candidates(*parts, progress):
+        bits, low, middle = ((part[0], part[view]) for part in (hashes, coarse, fine))
+        for i, j, distance in _candidates(bits, low, middle, progress):
             turned = orient(structure(j), turns, mirrored)
             shifted, shift = _best_shift(_spectrum(structure(i)), _spectrum(turned))
             if shifted < MIN_SHIFTED:

@@ -6,7 +6,6 @@ the beginning of a sha256 (hex): no path comes from a request.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ class Desk:
         """What the page remembers; nothing where that cannot be read."""
         try:
             return read_json(self.root / "settings.json")
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):
             return {}
 
     def remember(self, settings: dict[str, Any]) -> None:

@@ -102,10 +102,13 @@ def _load_job(path: Path) -> Results:
     from dermprompt.results import load_results, pictures_of
 
     results, folder = load_results(path), path.parent.resolve()
+    pictures = pictures_of(results)
     with reading(path):
         for cell in results.segmentation:
-            load_scores(folder / check_name("its scores", cell.scores))
-        for name in pictures_of(results):
+            found = load_scores(folder / check_name("its scores", cell.scores))
+            if len(found) != cell.dice.n:
+                raise ValueError(f"{cell.scores} has {len(found)} of {cell.dice.n} images")
+        for name in pictures:
             place = (folder / name).resolve()
             if not place.is_relative_to(folder) or not place.is_file():
                 raise ValueError(f"no picture {name} in its folder")

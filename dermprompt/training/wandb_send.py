@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from dermprompt.entry import in_words
 from dermprompt.training.wandb_run import LINES, SENT
 
 if TYPE_CHECKING:
@@ -131,4 +132,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    in_words(lambda: main(sys.argv[1:]))()

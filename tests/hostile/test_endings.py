@@ -147,8 +147,12 @@ DAMAGE = {
     "scores empty": lambda job: (job / "scores.csv").write_text(""),
     "scores cut": lambda job: os.truncate(job / "scores.csv", 130),
     "scores from elsewhere": lambda job: replace_in(job / "results.json", '"scores.csv"', '"../../scores.csv"'),
-    "a picture from elsewhere": lambda job: replace_in(job / "results.json", '"watched": []', '"watched": ["../../x"]'),
-    "a picture that is missing": lambda job: replace_in(job / "results.json", '"watched": []', '"watched": ["x.png"]'),
+    "a picture from elsewhere": lambda job: replace_in(
+        job / "results.json", '"validation_pictures": []', '"validation_pictures": ["../../x"]'
+    ),
+    "a picture that is missing": lambda job: replace_in(
+        job / "results.json", '"validation_pictures": []', '"validation_pictures": ["x.png"]'
+    ),
 }
 
 

@@ -48,7 +48,6 @@ CASES = {
     "in a network's list": f"segmenter: {{network: {{norm: [batch, {TOUCH}]}}}}",
     "a trainer": "trainer: {_target_: os.mkdir, path: MARKER}",
     "in a trainer": f"trainer: {{devices: {TOUCH}}}",
-    "a logger": "logger: {name: {_target_: os.mkdir, path: MARKER}}",
 }
 HEAD = "# @package _global_\n"
 

@@ -156,8 +156,10 @@ def load_tiny(folder: Path) -> TinyCodec:
     if weights.keys() == {"mean", "deviation"}:
         codec = read_tiny(TAEF2.name)
         return fill(codec, weights, folder / FILE, strict=False)
-    parts = [{key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS]
-    return fill(TinyCodec.from_weights(*parts, [folder / FILE] * 2), weights, folder / FILE)
+    encoder, decoder = (
+        {key[8:]: value for key, value in weights.items() if key.startswith(f"{part}.")} for part in PARTS
+    )
+    return fill(TinyCodec.from_weights(encoder, decoder, [folder / FILE] * 2), weights, folder / FILE)
 
 
 def read_tiny(path: str) -> TinyCodec:
@@ -180,7 +182,7 @@ def read_tiny(path: str) -> TinyCodec:
             raise ValueError(f"{key}: {len(files)} files *_{part}.pth; {expected}")
     try:
         files = [files[0] for files in found.values()]
-        return TinyCodec.from_weights(*map(_read, files), files)
+        return TinyCodec.from_weights(_read(files[0]), _read(files[1]), files)
     except ValueError as error:
         raise ValueError(f"{key}: {error}; {expected}") from error
 
