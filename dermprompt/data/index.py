@@ -86,7 +86,7 @@ def find_files(kind: str, root: Path, labels: Path) -> Files:
     """
     for folder in (root, labels):
         if not folder.is_dir():
-            raise ValueError(f"{folder} does not exist, or is no folder")
+            raise ValueError(f"no such folder: {folder}")
     try:
         files = LOADERS[kind][0](root, labels)
         if files.images:

@@ -153,7 +153,7 @@ class _Row:
     def lines(self) -> Iterator[Finding]:
         """Cells of several lines; a line that has as many delimiters as a row is one that a quote has swallowed."""
         for name, cell in zip(self.names, self.cells if isinstance(self.cells, list) else (), strict=False):
-            inner = cell.strip().splitlines()[1:]
+            inner = cell.splitlines()[1:]
             if inner:
                 rows = any(one.count(self.delimiter) >= max(1, len(self.names) - 1) for one in inner)
                 yield Finding("swallowed_rows" if rows else "multiline_cell", name, f"{len(inner) + 1} lines")
