@@ -14,6 +14,6 @@ class GivenMasks:
 
     masks: np.ndarray
 
-    def draw(self, indices: Sequence[int]) -> np.ndarray:
+    def sample(self, indices: Sequence[int]) -> np.ndarray:
         """Masks ``indices``, uint8 (M, S, S) in {0, 1}."""
         return self.masks[np.asarray(indices) % len(self.masks)]

@@ -23,7 +23,7 @@ def square(size: int, side: int) -> np.ndarray:
 
 def test_after_the_last_comes_the_first():
     masks = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((3, 4, 4), np.uint8)
-    assert GivenMasks(masks).draw(range(2, 7))[:, 0, 0].tolist() == [2, 0, 1, 2, 0]
+    assert GivenMasks(masks).sample(range(2, 7))[:, 0, 0].tolist() == [2, 0, 1, 2, 0]
 
 
 def test_a_folder_is_read_by_name_and_resized(tmp_path: Path):
