@@ -23,6 +23,7 @@ import numpy as np
 from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.data.decode import decode_image
 from dermprompt.data.library import Pair, grow_library, open_records
+from dermprompt.data.reading import PLAIN
 
 SIDES = {"1024 x 768": (768, 1024), "3024 x 2016": (2016, 3024), "6688 x 4439": (4439, 6688)}
 
@@ -83,7 +84,7 @@ def memory() -> None:
     for number in (64, 256, 1024):
         with tempfile.TemporaryDirectory() as folder:
             pairs = paint(Path(folder), number, 768, 1024)
-            grow_library(Path(folder) / "library", 256, pairs, None, lambda _: None)
+            grow_library(Path(folder) / "library", 256, pairs, PLAIN, lambda _: None)
         print(f"{number:6} images: {peak_memory():.0f} MiB")
 
 
@@ -102,7 +103,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             pairs = paint(Path(folder), arguments.images if height < 4000 else arguments.images // 4, height, width)
             library = Path(folder) / "library"
-            grow_library(library, arguments.size, pairs, None, lambda _: None)
+            grow_library(library, arguments.size, pairs, PLAIN, lambda _: None)
             turns = [
                 (decoding(pairs, arguments.size), scaled(pairs, arguments.size), reading(library, arguments.size, rng))
                 for _ in range(arguments.repeats)

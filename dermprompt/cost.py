@@ -121,7 +121,7 @@ def segmenter(config: Config, settings: Segmenter, epoch: int) -> float:
 
 def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
     """Sizes of the parts: of the split where it is made, else as configured."""
-    made = prepared / "coverage.json"
+    made = prepared / "split.json"
     if made.exists():
-        return read_json(made)["split"]
+        return {part: len(ids) for part, ids in read_json(made)["parts"].items()}
     return dict(zip(("generator", "train", "val", "test"), config.data.split.sizes, strict=True))

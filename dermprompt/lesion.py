@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Lesion:
     """One image, its mask, and what is known of it. ``None`` says unknown, never absent.
 
-    ``lesion_id``: the same for all images of one lesion. ``part``: the folder of its data set, ``training``,
+    ``lesion_id``: the same for all images of one lesion, ``patient_id`` of one person. ``negative``: the mask is empty,
+    for there is no lesion. ``part``: the folder of its data set, ``training``,
     ``validation`` or ``test``; ``age`` is in years.
     """
 
@@ -34,6 +35,8 @@ class Lesion:
     site: str | None = None
     lesion_id: str | None = None
     part: str = "training"
+    patient_id: str | None = None
+    negative: bool = False
 
 
 def images_to_float(images: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from dermprompt.config.compose import plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Segmenter, SegmenterTraining, TrainingSet, take
 from dermprompt.data.datasets.folder import layout_of
+from dermprompt.data.reading import Reading
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import write_json
 from dermprompt.generator.source import given_artifact, stamped_artifact, stamps_of
@@ -58,7 +59,7 @@ class Pipeline(Trained):
         """All that the data give."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
-        _ = self.prepared, self.generator_set
+        _ = self.prepared, self.generator_set, self.coverage
 
     # Samples.
 
@@ -105,11 +106,18 @@ class Pipeline(Trained):
         card = self.call(replace(declared, work="dermprompt.stages.synthesize.describe"))
         return self.draw(declared, self.num_batches, cost.batch(config), card.here)
 
+    @cached_property
+    def made_elsewhere(self) -> Prepared:
+        """The pairs of a folder as a data set."""
+        path = Path(self.config.generator.path).expanduser().resolve()
+        root = str(path)
+        data = replace(self.config.data, name=layout_of(path), root=root, labels=root, num_images=None)
+        return self.of(data, "generator.path")
+
     def _samples_made_elsewhere(self) -> Artifact:
         """The pairs of a folder, sorted by id, as samples."""
         config, path = self.config, Path(self.config.generator.path).expanduser().resolve()
-        root = str(path)
-        foreign = self.of(replace(config.data, name=layout_of(path), root=root, labels=root, num_images=None))
+        foreign = self.made_elsewhere
         usable = (config.data.on_bad, config.data.max_bad_fraction)
         settings = stage.ImportSamples(*usable, path.name, config.synthesis.batch_size)
         inputs = {"indexed": foreign.indexed, "cache": foreign.images}
@@ -210,7 +218,9 @@ class Pipeline(Trained):
         """How near each sample comes to an image that its generator has seen."""
         config, features = self.config, self.config.curation.features
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
-        settings = stage.FindNearest(config.synthesis.count, features, network)
+        # Nobody knows what a program elsewhere has seen.
+        of_all = not config.generator.is_drawn_from
+        settings = stage.FindNearest(config.synthesis.count, features, network, of_all)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
         work = "dermprompt.stages.curate.find_nearest"
         return self.make(work, f"memorisation-{config.generator.name}", 3, settings, inputs, cost=20.0)
@@ -258,7 +268,7 @@ class Pipeline(Trained):
         _ = self.declared
         if arm.settings.predictions:
             return self._scores_of_predictions(arm.settings.predictions)
-        settings = stage.ScoreImages(self.config.data.mask_threshold)
+        settings = stage.ScoreImages(**vars(take(Reading, self.config.data)))
         return self._score(f"scores-{self.segmenter(arm).path.name}", 2, settings, self, arm)
 
     def external(self, arm: Arm) -> Artifact | None:
@@ -266,8 +276,14 @@ class Pipeline(Trained):
         data = self.config.external
         if data is None or arm.settings.predictions:
             return None
-        settings = stage.ScoreImages(data.mask_threshold, take(stage.Usable, data))
-        return self._score(f"external-{data.name}", 1, settings, self.of(data), arm)
+        settings = stage.ScoreImages(**vars(take(Reading, data)), usable=take(stage.Usable, data))
+        assert self.external_data is not None
+        return self._score(f"external-{data.name}", 1, settings, self.external_data, arm)
+
+    @cached_property
+    def external_data(self) -> Prepared | None:
+        """The data set that nothing is trained on, if there is one."""
+        return None if self.config.external is None else self.of(self.config.external, "external")
 
     def _score(self, name: str, version: int, settings: stage.ScoreImages, data: Prepared, arm: Arm) -> Artifact:
         """Scores of a data set's images, whose batches the devices of the trainer share."""
@@ -286,7 +302,8 @@ class Pipeline(Trained):
 
     def _scores_of_predictions(self, predictions: str) -> Artifact:
         """Scores of masks that were predicted elsewhere."""
-        settings = stage.ScorePredictions(self.config.data.mask_threshold, self.config.segmenter.image_size)
+        reading = vars(take(Reading, self.config.data))
+        settings = stage.ScorePredictions(**reading, size=self.config.segmenter.image_size)
         masks = stamped_artifact(predictions)
         inputs = {"prepared": self.prepared, "indexed": self.indexed, "predictions": masks}
         work = "dermprompt.stages.score.score_predictions"

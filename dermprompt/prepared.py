@@ -8,10 +8,12 @@ from pathlib import Path
 
 from dermprompt import cost
 from dermprompt.config import schema
-from dermprompt.config.schema import Config, Data
+from dermprompt.config.schema import Config, Data, take
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
-from dermprompt.data.index import fingerprint
+from dermprompt.data.index import find_files, fingerprint
+from dermprompt.data.pairs import Files
+from dermprompt.data.reading import Reading
 from dermprompt.distributed.make import Maker
 from dermprompt.distributed.processes import Runtime
 from dermprompt.generator.source import file_artifact
@@ -26,13 +28,13 @@ DUPLICATES_SIZE = 256
 class Prepared(Maker):
     """The artifacts of one configuration's data."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, key: str = "data") -> None:
         super().__init__(store, Runtime.of(config))
-        self.config = config
+        self.config, self.key = config, key
 
-    def of(self, data: Data) -> Prepared:
-        """The same of another data set, read as this one is."""
-        return Prepared(replace(self.config, data=data), self.store)
+    def of(self, data: Data, key: str) -> Prepared:
+        """The same of another data set, which the configuration's section ``key`` describes."""
+        return Prepared(replace(self.config, data=data), self.store, key)
 
     @cached_property
     def indexed(self) -> Artifact:
@@ -46,10 +48,21 @@ class Prepared(Maker):
             files, root, labels = Artifact(SAMPLE, digest(SAMPLE)), "sample", ""
         else:
             root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
-            files = Artifact(Path(root), fingerprint(data.name, Path(root), Path(labels)))
-        settings = stage.IndexData(data.name, root, labels, data.on_conflict)
+            files = Artifact(Path(root), fingerprint(self._files, Path(root), Path(labels)))
+        settings = stage.IndexData(data.name, root, labels, data.on_conflict, data.mask_suffix)
         work = "dermprompt.stages.prepare.index_data"
         return self.make(work, f"index-{data.name}", 2, settings, {"files": files}, cost=1.0)
+
+    @cached_property
+    def _files(self) -> Files:
+        """The files of a data set on disk."""
+        data = self.config.data
+        root, labels = (Path(str(one)).expanduser().resolve() for one in (data.root, data.labels))
+        try:
+            return find_files(data.name, root, labels)
+        except (ValueError, PermissionError) as error:
+            key = self.key if "." in self.key else f"{self.key}.root"
+            raise ValueError(f"{key}={root}: {error}") from None
 
     @cached_property
     def _phantom(self) -> Artifact:
@@ -61,8 +74,9 @@ class Prepared(Maker):
     def cache(self, size: int) -> Artifact:
         """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
         data = self.config.data
-        settings = stage.CachePictures(size, data.mask_threshold, DECODER)
-        seconds = cost.pictures(data.num_images or sum(data.split.sizes))
+        settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
+        painted = data.name in ("phantom", "sample")
+        seconds = cost.pictures(data.num_images or sum(data.split.sizes) if painted else len(self._files.images))
         inputs = {"indexed": self.indexed}
         work = "dermprompt.stages.prepare.cache_pictures"
         return self.make(work, f"pictures-{size}", 2, settings, inputs, cost=seconds)
@@ -74,7 +88,7 @@ class Prepared(Maker):
 
     @cached_property
     def prepared(self) -> Artifact:
-        """The lesions in use, their split and the coverage report."""
+        """The lesions in use and their split."""
         data = self.config.data
         files = {"file": data.split.file, "clusters": data.clusters and str(clusters_path(data.clusters))}
         keys = {"file": "data.split.file", "clusters": "data.clusters"}
@@ -83,6 +97,19 @@ class Prepared(Maker):
         inputs = {"indexed": self.indexed, "cache": self.images, "file": None, "clusters": None, **given}
         work = "dermprompt.stages.prepare.split_data"
         return self.make(work, f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0)
+
+    @cached_property
+    def coverage(self) -> Artifact:
+        """The coverage report: of these very files, where all else is of what was found in them."""
+        indexed = replace(self.indexed, digest=self.indexed.path.name)
+        inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared}
+        return self.make("dermprompt.stages.prepare.report_coverage", "coverage", 1, stage.Nothing(), inputs, cost=0.1)
+
+    def overlap(self, other: Prepared) -> Artifact:
+        """Which images another data set has of this one."""
+        usable = take(stage.Usable, other.config.data)
+        inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
+        return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, "prepare", 5.0)
 
     @property
     def rules(self) -> schema.Arm:

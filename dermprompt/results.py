@@ -272,7 +272,7 @@ class Memorisation:
     """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the share ``quantile`` of unseen
     real images. ``nearer``: the share nearer to G than to as many unseen images; ``chance``: where 95 % of such shares
     lie where nothing is memorised. Both are None without unseen images. ``pairs``: the nearest ones, the image of G
-    beside the sample.
+    beside the sample. ``of_all``: all real images took G's place, for what the generator has seen is not known.
     """
 
     features: str
@@ -282,6 +282,7 @@ class Memorisation:
     nearer: float | None
     pairs: tuple[Picture, ...]
     chance: tuple[float, float] | None = None
+    of_all: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dermprompt.config.generators import (
     VAECodec,
 )
 from dermprompt.config.schema import Config, count_devices
+from dermprompt.data.reading import CLASSES
 from dermprompt.weights.box import in_box
 
 
@@ -34,7 +35,10 @@ def check(config: Config) -> None:
     check_section(config)
     count_devices(config.trainer["devices"])
     _check_export(config)
-    _check_data(config.data)
+    for key, data in (("data", config.data), ("external", config.external)):
+        if data is not None:
+            _check_data(data)
+            _check_classes(key, data)
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
@@ -67,6 +71,19 @@ def _check_data(data: schema.Data) -> None:
         raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
     if data.name == "sample" and data.root is not None:
         raise ValueError(f"data.root={data.root} with data=sample, which comes with the package; set data=isic")
+
+
+def _check_classes(key: str, data: schema.Data) -> None:
+    classes = data.mask_classes
+    if classes is None:
+        return
+    good = isinstance(classes, dict) and classes and all(type(one) is int and one >= 0 for one in classes)
+    if not good or set(classes.values()) - set(CLASSES) or "lesion" not in classes.values():
+        raise ValueError(
+            f"{key}.mask_classes={classes}: lesion or background for values, such as '{{1: lesion, 2: lesion}}'"
+        )
+    if data.mask_threshold is not None:
+        raise ValueError(f"{key}.mask_classes={classes} with {key}.mask_threshold={data.mask_threshold}: one of them")
 
 
 def _check_masks(masks: Any) -> None:

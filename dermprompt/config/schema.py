@@ -47,7 +47,7 @@ EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 # Of one machine.
 MOST_DEVICES = 1024
 
-DATA = ("isic", "ham10000", "ph2", "folder", "sample", "phantom")
+DATA = ("isic", "ham10000", "ph2", "isic_archive", "folder", "sample", "phantom")
 
 Part = TypeVar("Part")
 
@@ -80,7 +80,11 @@ class Split:
 
 @dataclass
 class Data:
-    """A data set on disk, or a phantom that is painted into the store."""
+    """A data set on disk, or a phantom that is painted into the store.
+
+    ``mask_suffix``: what the names of masks have after their images', null to find it. The keys from ``mask_threshold``
+    to ``max_megapixels`` are those of :class:`~dermprompt.data.reading.Reading`.
+    """
 
     name: str = one_of(*DATA)
     root: str | None = MISSING
@@ -90,7 +94,12 @@ class Data:
     on_conflict: str = one_of("error", "first", "last", "unknown")
     on_bad: str = one_of("error", "skip")
     max_bad_fraction: float = number(at_least=0, at_most=1)
+    mask_suffix: str | None = MISSING
     mask_threshold: int | None = whole(at_least=1, at_most=255)
+    mask_classes: Any = MISSING  # a dict of words by value; Hydra could not set one of this type anew
+    empty_masks: str = one_of("error", "keep")
+    fit: str = one_of("squeeze", "crop", "pad")
+    max_megapixels: int = whole(at_least=1, at_most=178)
     split: Split = field(default_factory=Split)
 
 

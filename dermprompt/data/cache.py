@@ -13,6 +13,7 @@ import numpy as np
 from dermprompt.data.findings import Finding, listed
 from dermprompt.data.index import Index
 from dermprompt.data.library import Pair, grow_library, library_name, open_records, read_entries, record_sha256
+from dermprompt.data.reading import Reading
 from dermprompt.files import sha256, write_json
 
 PICTURES = "pictures.json"
@@ -31,15 +32,15 @@ class Cache:
 
 
 def build_cache(
-    index: Index, size: int, threshold: int | None, libraries: Path, folder: Path, progress: Callable[[int], None]
+    index: Index, size: int, reading: Reading, libraries: Path, folder: Path, progress: Callable[[int], None]
 ) -> str:
     """Decode the index's pairs that no library below ``libraries`` has, and write ``pictures.json``.
 
     Returns a digest (16 hex digits) of the pixels and ids; ``progress`` counts pairs that are decoded.
     """
-    library = libraries / library_name(size, threshold)
+    library = libraries / library_name(size, reading)
     pairs = {one.id: Pair(one.image, one.mask, *index.contents[one.id]) for one in index.lesions}
-    grow_library(library, size, list(pairs.values()), threshold, progress)
+    grow_library(library, size, list(pairs.values()), reading, progress)
     entries = read_entries(library)
     found = {id: entries[pair.key] for id, pair in pairs.items()}
     good = {id: {"row": one.row, "sha256": one.sha256} for id, one in found.items() if one.row is not None}

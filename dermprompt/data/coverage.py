@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dermprompt.data.findings import ACCEPTED, BAD, Finding
+from dermprompt.data.findings import ACCEPTED, BAD, Finding, listed
 from dermprompt.data.index import Index
 from dermprompt.data.split import PARTS, Split
 from dermprompt.lesion import Lesion
+
+# Of a kind, in the text; the values have all.
+SHOWN = 10
 
 
 def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Sequence[Finding]) -> dict[str, Any]:
     """Gather the report, as plain values.
 
     ``lesions`` are those in use; ``with_attributes`` counts those whose attributes are known, if only to be
-    absent. ``several_images`` has each lesion id of several images with the part of each image.
+    absent. ``several_images`` has each id of a lesion or person with several images, and the part of each image.
     """
     diagnoses = Counter(one.diagnosis for one in lesions if one.diagnosis is not None)
     attributes = Counter(name for one in lesions for name in one.attributes or ())
@@ -35,6 +38,8 @@ def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Se
         "protocol": split.protocol,
         "seed": split.seed,
         "split": {part: len(getattr(split, part)) for part in PARTS},
+        "unused_parts": _unused_parts(index, split),
+        "folders": _folders(index),
         "several_images": _several_images(lesions, split),
     }
 
@@ -52,12 +57,17 @@ def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
 def format_coverage(report: dict[str, Any]) -> str:
     """The report as text of fixed width."""
     lines = [f"{report['images']:,} images, {report['masks']:,} masks, {report['pairs']:,} pairs in use", ""]
+    lines[1:1] = [f"{kind:12}{places}" for kind, places in report["folders"].items()]
     lines += _format_sources(report["sources"])
     counts = {**report["diagnosis"], "unknown": report["unknown_diagnosis"]}
     lines += ["", "diagnosis   " + _counted({name: n for name, n in counts.items() if n})]
     with_attributes = f" (known of {report['with_attributes']:,})"
     lines.append("attributes  " + _counted(report["attributes"]) + with_attributes)
     lines.append(f"split       {report['protocol']}, seed {report['seed']}: " + _counted(report["split"]))
+    lines += [
+        f"            {number:,} images of the {part} folder are not used; data/split=official uses them"
+        for part, number in report["unused_parts"].items()
+    ]
     lines += _format_several(report)
     lines += ["", *_format_findings(report["findings"])]
     return "\n".join(lines)
@@ -67,9 +77,23 @@ def _several_images(lesions: Sequence[Lesion], split: Split) -> dict[str, dict[s
     part_of = split.part_of()
     groups: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for one in lesions:
-        if one.lesion_id is not None and one.id in part_of:
-            groups[one.lesion_id][one.id] = part_of[one.id]
+        for group in (one.lesion_id, one.patient_id):
+            if group is not None and one.id in part_of:
+                groups[group][one.id] = part_of[one.id]
     return {lesion: images for lesion, images in sorted(groups.items()) if len(images) > 1}
+
+
+def _unused_parts(index: Index, split: Split) -> dict[str, int]:
+    """Images of folders for validation and test that the split leaves out, by those parts."""
+    used = split.part_of()
+    return dict(Counter(one.part for one in index.lesions if one.part != "training" and one.id not in used))
+
+
+def _folders(index: Index) -> dict[str, str]:
+    """Where images and masks were found, by the names of the folders."""
+    places = {"images from": Counter(one.image.parent.name for one in index.lesions)}
+    places["masks from"] = Counter(one.mask.parent.name for one in index.lesions)
+    return {kind: listed(f"{name}/ {number:,}" for name, number in found.items()) for kind, found in places.items()}
 
 
 def _torn(report: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -97,11 +121,20 @@ def _format_sources(sources: list[dict[str, Any]]) -> list[str]:
 
 def _format_several(report: dict[str, Any]) -> list[str]:
     torn, several = _torn(report), report["several_images"]
-    lines = [f"            {len(several)} lesions have several images; {len(torn)} lie in more than one part"]
-    return lines + [
-        f"              {lesion}: " + ", ".join(f"{id} in {part}" for id, part in images.items())
-        for lesion, images in several.items()
+    lines = [
+        f"            {len(several)} lesions or persons have several images; {len(torn)} lie in more than one part"
     ]
+    named = {**torn, **several}
+    lines += [
+        f"              {group}: " + listed(f"{id} in {part}" for id, part in named[group].items())
+        for group in list(named)[:SHOWN]
+    ]
+    return lines + _rest(len(named), 14)
+
+
+def _rest(number: int, indent: int) -> list[str]:
+    """A line on what is not shown."""
+    return [f"{' ' * indent}… ({number:,} in all, which coverage.json lists)"] if number > SHOWN else []
 
 
 def _format_findings(findings: list[dict[str, Any]]) -> list[str]:
@@ -113,5 +146,6 @@ def _format_findings(findings: list[dict[str, Any]]) -> list[str]:
         if found:
             fate = "left out" if verdict in BAD else "accepted"
             lines.append(f"{verdict}: {len(found)}, {fate} ({meaning})")
-            lines += [f"  {one['what']}" + (f": {one['detail']}" if one["detail"] else "") for one in found]
+            lines += [f"  {one['what']}" + (f": {one['detail']}" if one["detail"] else "") for one in found[:SHOWN]]
+            lines += _rest(len(found), 2)
     return lines

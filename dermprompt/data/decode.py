@@ -1,8 +1,9 @@
-"""From the bytes of a file to pixels, or to a verdict: nothing damaged or ambiguous passes for good.
+"""From the bytes of an image's file to pixels, or to a verdict: nothing damaged or ambiguous passes for good.
 
 JPEG is decoded by libjpeg-turbo in its strict mode, where a warning of damaged data is an error; everything
 else by Pillow, after the checksums that a format has. A flipped bit that leaves a JPEG well-formed cannot be
-seen by any decoder; the content hashes of a split notice it afterwards.
+seen by any decoder; the content hashes of a split notice it afterwards. Masks are read in
+:mod:`dermprompt.data.masks`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+from dermprompt.data.reading import MAX_MEGAPIXELS
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
 # EXIF's values that swap rows and columns, and what turns the pixels upright.
 _TURNS = {
@@ -47,27 +49,29 @@ class Decoded:
     orientation: int = 1
 
 
-def decode_image(data: bytes, size: int | None = None) -> Decoded:
+def decode_image(data: bytes, size: int | None = None, max_megapixels: int = MAX_MEGAPIXELS) -> Decoded:
     """Decode an image to uint8 HW3, RGB.
 
     With ``size`` a JPEG is decoded at 1/2, 1/4 or 1/8 of its scale when that leaves at least twice ``size``
-    pixels along each side: a sixth of the time for the largest, and the same picture once it is resized.
+    pixels along each side: a sixth of the time for the largest. Once resized it differs from the full one by up to
+    7 grey levels at single pixels.
 
     Raises:
-        BadPicture: unreadable, CMYK, more than 8 bits, or transparent.
+        BadPicture: unreadable, too large, of several frames, CMYK, more than 8 bits, or transparent.
     """
-    opened = _open(data)
+    opened = open_picture(data, max_megapixels)
     notes = []
     if opened.mode in ("CMYK", "YCCK"):
         raise BadPicture("cmyk")
-    _check_depth(opened)
+    if is_deep(opened) or opened.mode in ("LAB", "HSV"):
+        raise BadPicture("sixteen_bit", f"mode {opened.mode}")
     if opened.mode in ("1", "L"):
         notes.append(("grey_image", ""))
-    if opened.format == "JPEG":
+    if opened.format in ("JPEG", "MPO"):
         pixels = _decode_jpeg(data, size)
     else:
-        loaded = _load(opened)
-        if _alpha(loaded):
+        loaded = load(opened)
+        if has_alpha(loaded):
             if np.asarray(loaded.convert("RGBA"))[..., 3].min() < 255:
                 raise BadPicture("transparent")
             notes.append(("alpha", ""))
@@ -75,52 +79,36 @@ def decode_image(data: bytes, size: int | None = None) -> Decoded:
     return Decoded(pixels, (opened.height, opened.width), tuple(notes), _orientation(opened))
 
 
-def decode_mask(data: bytes, threshold: int | None = None) -> Decoded:
-    """Decode a mask to uint8 HW in {0, 1}: 0 and 255 in the file, or 0 and 1 (``zero_one_mask``).
-
-    With ``threshold``, in [1, 255], grey values from there on are foreground (``thresholded_mask``).
-
-    Raises:
-        BadPicture: unreadable, more than 8 bits, channels that differ, grey values without a threshold, empty.
-    """
-    opened = _open(data)
-    _check_depth(opened)
-    grey = _one_channel(_load(opened))
-    values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256)).tolist()
-    size, notes = (opened.height, opened.width), []
-    if set(values) <= {0, 1} and 1 in values:
-        notes.append(("zero_one_mask", ""))
-        mask = grey
-    elif set(values) <= {0, 255}:
-        mask = grey // 255
-    elif threshold is None:
-        raise BadPicture("grey_mask", f"{len(values)} values, such as {values[len(values) // 2]}")
-    else:
-        notes.append(("thresholded_mask", f"{len(values)} values, cut at {threshold}"))
-        mask = (grey >= threshold).astype(np.uint8)
-    if not mask.any():
-        raise BadPicture("empty_mask")
-    return Decoded(mask, size, tuple(notes))
-
-
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn uint8 pixels as EXIF's ``orientation`` says."""
     return np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))
 
 
-def _open(data: bytes) -> Image.Image:
-    """Open the header, after checksums."""
+def open_picture(data: bytes, max_megapixels: int) -> Image.Image:
+    """Open the header, after checksums; no pixel is decoded.
+
+    Raises:
+        BadPicture: unreadable, of more than ``max_megapixels`` million pixels, or of several frames.
+    """
     try:
-        checked = Image.open(io.BytesIO(data), formats=FORMATS)
-        checked.verify()
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        Image.open(io.BytesIO(data), formats=FORMATS).verify()
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        # What a camera puts beside its photograph (MPO) is no frame of it.
+        frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
     except Image.DecompressionBombError as error:
-        raise BadPicture("unreadable", str(error)) from None
+        raise BadPicture("too_large", str(error)) from None
     except Exception as error:  # Pillow's plugins raise what their parsers happen to raise
         raise BadPicture("unreadable", _first_line(error)) from None
+    if opened.width * opened.height > max_megapixels * 1_000_000:
+        allowed = f"{opened.width} × {opened.height} pixels; data.max_megapixels={max_megapixels}"
+        raise BadPicture("too_large", allowed)
+    if frames > 1:
+        raise BadPicture("several_frames", f"{frames} frames")
+    return opened
 
 
-def _load(opened: Image.Image) -> Image.Image:
+def load(opened: Image.Image) -> Image.Image:
+    """Decode the pixels. Raises BadPicture where they are damaged."""
     try:
         opened.load()
     except Exception as error:
@@ -128,11 +116,11 @@ def _load(opened: Image.Image) -> Image.Image:
     return opened
 
 
-def _check_depth(opened: Image.Image) -> None:
+def is_deep(opened: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits."""
     # Pillow reads 16-bit colour as RGB, and keeps no word of it but in the raw mode of its decoder.
     raw = " ".join(str(tile[3]) for tile in getattr(opened, "tile", ()))
-    if opened.mode.startswith(("I", "F")) or "16" in raw or opened.mode in ("LAB", "HSV"):
-        raise BadPicture("sixteen_bit", f"mode {opened.mode}")
+    return opened.mode.startswith(("I", "F")) or "16" in raw
 
 
 def _decode_jpeg(data: bytes, size: int | None) -> np.ndarray:
@@ -145,19 +133,9 @@ def _decode_jpeg(data: bytes, size: int | None) -> np.ndarray:
         raise BadPicture("unreadable", _first_line(error)) from None
 
 
-def _alpha(image: Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
-
-
-def _one_channel(image: Image.Image) -> np.ndarray:
-    if image.mode == "1":
-        return np.asarray(image.convert("L"))
-    if image.mode == "L":
-        return np.asarray(image)
-    pixels = np.asarray(image.convert("RGB"))
-    if np.any(pixels != pixels[..., :1]):
-        raise BadPicture("colour_mask")
-    return np.ascontiguousarray(pixels[..., 0])
+def has_alpha(image: Image.Image) -> bool:
+    """Whether some pixels may be transparent."""
+    return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
 
 
 def _orientation(opened: Image.Image) -> int:
@@ -168,16 +146,6 @@ def _orientation(opened: Image.Image) -> int:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # it names our buffer
+        return "no JPEG, PNG, BMP, TIFF or WebP"
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def shrink_image(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 HW3 to (size, size, 3), by area where that shrinks it; not square is squeezed."""
-    how = cv2.INTER_AREA if min(pixels.shape[:2]) >= size else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size, size), interpolation=how)
-
-
-def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 HW in {0, 1} to (size, size): foreground where at least half of a pixel's area is."""
-    share = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    return (share >= 0.5).astype(np.uint8)

@@ -7,40 +7,66 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # Raised when the pixels of a decoded picture or a verdict on it change: part of what cached pictures are found by.
-DECODER = 1
+DECODER = 2
 
 # Bad: whatever it befalls cannot be used, and is left out or stops the job (``data.on_bad``).
 BAD = {
     "unreadable": "a picture that cannot be decoded: empty, truncated, damaged, or no picture",
+    "not_a_file": "a folder, pipe, device or broken link with the name of a file",
+    "unknown_format": "a picture in a format that is not read; save it as PNG, JPEG, BMP, TIFF or WebP",
+    "too_large": "a picture of more pixels than data.max_megapixels allows",
+    "several_frames": "a picture of several frames or pages",
     "cmyk": "an image in CMYK, whose colours depend on a profile; save it as RGB",
-    "sixteen_bit": "a picture of more than 8 bits a channel, whose range is not known; save it with 8",
+    "sixteen_bit": "an image of more than 8 bits a channel, whose range is not known; save it with 8",
     "transparent": "an image with transparent pixels, which have no colour; flatten it",
-    "grey_mask": "a mask with values between background and foreground; set data.mask_threshold to allow it",
+    "grey_mask": "a mask of other values than background and foreground; data.mask_threshold or data.mask_classes says "
+    "what they mean",
     "colour_mask": "a mask whose channels differ",
-    "empty_mask": "a mask without foreground",
+    "alpha_and_colour": "a mask whose alpha channel and colour have different shapes",
+    "unnamed_class": "a mask with a value that data.mask_classes does not name",
+    "empty_mask": "a mask without foreground; data.empty_masks=keep takes it as an image without a lesion",
+    "cropped_away": "a mask of which data.fit=crop leaves nothing",
     "size_mismatch": "a mask of another size than its image",
     "duplicate_id": "several files of one id",
     "no_mask": "an image without a mask",
     "no_image": "a mask without an image",
     "missing_columns": "a table without the columns that name it",
-    "unreadable_table": "a table that is no text in UTF-8, or no table",
+    "duplicate_columns": "a table with several columns of one name",
+    "unreadable_table": "a table that is no text in UTF-8 or UTF-16, or no table",
     "bad_row": "a row with a value that is not allowed",
+    "swallowed_rows": "a quote that is not closed where its cell ends: rows are read as a part of it",
     "duplicate_row": "an id that stands twice in a table, with different values",
     "incomplete_attributes": "an id without a mask of every attribute",
 }
 # Taken as it is, and said.
 ACCEPTED = {
+    "few_matches": "a table that knows less than half of the images",
     "rotated": "an image with an orientation tag",
     "alpha": "an image with an alpha channel that is opaque everywhere",
     "grey_image": "an image without colour",
     "zero_one_mask": "a mask of 0 and 1 instead of 0 and 255",
+    "deep_mask": "a mask of more than 8 bits",
+    "alpha_mask": "a mask whose shape is in its alpha channel alone",
+    "palette_mask": "a mask with a palette, read by the palette's numbers",
     "thresholded_mask": "a grey mask, cut at data.mask_threshold",
+    "negative": "an empty mask: an image without a lesion, which generators and mask shapes leave out",
     "duplicate_content": "images of one content under several ids, kept in one part",
+    "repeated_file": "a file that lies there several times, with one content",
+    "mask_suffix": "masks whose names are their images' with an ending",
+    "unlabelled": "images without a mask, which are not used",
+    "unused_folder": "a folder that is not read, for another was found",
     "id_case": "an id in another case",
+    "id_form": "an id with a path or the ending of a file",
     "repeated_row": "an id that stands twice in a table, with the same values",
+    "unread_table": "a table that is not read under this name",
     "byte_order_mark": "a table that starts with a byte order mark",
+    "utf_16": "a table in UTF-16",
     "crlf": "a table with Windows line ends",
+    "delimiter": "a table whose cells are not parted by commas",
+    "header_case": "a table whose columns are named in another case",
+    "multiline_cell": "a cell of several lines",
     "extra_columns": "a table with columns that nothing reads",
+    "unknown_diagnosis": "a diagnosis without a code here; the image has none",
 }
 
 

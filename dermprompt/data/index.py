@@ -12,12 +12,14 @@ from typing import Any
 from dermprompt.data.datasets.folder import find_folder, read_folder_labels
 from dermprompt.data.datasets.ham10000 import find_ham10000, read_ham10000_labels
 from dermprompt.data.datasets.isic import find_isic
+from dermprompt.data.datasets.isic_archive import find_isic_archive, read_isic_archive_labels
 from dermprompt.data.datasets.isic_labels import read_isic_labels
 from dermprompt.data.datasets.ph2 import find_ph2, read_ph2_labels
 from dermprompt.data.findings import Finding
+from dermprompt.data.folders import subfolders, tree
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair
-from dermprompt.files import sha256, stamp, write_json
+from dermprompt.files import sha256, stamp, write_bytes
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -25,6 +27,7 @@ LOADERS: dict[str, tuple[Callable[[Path, Path], Files], Callable[[Path], list[So
     "isic": (find_isic, read_isic_labels),
     "ham10000": (find_ham10000, read_ham10000_labels),
     "ph2": (find_ph2, read_ph2_labels),
+    "isic_archive": (find_isic_archive, read_isic_archive_labels),
     "folder": (find_folder, read_folder_labels),
     "sample": (find_isic, read_isic_labels),
     "phantom": (find_isic, read_isic_labels),
@@ -45,32 +48,74 @@ class Index:
     @property
     def digest(self) -> str:
         """Hash (16 hex digits) of contents, labels and findings; where the files lie does not alter it."""
-        known = [{**asdict(one), "image": "", "mask": ""} for one in self.lesions]
+        known = [_said_of(one) for one in self.lesions]
         found = [asdict(one) for one in self.findings]
         return sha256(json.dumps([known, self.contents, found]))[:16]
 
     def save(self, path: Path) -> None:
         """Write as JSON; :func:`load_index` reads it back."""
-        write_json(path, json.loads(json.dumps(asdict(self), default=str)))
+        write_bytes(path, json.dumps(asdict(self), indent=1, default=str).encode())
 
 
-def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error") -> Index:
+def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:
     """Read names, labels and contents of a data set; no picture is decoded.
 
-    ``kind`` is a key of ``LOADERS``.
+    ``kind`` is a key of ``LOADERS``; ``suffix``: of the masks' names, None to find it.
 
     Raises:
         ValueError: a missing folder, no images, or label sources that disagree while ``on_conflict`` is ``error``.
     """
-    find, read_labels = LOADERS[kind]
-    files = find(root, labels)
-    if not files.images:
-        raise ValueError(f"no images of data={kind} in {root}; README.md shows the layout that it expects")
-    pairs, findings = pair(files)
-    lesions, coverages, odd = join(pairs, read_labels(labels), on_conflict)
+    files = find_files(kind, root, labels)
+    pairs, findings = pair(files, suffix)
+    if files.unlabelled and not pairs:
+        raise ValueError(
+            f"none of the {len(files.images)} images has a mask, which segmenters and generators learn from; an "
+            "export of the ISIC Archive without masks gives labels: data=isic data.labels=ITS FOLDER"
+        )
+    lesions, coverages, odd = join(pairs, LOADERS[kind][1](labels), on_conflict)
     contents = _contents(lesions)
     every = (*findings, *odd, *_repeated(contents))
     return Index(tuple(lesions), contents, len(files.images), len(files.masks), tuple(coverages), every)
+
+
+def find_files(kind: str, root: Path, labels: Path) -> Files:
+    """All files of a data set.
+
+    Raises:
+        ValueError: there are none; says what was looked for, what is there, and which ``data=`` fits.
+    """
+    for folder in (root, labels):
+        if not folder.is_dir():
+            raise ValueError(f"{folder} does not exist, or is no folder")
+    try:
+        files = LOADERS[kind][0](root, labels)
+        if files.images:
+            return files
+        problem = "no images"
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(f"data={kind}: {problem}. In {root} there is: {tree(root)}{_nearest(kind, root, labels)}")
+
+
+def _nearest(kind: str, root: Path, labels: Path) -> str:
+    """The kinds of data set that are found there, as a hint."""
+    fitting = []
+    for other, (find, _) in LOADERS.items():
+        try:
+            if other != kind and other not in ("sample", "phantom") and find(root, labels).images:
+                fitting.append(f"data={other}")
+        except ValueError:
+            continue
+    if fitting:
+        return f". Did you mean {' or '.join(fitting)}?"
+    x, y = (next((one.name for one in subfolders(root) if one.name.lower().endswith(end)), None) for end in ("x", "y"))
+    return f". Rename {x} to images and {y} to masks for data=folder" if x and y else ""
+
+
+def _said_of(lesion: Lesion) -> dict[str, Any]:
+    """What a digest knows of a lesion; what came to be recorded later counts where it is known."""
+    known = {**asdict(lesion), "image": "", "mask": ""}
+    return {name: value for name, value in known.items() if value or name not in ("patient_id", "negative")}
 
 
 def load_index(path: Path) -> Index:
@@ -86,18 +131,15 @@ def load_index(path: Path) -> Index:
     )
 
 
-def fingerprint(kind: str, root: Path, labels: Path) -> str:
+def fingerprint(files: Files, root: Path, labels: Path) -> str:
     """Hash (sha256, hex) name, size and time of change of every file that :func:`read_index` uses.
 
     It tells in a fraction of a second whether anything was changed, added or removed since. Names are
     relative: moving the whole folder with its times does not alter it.
-
-    Raises:
-        ValueError: a missing folder.
     """
-    files = LOADERS[kind][0](root, labels)
-    pictures = [one.path for one in (*files.images, *files.masks)]
-    found = [*(stamp(one, root) for one in pictures), *(stamp(one, labels) for one in files.labels)]
+    pictures = dict.fromkeys(one.path for one in (*files.images, *files.masks) if one.problem is None)
+    odd = [(str(one.path.relative_to(root)), one.problem) for one in (*files.images, *files.masks) if one.problem]
+    found = [*odd, *(stamp(one, root) for one in pictures), *(stamp(one, labels) for one in files.labels)]
     entries = sorted(" ".join(map(str, one)) for one in found)
     return sha256("\n".join(entries))
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from dermprompt.data.findings import Finding, listed
-from dermprompt.data.tables import Fields, Table
+from dermprompt.data.folders import ENDINGS, fold
+from dermprompt.data.tables import Fields, Table, put
 from dermprompt.lesion import Lesion
 
 CONFLICT_RULES = ("error", "first", "last", "unknown")
-_LABELS = {one.name for one in fields(Lesion)} - {"id", "image", "mask"}
+_LABELS = {one.name for one in fields(Lesion)} - {"id", "image", "mask", "negative"}
+# Images of a table that knows fewer than this share of them are worth a word.
+_FEW = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,15 +51,35 @@ class Coverage:
     conflicting: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Tables:
+    """Where a source's tables lie, by patterns of their names in any case, and how one is read."""
+
+    patterns: tuple[str, ...]
+    read: Callable[[Path], Table]
+
+    def files(self, folder: Path) -> list[Path]:
+        """Those in a folder, sorted by name."""
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
+        low = [pattern.casefold() for pattern in self.patterns]
+        return [one for one in there if any(fnmatchcase(one.name.casefold(), pattern) for pattern in low)]
+
+
+def read_sources(folder: Path, known: Mapping[str, Tables]) -> list[Source]:
+    """Every source of ``known``, by its name, of which there are tables in ``folder``."""
+    found = {name: tables.files(folder) for name, tables in known.items()}
+    return [
+        source_of(name, {path.name: known[name].read(path) for path in paths}) for name, paths in found.items() if paths
+    ]
+
+
 def source_of(name: str, tables: dict[str, Table]) -> Source:
     """One source of several files, such as a training and a validation table."""
     rows: dict[str, Fields] = {}
     findings = [finding for table in tables.values() for finding in table.findings]
     for file, table in tables.items():
         for id, row in table.rows.items():
-            if rows.setdefault(id, row) != row:
-                findings.append(Finding("duplicate_row", file, f"{id} was {rows[id]}, now {row}"))
-                rows[id] = {}
+            findings += [one for one in put(rows, file, id, row) if one.bad]
     return Source(name, tuple(tables), rows, sum(table.num_rows for table in tables.values()), tuple(findings))
 
 
@@ -69,10 +95,14 @@ def join(
         ValueError: sources disagree and the rule is ``error``; names all the ids.
     """
     assert on_conflict in CONFLICT_RULES, on_conflict
-    found = [_by_case(source) for source in sources]
+    found, odd = [], []
+    for source in sources:
+        rows, more = _by_image(source, lesions)
+        found.append(rows)
+        odd += [*more, *source.findings]
     joined, conflicts = [], {}
     for lesion in lesions:
-        said = {s.name: rows[lesion.id.casefold()][1] for s, rows in _knowing(sources, found, lesion.id)}
+        said = {s.name: rows[fold(lesion.id)][1] for s, rows in _knowing(sources, found, lesion.id)}
         known, disputed = _settle(said, on_conflict)
         joined.append(replace(lesion, **known))
         conflicts.update({(lesion.id, name): values for name, values in disputed.items()})
@@ -80,18 +110,55 @@ def join(
         raise ValueError(_describe(conflicts))
     in_conflict = {(source, id) for (id, _), values in conflicts.items() for source in values}
     coverages = [_coverage(s, rows, lesions, in_conflict) for s, rows in zip(sources, found, strict=True)]
-    return joined, coverages, [*_cases(sources, found, lesions), *(f for s in sources for f in s.findings)]
+    return joined, coverages, odd
 
 
 Rows = dict[str, tuple[str, Fields]]
 
 
-def _by_case(source: Source) -> Rows:
-    return {id.casefold(): (id, row) for id, row in source.rows.items()}
+def _by_image(source: Source, lesions: Sequence[Lesion]) -> tuple[Rows, list[Finding]]:
+    """Its rows by the images' ids, which it may write in another case, with a path or with a file's ending."""
+    ids = {fold(one.id): one.id for one in lesions}
+    rows: Rows = {}
+    findings: list[Finding] = []
+    odd: dict[str, list[str]] = {"id_case": [], "id_form": []}
+    for id, row in source.rows.items():
+        key = _key(id, ids)
+        if key in rows:
+            known = {key: rows[key][1]}
+            findings += put(known, source.name, key, row)
+            rows[key] = (id, known[key])
+            continue
+        rows[key] = (id, row)
+        if key in ids and id != ids[key]:
+            odd["id_case" if fold(id) == key else "id_form"].append(f"{id} for {ids[key]}")
+    findings += [Finding(verdict, source.name, listed(ones)) for verdict, ones in odd.items() if ones]
+    return rows, [*findings, *_few_matches(source, rows, ids)]
+
+
+def _key(id: str, ids: Mapping[str, str]) -> str:
+    """The id in lower case; without path and ending, where only so it is an image's."""
+    key = fold(id)
+    bare = PureWindowsPath(key).name  # of either system's paths
+    stem, ending = os.path.splitext(bare)
+    return next((one for one in (key, bare, stem if ending in ENDINGS else key) if one in ids), key)
+
+
+def _few_matches(source: Source, rows: Rows, ids: Mapping[str, str]) -> Iterator[Finding]:
+    matched = sum(key in ids for key in rows)
+    if ids and rows and matched < _FEW * len(ids):
+        without, foreign = (
+            [id for key, id in ids.items() if key not in rows],
+            [id for key, (id, _) in rows.items() if key not in ids],
+        )
+        detail = f"{matched} of {len(ids)} images; images without a row: {', '.join(without[:3])}"
+        yield Finding(
+            "few_matches", source.name, f"{detail}; rows without an image: {', '.join(foreign[:3]) or 'none'}"
+        )
 
 
 def _knowing(sources: Sequence[Source], found: Sequence[Rows], id: str) -> Iterator[tuple[Source, Rows]]:
-    return ((s, rows) for s, rows in zip(sources, found, strict=True) if id.casefold() in rows)
+    return ((s, rows) for s, rows in zip(sources, found, strict=True) if fold(id) in rows)
 
 
 def _settle(said: dict[str, Fields], rule: str) -> tuple[Fields, dict[str, dict[str, Any]]]:
@@ -124,21 +191,13 @@ def _describe(conflicts: dict[tuple[str, str], dict[str, Any]]) -> str:
 
 
 def _coverage(source: Source, rows: Rows, lesions: Sequence[Lesion], conflicts: set[tuple[str, str]]) -> Coverage:
-    matched = tuple(one.id for one in lesions if one.id.casefold() in rows)
+    matched = tuple(one.id for one in lesions if fold(one.id) in rows)
     return Coverage(
         source=source.name,
         files=source.files,
         num_rows=source.num_rows,
         matched=matched,
-        unmatched=tuple(one.id for one in lesions if one.id.casefold() not in rows),
+        unmatched=tuple(one.id for one in lesions if fold(one.id) not in rows),
         num_foreign=len(rows) - len(matched),
         conflicting=tuple(one.id for one in lesions if (source.name, one.id) in conflicts),
     )
-
-
-def _cases(sources: Sequence[Source], found: Sequence[Rows], lesions: Sequence[Lesion]) -> Iterator[Finding]:
-    for source, rows in zip(sources, found, strict=True):
-        written = [(one.id, rows[one.id.casefold()][0]) for one in lesions if one.id.casefold() in rows]
-        differing = [f"{there} for {id}" for id, there in written if there != id]
-        if differing:
-            yield Finding("id_case", source.name, listed(differing))

@@ -1,6 +1,6 @@
 """Pictures decoded once for ever: records of one size that are found by the content of their files.
 
-A library is a folder for one size, decoder and threshold: ``images.bin`` and ``masks.bin`` hold uint8 records
+A library is a folder for one size, decoder and way of reading: ``images.bin`` and ``masks.bin`` hold uint8 records
 one after the other, ``entries.jsonl`` a line for each pair of files ever asked for. A line is written after
 its record; what a broken run left behind the last line is cut off. Several data sets and jobs share it.
 """
@@ -10,25 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dermprompt.data.decode import (
-    BadPicture,
-    Decoded,
-    decode_image,
-    decode_mask,
-    shrink_image,
-    shrink_mask,
-    upright,
-)
+from dermprompt.data.decode import BadPicture, Decoded, decode_image, upright
 from dermprompt.data.findings import DECODER
+from dermprompt.data.fit import fit_image, fit_mask
+from dermprompt.data.masks import decode_mask
+from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.files import sha256
 from dermprompt.store.locks import hold
 
@@ -67,18 +63,26 @@ class Entry:
     verdicts: tuple[tuple[str, str, str], ...]
 
 
-def library_name(size: int, threshold: int | None) -> str:
+def library_name(size: int, reading: Reading) -> str:
     """The name of the folder of a library."""
-    return f"{size}-decoder{DECODER}" + ("" if threshold is None else f"-threshold{threshold}")
+    changed = {one.name: getattr(reading, one.name) for one in fields(PLAIN)}
+    changed = {name: value for name, value in changed.items() if value != getattr(PLAIN, name)}
+    parts = [f"{name}-{_word(value)}" for name, value in changed.items()]
+    return "-".join([f"{size}-decoder{DECODER}", *parts])
+
+
+def _word(value: Any) -> str:
+    """A setting as a part of a folder's name."""
+    return "-".join(f"{key}.{name}" for key, name in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def grow_library(
-    folder: Path, size: int, pairs: Sequence[Pair], threshold: int | None, progress: Callable[[int], None]
+    folder: Path, size: int, pairs: Sequence[Pair], reading: Reading, progress: Callable[[int], None]
 ) -> None:
     """Decode, check and resize those of ``pairs`` that the library lacks; ``progress`` counts them.
 
-    Pairs that are not square are squeezed, as in the paper's code. The same call again goes on where one was
-    broken off.
+    Pairs that are not square are squeezed, as in the paper's code, unless ``reading`` says otherwise. The same call
+    again goes on where one was broken off.
 
     Raises:
         ValueError: a file is not what its hash says.
@@ -90,7 +94,7 @@ def grow_library(
         row = sum(entry.row is not None for entry in known.values())
         _cut(folder, row, size, known)
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            load = partial(_load_pair, size=size, threshold=threshold)
+            load = partial(_load_pair, size=size, reading=reading)
             for chunk in _chunks(wanted):
                 row = _append(folder, row, zip(chunk, pool.map(load, chunk), strict=True))
                 progress(len(chunk))
@@ -159,16 +163,19 @@ def _append(folder: Path, row: int, results: Iterator[tuple[Pair, tuple[Loaded, 
     return row
 
 
-def _load_pair(pair: Pair, size: int, threshold: int | None) -> tuple[Loaded, Verdicts]:
+def _load_pair(pair: Pair, size: int, reading: Reading) -> tuple[Loaded, Verdicts]:
     verdicts: list[tuple[str, str, str]] = []
-    image = _decode(pair.image, pair.image_sha256, "image", verdicts, lambda data: decode_image(data, size))
-    mask = _decode(pair.mask, pair.mask_sha256, "mask", verdicts, lambda data: decode_mask(data, threshold))
-    if image is None or mask is None:
+    image = _decode(
+        pair.image, pair.image_sha256, "image", verdicts, lambda data: decode_image(data, size, reading.max_megapixels)
+    )
+    mask = _decode(pair.mask, pair.mask_sha256, "mask", verdicts, lambda data: decode_mask(data, reading))
+    pixels = _aligned(image, mask, verdicts) if image and mask else None
+    if pixels is None or mask is None:
         return None, tuple(verdicts)
-    pixels = _aligned(image, mask, verdicts)
-    if pixels is None:
-        return None, tuple(verdicts)
-    return (shrink_image(pixels, size), shrink_mask(mask.pixels, size)), tuple(verdicts)
+    small = fit_mask(mask.pixels, size, reading.fit)
+    if reading.fit == "crop" and mask.pixels.any() and not small.any():
+        return None, (*verdicts, ("cropped_away", "mask", ""))
+    return (fit_image(pixels, size, reading.fit), small), tuple(verdicts)
 
 
 def _decode(
@@ -190,8 +197,7 @@ def _aligned(image: Decoded, mask: Decoded, verdicts: list[tuple[str, str, str]]
     """The image's pixels as they lie under the mask: as stored, or upright where only that fits."""
     if image.size == mask.size:
         if image.orientation != 1:
-            detail = f"tag {image.orientation} ignored: the mask has the size of the stored pixels"
-            verdicts.append(("rotated", "image", detail))
+            verdicts.append(("rotated", "image", _ignored(image)))
         return image.pixels
     if image.orientation in (5, 6, 7, 8) and image.size == mask.size[::-1]:
         verdicts.append(("rotated", "image", f"turned as tag {image.orientation} says: so is its mask"))
@@ -199,3 +205,10 @@ def _aligned(image: Decoded, mask: Decoded, verdicts: list[tuple[str, str, str]]
     detail = f"{mask.size[0]} × {mask.size[1]} pixels (height × width), its image {image.size[0]} × {image.size[1]}"
     verdicts.append(("size_mismatch", "mask", detail))
     return None
+
+
+def _ignored(image: Decoded) -> str:
+    """Why an orientation tag is not followed: sizes tell only where it swaps height and width."""
+    known = image.orientation in (5, 6, 7, 8) and image.size[0] != image.size[1]
+    why = "the mask has the size of the stored pixels" if known else "sizes do not tell which way up the mask is; look"
+    return f"tag {image.orientation} ignored: {why}"

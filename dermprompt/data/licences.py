@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dermprompt.data.pairs import unnest
+from dermprompt.data.folders import unnest
 
 _NAMES = ("licence", "license", "copying", "attribution")
 

@@ -2,86 +2,135 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dermprompt.data.findings import Finding
+from dermprompt.data.findings import Finding, listed
+from dermprompt.data.folders import Picture, fold
+from dermprompt.files import sha256
 from dermprompt.lesion import Lesion
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A file that by its name is the image or the mask of an id, in a part of its data set."""
-
-    id: str
-    path: Path
-    part: str = "training"
+# What the name of a mask may have after its image's, in the order in which it is tried.
+SUFFIXES = ("", "_segmentation", "_mask", "-mask", "_label", "_GT")
 
 
 @dataclass(frozen=True)
 class Files:
-    """All files of a data set, found by their names."""
+    """All files of a data set, found by their names.
+
+    ``suffixes``: of masks' names; the first is as it should be. ``together``: images and masks lie in one folder, and
+    ``masks`` are all files. ``unlabelled``: images without a mask are to be expected.
+    """
 
     images: tuple[Picture, ...]
     masks: tuple[Picture, ...]
     labels: tuple[Path, ...]
+    suffixes: tuple[str, ...] = SUFFIXES
+    together: bool = False
+    unlabelled: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
-def pictures(folder: Path, suffix: str = "", part: str = "training") -> list[Picture]:
-    """The pictures directly in ``folder`` whose stem ends in ``suffix``, without it, sorted by name."""
-    found = []
-    for name in sorted(os.listdir(folder)):
-        stem, ending = os.path.splitext(name)
-        if ending.lower() in ENDINGS and stem.endswith(suffix):
-            found.append(Picture(stem.removesuffix(suffix), folder / name, part))
-    return found
-
-
-def unnest(folder: Path) -> Path:
-    """Return ``folder/<its name>`` where an archive was extracted into a folder of its own name."""
-    inner = folder / folder.name
-    return inner if inner.is_dir() else folder
-
-
-def pair(files: Files) -> tuple[list[Lesion], list[Finding]]:
+def pair(files: Files, suffix: str | None = None) -> tuple[list[Lesion], list[Finding]]:
     """One lesion for each id with one image and one mask, sorted by id; ids meet whatever their case.
 
-    The id is the image's. Ids with several files of a kind, or none of one, are bad.
+    A mask is called as its image, with that ending of ``files.suffixes`` that pairs most, or with ``suffix``; the id is
+    the image's. Ids with several files of a kind, or none of one, are bad; files of one content count once.
     """
-    images, masks = _by_id(files.images), _by_id(files.masks)
+    images, masks, findings = _told_apart(files, suffix)
     lesions: list[Lesion] = []
-    findings: list[Finding] = []
+    alone: list[Picture] = []
     for key in sorted(images.keys() | masks.keys()):
-        problem = _problem(images[key], masks[key])
-        if problem is not None:
+        own = [_once(images[key], findings), _once(masks[key], findings)]
+        problem = _problem(*own)
+        if problem is not None and problem.verdict == "no_mask" and files.unlabelled:
+            alone += own[0]
+        elif problem is not None:
             findings.append(problem)
-            continue
-        (image,), (mask,) = images[key], masks[key]
-        if image.id != mask.id:
-            findings.append(Finding("id_case", mask.path.name, f"taken for {image.id}"))
-        lesions.append(Lesion(image.id, image.path, mask.path, part=image.part))
-    return sorted(lesions, key=lambda one: one.id), findings
+        else:
+            (image,), (mask,) = own
+            if image.id != mask.id:
+                findings.append(Finding("id_case", mask.path.name, f"taken for {image.id}"))
+            lesions.append(Lesion(image.id, image.path, mask.path, part=image.part))
+    if alone:
+        findings.append(Finding("unlabelled", f"{len(alone)} images", listed(one.path.name for one in alone)))
+    return sorted(lesions, key=lambda one: one.id), [*files.findings, *findings]
 
 
-def _by_id(pictures: Iterable[Picture]) -> defaultdict[str, list[Picture]]:
-    groups: defaultdict[str, list[Picture]] = defaultdict(list)
+Groups = defaultdict[str, list[Picture]]
+
+
+def _told_apart(files: Files, given: str | None) -> tuple[Groups, Groups, list[Finding]]:
+    """Images and masks by id; where both lie in one folder, what is a mask by its name is no image."""
+    tried = files.suffixes if given is None else (given,)
+    tried = tuple(one for one in tried if one or not files.together)
+    ids = {fold(one.id) for one in files.images}
+    pairing = {end: sum(_without(one.id, end, ids) is not None for one in files.masks) for end in tried}
+    order = sorted(tried, key=lambda end: -pairing[end])
+    masks, ends = [], Counter[str]()
+    for one in files.masks:
+        end = next((end for end in order if _without(one.id, end, ids) is not None), None)
+        if end is not None:
+            masks.append(replace(one, id=one.id[: len(one.id) - len(end)]))
+            ends[end] += 1
+        elif not files.together:
+            masks.append(replace(one, id=_stripped(one.id, order[0])))
+    taken = {one.path for one in masks} if files.together else set()
+    images = [one for one in files.images if one.path not in taken]
+    said = [] if set(ends) <= {files.suffixes[0]} else [_say(ends)]
+    return _by_id(images), _by_id(masks), said
+
+
+def _without(stem: str, end: str, ids: set[str]) -> str | None:
+    """The id of the image whose mask is called so with this ending, if there is one."""
+    id = fold(_stripped(stem, end))
+    return id if fold(stem) == id + fold(end) and id in ids else None
+
+
+def _stripped(stem: str, end: str) -> str:
+    return stem[: len(stem) - len(end)] if stem.casefold().endswith(end.casefold()) else stem
+
+
+def _say(ends: Counter[str]) -> Finding:
+    counts = (f"{number} masks are called ID{end}" for end, number in ends.most_common())
+    return Finding("mask_suffix", "masks", f"{', '.join(counts)}; data.mask_suffix sets it")
+
+
+def _by_id(pictures: Iterable[Picture]) -> Groups:
+    groups: Groups = defaultdict(list)
     for one in pictures:
-        groups[one.id.casefold()].append(one)
+        groups[fold(one.id)].append(one)
     return groups
 
 
-def _problem(images: list[Picture], masks: list[Picture]) -> Finding | None:
+def _once(several: list[Picture], findings: list[Finding]) -> list[Picture]:
+    """The first of files of one content; all of them where contents differ."""
+    if len(several) < 2 or any(one.problem for one in several) or len({sha256(one.path) for one in several}) > 1:
+        return several
+    findings.append(Finding("repeated_file", several[0].path.name, _named(several)))
+    return several[:1]
+
+
+def _problem(images: Sequence[Picture], masks: Sequence[Picture]) -> Finding | None:
     id = (images or masks)[0].id
     for several in (images, masks):
         if len(several) > 1:
-            return Finding("duplicate_id", id, " and ".join(one.path.name for one in several), id)
+            return Finding("duplicate_id", id, _named(several), id)
+    for one in (*images, *masks):
+        if one.problem is not None:
+            return Finding(one.problem[0], one.path.name, one.problem[1], id if images else None)
     if not masks:
         return Finding("no_mask", images[0].path.name, id=id)
     if not images:
         return Finding("no_image", masks[0].path.name)
     return None
+
+
+def _named(several: Sequence[Picture]) -> str:
+    """Their names, with the folders where the names do not tell them apart."""
+    names = [one.path.name for one in several]
+    if len(set(names)) < len(names):
+        names = [f"{one.path.parent.name}/{one.path.name}" for one in several]
+    return " and ".join(names)

@@ -1,12 +1,14 @@
-"""Label tables in csv, forgiving in form and strict in content; what was odd about them is said."""
+"""Label tables as text, forgiving in form and strict in content; what was odd about them is said."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ class Table:
     findings: tuple[Finding, ...]
 
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
 def read_table(
     path: Path,
     key: str,
@@ -31,80 +36,153 @@ def read_table(
     parse: Callable[[Mapping[str, str]], Fields | None],
     known: tuple[str, ...] = (),
 ) -> Table:
-    """Parse each row of a csv to fields, by the id in column ``key``.
+    """Parse each row of a table to fields, by the id in column ``key``.
 
-    A row that parses to None says nothing; one whose ``parse`` raises ValueError is a ``bad_row`` and left
-    out. ``known`` are columns that may be there or not; any others are ``extra_columns``.
+    Text in UTF-8 or UTF-16, with whatever delimiter gives the header those columns, in any case. A row that parses to
+    None says nothing; one whose ``parse`` raises ValueError is a ``bad_row`` and left out. ``known`` are columns that
+    may be there or not; any others are ``extra_columns``.
     """
-    findings: list[Finding] = []
+    wanted = (key, *columns, *known)
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        header = list(reader.fieldnames or ())
-    except (UnicodeDecodeError, csv.Error) as error:
-        return Table({}, 0, (Finding("unreadable_table", path.name, str(error)),))
-    missing = sorted({key, *columns} - set(header))
+        text, findings = read_text(path)
+        header, delimiter = _header(text, wanted)
+    except (UnicodeError, csv.Error) as error:
+        return Table({}, 0, (Finding("unreadable_table", path.name, f"{error}; save it in UTF-8"),))
+    names, more = _names(path, header, wanted)
+    missing = sorted({key, *columns} - set(names))
     if missing:
-        detail = f"no column {', '.join(missing)}; found {listed(map(str, header)) or 'none'}"
-        return Table({}, 0, (Finding("missing_columns", path.name, detail),))
-    findings += _form(path, data, set(header) - {key, *columns, *known})
+        detail = f"no column {', '.join(missing)}; found {listed(header) or 'none'}"
+        more.append(Finding("missing_columns", path.name, detail))
+    if any(one.bad for one in more):
+        return Table({}, 0, tuple(one for one in more if one.bad))
+    if delimiter != ",":
+        findings.append(Finding("delimiter", path.name, DELIMITERS[delimiter]))
     rows: dict[str, Fields] = {}
     num_rows = 0
-    for line, row in _lines(reader):
+    for line, cells in _rows(text, delimiter):
         num_rows += 1
-        findings += _add(rows, f"{path.name}, line {line}", row, key, parse)
-    return Table(rows, num_rows, tuple(findings))
+        more += _add(rows, f"{path.name}, line {line}", _Row(cells, names, delimiter), key, parse)
+    return Table(rows, num_rows, (*findings, *more))
 
 
-def _form(path: Path, data: bytes, extra: set[str]) -> list[Finding]:
+def read_text(path: Path) -> tuple[str, list[Finding]]:
+    """The text of a table in UTF-8 or, by its mark, UTF-16, and what was odd of its form.
+
+    Raises:
+        UnicodeError: it is neither.
+    """
+    if not path.is_file():
+        raise UnicodeError("no regular file")
+    data, findings = path.read_bytes(), []
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        findings.append(Finding("utf_16", path.name))
+        text = data.decode("utf-16")
+    else:
+        text = data.decode("utf-8-sig")
+        if data.startswith(codecs.BOM_UTF8):
+            findings.append(Finding("byte_order_mark", path.name))
+    if "\r\n" in text:
+        findings.append(Finding("crlf", path.name))
+    return text, findings
+
+
+def _header(text: str, wanted: tuple[str, ...]) -> tuple[list[str], str]:
+    """The cells of the first line that is not blank, by the delimiter that gives most of the columns."""
+    found = {}
+    for delimiter in DELIMITERS:
+        header = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
+        plain = {name.strip().casefold() for name in header}
+        found[delimiter] = (sum(name.casefold() in plain for name in wanted), len(header) > 1, header)
+    delimiter = max(found, key=lambda one: found[one][:2])
+    return found[delimiter][2], delimiter
+
+
+def _names(path: Path, header: list[str], wanted: tuple[str, ...]) -> tuple[list[str], list[Finding]]:
+    """The header with our spelling of the columns that are read, and what is odd about it."""
+    ours = {name.casefold(): name for name in wanted}
+    names = [ours.get(name.strip().casefold(), name.strip()) for name in header]
     found = []
-    if data.startswith(b"\xef\xbb\xbf"):
-        found.append(Finding("byte_order_mark", path.name))
-    if b"\r\n" in data:
-        found.append(Finding("crlf", path.name))
+    twice = sorted(name for name, number in Counter(names).items() if number > 1 and name in wanted)
+    if twice:
+        found.append(Finding("duplicate_columns", path.name, listed(twice)))
+    respelt = [there for there, name in zip(header, names, strict=True) if name in wanted and there != name]
+    if respelt:
+        found.append(Finding("header_case", path.name, listed(respelt)))
+    extra = [name for name in names if name not in wanted]
     if extra:
-        found.append(Finding("extra_columns", path.name, listed(sorted(map(str, extra)))))
-    return found
+        found.append(Finding("extra_columns", path.name, listed(sorted(extra))))
+    return names, found
 
 
-def _lines(reader: csv.DictReader[str]) -> Iterator[tuple[int, dict[str, str] | csv.Error]]:
+def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """The rows below the header that are not blank, with the number of the line that each begins in."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = True
     while True:
+        line = reader.line_num + 1
         try:
-            row = next(reader)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, error
+            yield line, error
+            header = False
             continue
-        yield reader.line_num, row
+        if cells and not header:
+            yield line, cells
+        header = header and not cells
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The cells of a row under the names of their columns."""
+
+    cells: list[str] | csv.Error
+    names: list[str]
+    delimiter: str
+
+    def read(self) -> dict[str, str]:
+        """By name. Raises ValueError where they do not fit the header."""
+        if isinstance(self.cells, csv.Error):
+            what = "a quote that is opened there is never closed" if "unexpected end" in str(self.cells) else self.cells
+            raise ValueError(str(what))
+        if len(self.cells) != len(self.names):
+            raise ValueError(f"{len(self.cells)} cells under {len(self.names)} columns")
+        return dict(zip(self.names, self.cells, strict=True))
+
+    def lines(self) -> Iterator[Finding]:
+        """Cells of several lines; a line that has as many delimiters as a row is one that a quote has swallowed."""
+        for name, cell in zip(self.names, self.cells if isinstance(self.cells, list) else (), strict=False):
+            inner = cell.strip().splitlines()[1:]
+            if inner:
+                rows = any(one.count(self.delimiter) >= max(1, len(self.names) - 1) for one in inner)
+                yield Finding("swallowed_rows" if rows else "multiline_cell", name, f"{len(inner) + 1} lines")
 
 
 def _add(
-    rows: dict[str, Fields],
-    place: str,
-    row: dict[str, str] | csv.Error,
-    key: str,
-    parse: Callable[[Mapping[str, str]], Fields | None],
+    rows: dict[str, Fields], place: str, row: _Row, key: str, parse: Callable[[Mapping[str, str]], Fields | None]
 ) -> list[Finding]:
+    found = [replace(one, what=place, detail=f"column {one.what}, {one.detail}") for one in row.lines()]
+    if any(one.bad for one in found):
+        return found
     try:
-        if isinstance(row, csv.Error):
-            raise ValueError(str(row))
-        if None in row:
-            raise ValueError("more cells than columns")
-        id, fields = (row[key] or "").strip(), parse(row)
+        cells = row.read()
+        id, fields = cells[key].strip(), parse(cells)
         if not id:
             raise ValueError(f"column {key} is empty")
     except ValueError as error:
-        return [Finding("bad_row", place, str(error))]
-    if fields is None:
-        return []
+        return [*found, Finding("bad_row", place, str(error))]
+    return found if fields is None else [*found, *put(rows, place, id, fields)]
+
+
+def put(rows: dict[str, Fields], place: str, id: str, fields: Fields) -> list[Finding]:
+    """Add a row of a table; an id that is there already is a finding, and with other values unknown."""
     if id not in rows:
         rows[id] = fields
         return []
     if rows[id] == fields:
         return [Finding("repeated_row", place, id)]
-    before, rows[id] = rows[id], {}  # nothing is known of it
+    before, rows[id] = rows[id], {}
     return [Finding("duplicate_row", place, f"{id} was {before}, now {fields}")]
 
 

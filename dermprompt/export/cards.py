@@ -29,6 +29,13 @@ _WHAT = (
     "trained on them is no medical device."
 )
 
+_FROM_ELSEWHERE = (
+    "Images whose names begin with `SYN_` were made by another program. That they are synthetic, and what that program "
+    "has seen, is its author's word; here they were only compared with the real images of this study. They are for "
+    "research on segmentation. They are no evidence on any disease, and a model that was trained on them is no medical "
+    "device."
+)
+
 _FOR = (
     "It draws an image for a given mask, and for a text where it takes one, so that segmentation networks can be "
     "trained on more labelled pairs. It is for research."
@@ -45,7 +52,8 @@ _LIMITS = (
 @dataclass(frozen=True)
 class DatasetFacts:
     """What a card says: ``layout``, how the files lie; ``counts`` and ``made_from``, rows of tables; ``licences``, the
-    first line of each licence file of the source, by its place in the export.
+    first line of each licence file of the source, by its place in the export; ``from_elsewhere``: no generator of ours
+    drew the samples.
     """
 
     title: str
@@ -53,6 +61,7 @@ class DatasetFacts:
     counts: Mapping[str, int]
     made_from: Mapping[str, Any]
     licences: Mapping[str, str]
+    from_elsewhere: bool = False
 
 
 def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -72,7 +81,8 @@ def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
         "Columns of samples.csv": table(("column", "what stands in it"), COLUMNS.items()),
         "Licence of the source": licence_note(facts.licences),
     }
-    return "\n\n".join([front_matter(known), f"# {facts.title}", _WHAT, facts.layout, sections(said)]) + "\n"
+    what = _FROM_ELSEWHERE if facts.from_elsewhere else _WHAT
+    return "\n\n".join([front_matter(known), f"# {facts.title}", what, facts.layout, sections(said)]) + "\n"
 
 
 def _histogram(name: str, values: Iterable[str]) -> str:

@@ -51,6 +51,7 @@ def export_nnunet(pipeline: Pipeline, root: Path) -> None:
     drawn = write_pairs(root, "Tr", _drawn(pipeline, rows))
     val = write_pairs(root, "Tr", _pairs(_part(pipeline, "val")))
     test = write_pairs(root, "Ts", _pairs(_part(pipeline, "test")))
+    assert not {*real, *drawn} & {*val, *test}, "training, validation and test share images"
     about = {
         "channel_names": {"0": "red", "1": "green", "2": "blue"},
         "labels": {"background": 0, "foreground": 1},
@@ -97,7 +98,13 @@ def _part(pipeline: Pipeline, name: str) -> Part:
 
 
 def _pairs(part: Part) -> Pairs:
-    return (Pair(one.id, image, mask) for one, image, mask in zip(part.lesions, part.images, part.masks, strict=True))
+    ids = (_real_id(one.id) for one in part.lesions)
+    return (Pair(id, image, mask) for id, image, mask in zip(ids, part.images, part.masks, strict=True))
+
+
+def _real_id(id: str) -> str:
+    """The id of a real image; what begins with SYN_ is a sample here."""
+    return f"REAL_{id}" if id.upper().startswith("SYN_") else id
 
 
 def _real(pipeline: Pipeline) -> list[Pairs]:

@@ -33,6 +33,7 @@ def write_dataset_card(
         counts={**counts, **real},
         made_from=(_drawn_from(pipeline) if rows else {}) | source_facts(pipeline),
         licences=carry_licences(pipeline, root),
+        from_elsewhere=isinstance(config.generator, FolderSamples),
     )
     write_bytes(root / "README.md", dataset_card(facts, rows).encode())
 

@@ -92,8 +92,9 @@ class ValidateGenerator(Callback):
 
     def _look(self, trainer: lightning.Trainer, module: Validated) -> tuple[float, Tensor]:
         share = self.conditions.share(trainer.global_rank, trainer.world_size)
-        images = torch.cat([module.sample(*batch) for batch in share.batches()])
-        found = self.agreement(images, share.masks)
+        with torch.random.fork_rng():  # the training goes on as if nobody had looked
+            images = torch.cat([module.sample(*batch) for batch in share.batches()])
+            found = self.agreement(images, share.masks)
         total = torch.stack([found.sum(), found.new_tensor(len(found))])
         summed = trainer.strategy.reduce(total.to(trainer.strategy.root_device), reduce_op="sum")
         return float(summed[0] / summed[1]), images

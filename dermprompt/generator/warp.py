@@ -72,10 +72,12 @@ def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.u
     """Warp ``image`` (uint8 SS3), whose lesion is ``mask`` (SS in {0, 1}), so that the lesion fills ``wanted``.
 
     Along each ray from the centre, outline goes to outline and border to border, evenly between: exact where both
-    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline.
+    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. An empty
+    ``wanted``, as S.test may hold, leaves the image as it is.
     """
     assert mask.any(), "a mask without foreground has no outline"
-    assert wanted.any(), "a mask without foreground has no outline"
+    if not wanted.any():
+        return image
     size = wanted.shape[0]
     source, target = _centre(mask), _centre(wanted)
     y, x = np.mgrid[:size, :size].astype(np.float32)

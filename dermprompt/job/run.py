@@ -48,7 +48,9 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
         check_replaceable(export_folder(config, folder))
     compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
-    if "samples" in vars(planned) and config.synthesis.count:
+    samples = "samples" in vars(planned) and config.synthesis.count > 0
+    _check_shared(pipeline, samples)
+    if samples:
         _check_conditions(pipeline, all(one.exists for one in store.plan if one.stage == "synthesize"))
     _ask(pipeline)
     _tell(pipeline, folder, overrides)
@@ -80,7 +82,7 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
     """Write what the stage leaves outside of the store, and say where it is."""
     stage = pipeline.config.stage
     if stage == "prepare":
-        report = pipeline.prepared.path / "coverage.txt"
+        report = pipeline.coverage.path / "coverage.txt"
         print(printable(report.read_text()))
         print(f"coverage report: {report}, {report.with_suffix('.json').name} beside it")
     if stage == "find_duplicates":
@@ -179,6 +181,30 @@ def _check_batches(config: Config, to_do: set[str]) -> None:
         size = getattr(part, "batch_size", devices)
         if stage in to_do and size % devices:
             raise ValueError(f"{key}.batch_size={size}: a multiple of the {devices} devices, which share a batch")
+
+
+def _check_shared(pipeline: Pipeline, samples: bool) -> None:
+    """Look whether images from elsewhere are images of this study, before anything is trained on those.
+
+    Args:
+        pipeline: of the job.
+        samples: whether the stage needs samples.
+
+    Raises:
+        ValueError: names them.
+    """
+    generator, external = pipeline.config.generator, pipeline.external_data
+    from_elsewhere = samples and isinstance(generator, FolderSamples)
+    if external is None and not from_elsewhere:
+        return
+    from dermprompt.stages.overlap import check_overlap
+
+    if external is not None:
+        ways, remedy = ("id", "file", "pixels", "picture"), "take them out of that folder"
+        check_overlap(pipeline.overlap(external).path, f"external.root={external.config.data.root}", ways, remedy)
+    if from_elsewhere:
+        overlap = pipeline.overlap(pipeline.made_elsewhere)
+        check_overlap(overlap.path, f"generator.path={generator.path}", ("file", "pixels"), "they are no samples")
 
 
 def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 
 from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
+from dermprompt.config.schema import Data
 from dermprompt.data.coverage import digest_for_page
+from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
@@ -57,7 +60,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         precision=str(config.trainer["precision"]),
         primary=_primary(pipeline),
         test_reads=len(list((pipeline.store.root / "evaluate").glob(f"scores-*/{RECORD}"))),
-        data=digest_for_page(read_json(pipeline.prepared.path / "coverage.json")),
+        data=digest_for_page(read_json(pipeline.coverage.path / "coverage.json")) | _reading(config.data),
         **_generated(pipeline),
         segmentation=tuple(_segmentation(pipeline, arm, folder) for arm in arms),
         curation=_curation(pipeline),
@@ -69,6 +72,13 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
     )
+
+
+def _reading(data: Data) -> dict[str, list[str]]:
+    """How the data's pictures were read, where that is not the usual way."""
+    chosen = {one.name: getattr(data, one.name) for one in fields(Reading)}
+    changed = [f"data.{name}={value}" for name, value in chosen.items() if value != getattr(PLAIN, name)]
+    return {"pictures read with": changed} if changed else {}
 
 
 def _generated(pipeline: Pipeline) -> dict[str, Any]:
@@ -187,7 +197,9 @@ def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
         return None
     found = read_json(pipeline.copies.path / "copies.json")
     named = config.evaluation.features.model if config.curation.features == "network" else config.curation.features
-    return Memorisation(**{**found, "features": named, "pairs": _nearest_pairs(pipeline, found["pairs"], folder)})
+    pairs = _nearest_pairs(pipeline, found["pairs"], folder)
+    of_all = not config.generator.is_drawn_from
+    return Memorisation(**{**found, "features": named, "pairs": pairs, "of_all": of_all})
 
 
 def _nearest_pairs(pipeline: Pipeline, nearest: list[tuple[int, str, float]], folder: Path) -> tuple[Picture, ...]:

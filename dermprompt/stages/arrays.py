@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dermprompt.data.cache import load_cache
-from dermprompt.files import read_json
+from dermprompt.files import read_json, sha256
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import TEMPLATES
@@ -120,24 +120,28 @@ def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:
 
 
 def _decoded(folder: Path, rows: list[Sample], size: int) -> Samples:
-    images = np.stack([_image(image_path(folder, row.id), size) for row in rows])
-    return Samples(tuple(rows), images, np.stack([_mask(mask_path(folder, row.id), size) for row in rows]))
+    images = [_image(image_path(folder, row.id), row.image_sha256, size) for row in rows]
+    masks = [_mask(mask_path(folder, row.id), row.mask_sha256, size) for row in rows]
+    return Samples(tuple(rows), np.stack(images), np.stack(masks))
 
 
-def _image(path: Path, size: int) -> np.ndarray:
-    image = _decode(path, cv2.IMREAD_COLOR)[..., ::-1]
+def _image(path: Path, expected: str, size: int) -> np.ndarray:
+    image = _decode(path, expected, cv2.IMREAD_COLOR)[..., ::-1]
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _decode(path: Path, flags: int) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
-    if pixels is None:
-        raise ValueError(f"{path}: not an image; delete the record of its batch in batches/ to draw it again")
-    return pixels
+def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
+    """The pixels of a file whose sha256 (hex) is known. Raises ValueError for another or a damaged file."""
+    data = path.read_bytes()
+    if sha256(data) != expected:
+        raise ValueError(
+            f"{path}: not the file that was written; delete the record of its batch in batches/ to draw it again"
+        )
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
 
 
-def _mask(path: Path, size: int) -> np.ndarray:
-    mask = _decode(path, cv2.IMREAD_GRAYSCALE)
+def _mask(path: Path, expected: str, size: int) -> np.ndarray:
+    mask = _decode(path, expected, cv2.IMREAD_GRAYSCALE)
     if len(mask) != size:
         mask = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(mask > 127, np.uint8)

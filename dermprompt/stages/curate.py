@@ -17,9 +17,10 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
-from dermprompt.stages.arrays import load_generator_part, load_part, load_samples
+from dermprompt.stages.arrays import load_generator_part, load_lesions_of, load_part, load_samples
 from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_images
 from dermprompt.stages.networks import open_segmenter
+from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.score import predict_logits
 from dermprompt.stages.settings import DecideOnSamples, DropCopies, FindNearest, ScoreAgreement
 from dermprompt.stages.train_segmenter import kept
@@ -75,25 +76,27 @@ def find_nearest(
     samples: Path,
     folder: Path,
 ) -> None:
-    """Find each sample's nearest image of G, and each unseen real image's, as ``nearest.json``.
+    """Find each sample's nearest image of G, or of all real ones, and each unseen image's of G, as ``nearest.json``.
 
     ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
-    than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images.
+    than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images, and
+    where nobody knows what was seen.
     """
     seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
     unseen = held_out_images(prepared, cache, seen, ("generator", "train", "val"))
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
-    distances, rows = nearest(drawn.images, seen.images, embed)
+    compared = load_lesions_of(list(load_lesions(prepared)[0].values()), cache) if settings.of_all else seen
+    distances, rows = nearest(drawn.images, compared.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = chance = None
-    if len(unseen):
+    if len(unseen) and not settings.of_all:
         others = unseen[apart >= np.quantile(apart, 0.01)]
         number = min(len(others), len(seen.images))
         nearer, chance = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
     found = {
         "distances": distances.tolist(),
-        "nearest": [seen.lesions[row].id for row in rows],
+        "nearest": [compared.lesions[row].id for row in rows],
         "held_out": apart.tolist(),
         "nearer": nearer,
         "chance": chance,

@@ -45,7 +45,7 @@ def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> Non
 def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path) -> str:
     """Write ``index.json`` of the ``files`` of a root: names, labels and content hashes; the digest is of all three."""
     labels = Path(settings.labels) if settings.labels else files
-    index = read_index(settings.name, files, labels, settings.on_conflict)
+    index = read_index(settings.name, files, labels, settings.on_conflict, settings.mask_suffix)
     index.save(folder / "index.json")
     return index.digest
 
@@ -56,7 +56,7 @@ def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, fol
     size, libraries = settings.size, folder.parents[1] / "pictures"
     index = load_index(indexed / "index.json")
     with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
-        return build_cache(index, size, settings.mask_threshold, libraries, folder, bar.update)
+        return build_cache(index, size, settings, libraries, folder, bar.update)
 
 
 @makes("clusters.json")
@@ -79,7 +79,7 @@ def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cac
     save_clusters(folder / "clusters.json", pairs, about)
 
 
-@makes("lesions.json", "split.json", "coverage.json", "coverage.txt")
+@makes("lesions.json", "split.json")
 def split_data(
     settings: SplitData,
     runtime: Runtime,
@@ -89,25 +89,38 @@ def split_data(
     file: Path | None = None,
     clusters: Path | None = None,
 ) -> str:
-    """Write ``lesions.json``, ``split.json`` and the coverage report; the digest is of labels and split.
+    """Write ``lesions.json`` and ``split.json``; the digest is of labels and split.
 
     ``file``: a split that was drawn before; ``clusters``: near-duplicates.
     """
     index = load_index(indexed / "index.json")
     findings = [*index.findings, *read_findings(cache)]
     lesions = _good(settings, index, findings)
+    for one in findings:
+        if one.verdict == "few_matches":
+            print(f"warning: {one}")
     groups, contents = _groups(lesions, clusters), {one.id: index.contents[one.id][0] for one in lesions}
     split = _split(settings, lesions, contents, groups, file)
     split.save(folder / "split.json")
     used = split.part_of()
-    lesions = [one for one in lesions if one.id in used]
+    negatives = {one.id for one in findings if one.verdict == "negative"}
+    lesions = [dataclasses.replace(one, negative=one.id in negatives) for one in lesions if one.id in used]
     rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in lesions]
     write_json(folder / "lesions.json", rows)
-    report = coverage(lesions, split, index, findings)
+    known = [[one.id, one.diagnosis, one.attributes, *(["negative"] if one.negative else [])] for one in lesions]
+    return sha256(json.dumps([known, split.hash]))[:16]
+
+
+@makes("coverage.json", "coverage.txt")
+def report_coverage(
+    settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, prepared: Path, folder: Path
+) -> None:
+    """Write the coverage report, ``coverage.json`` and ``coverage.txt``."""
+    index = load_index(indexed / "index.json")
+    lesions, split = load_lesions(prepared)
+    report = coverage(list(lesions.values()), split, index, [*index.findings, *read_findings(cache)])
     write_json(folder / "coverage.json", report)
     write_bytes(folder / "coverage.txt", (format_coverage(report) + "\n").encode())
-    known = [[one.id, one.diagnosis, one.attributes] for one in lesions]
-    return sha256(json.dumps([known, split.hash]))[:16]
 
 
 def _good(usable: Usable, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
@@ -150,21 +163,25 @@ def _split(
 
 
 def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...]]:
-    """Images of one lesion, and near-duplicates."""
-    same: dict[str, list[str]] = {}
+    """Images of one lesion or of one person, and near-duplicates."""
+    same: dict[tuple[str, str], list[str]] = {}
     for one in lesions:
-        if one.lesion_id is not None:
-            same.setdefault(one.lesion_id, []).append(one.id)
+        for kind, group in (("lesion", one.lesion_id), ("patient", one.patient_id)):
+            if group is not None:
+                same.setdefault((kind, group), []).append(one.id)
     near = [] if clusters is None else load_clusters(clusters)
     return [*map(tuple, same.values()), *near]
 
 
 @makes("known.json")
 def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: Path, folder: Path) -> str:
-    """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test."""
+    """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test.
+
+    Images without a lesion are not among them.
+    """
     lesions, split = load_lesions(prepared)
     ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
-    known = [lesions[id] for id in ids]
+    known = [lesions[id] for id in ids if not lesions[id].negative]
     rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in known]
     write_json(folder / "known.json", rows)
     content = [[one.id, one.diagnosis, one.attributes, split.contents[one.id]] for one in known]

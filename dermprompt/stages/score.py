@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dermprompt.data.decode import BadPicture, decode_mask
+from dermprompt.data.decode import BadPicture
 from dermprompt.data.findings import listed
+from dermprompt.data.fit import frame, unframe
 from dermprompt.data.index import load_index
+from dermprompt.data.masks import decode_mask
+from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
@@ -25,7 +28,7 @@ from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
 from dermprompt.stages.settings import ScoreImages, ScorePredictions
-from dermprompt.store.artifacts import batch_record, makes, read_recipe
+from dermprompt.store.artifacts import batch_record, makes
 from dermprompt.store.claims import share_out
 
 
@@ -73,7 +76,7 @@ def score_images(
     def work(free: Iterator[int]) -> None:
         for number in free:
             rows = slice(number * BATCH, (number + 1) * BATCH)
-            scores = _scores(network, part.lesions[rows], part.images[rows], settings.mask_threshold)
+            scores = _scores(network, part.lesions[rows], part.images[rows], settings)
             write_json(batch_record(folder, number), {id: dataclasses.asdict(one) for id, one in scores.items()})
 
     (folder / "batches").mkdir(exist_ok=True)
@@ -93,20 +96,10 @@ def gather_scores(folder: Path) -> None:
 
 
 def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
-    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today.
-
-    Raises:
-        ValueError: an image of the other data set is one of the split's.
-    """
-    split = load_lesions(prepared)[1]
+    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today."""
     if settings.usable is None:
-        found = _in_files(indexed)
+        found, split = _in_files(indexed), load_lesions(prepared)[1]
         return [found[id] for id in split.test]
-    ours = set(split.contents.values())
-    shared = [id for id, (image, _) in load_index(indexed / "index.json").contents.items() if image in ours]
-    if shared:
-        root = read_recipe(indexed).settings["root"]
-        raise ValueError(f"external.root={root}: {listed(shared)} are images of data.root too")
     return usable_lesions(settings.usable, indexed, cache)
 
 
@@ -115,14 +108,14 @@ def _in_files(indexed: Path) -> dict[str, Lesion]:
     return {one.id: one for one in load_index(indexed / "index.json").lesions}
 
 
-def _scores(
-    network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, threshold: int | None
-) -> dict[str, Scores]:
+def _scores(network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, reading: Reading) -> dict[str, Scores]:
     (predicted,) = predict_logits(network, images)
     scores = {}
     for lesion, logits in zip(lesions, predicted, strict=True):
-        mask = decode_mask(lesion.mask.read_bytes(), threshold).pixels
-        scores[lesion.id] = score(enlarge(logits, mask.shape), mask)
+        mask = decode_mask(lesion.mask.read_bytes(), reading).pixels
+        height, width = mask.shape
+        found = enlarge(logits, frame(height, width, reading.fit)[2:])
+        scores[lesion.id] = score(unframe(found, (height, width), reading.fit), mask)
     return scores
 
 
@@ -142,13 +135,14 @@ def score_predictions(
         raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
     scores = {}
     for id in split.test:
-        mask = decode_mask(lesions[id].mask.read_bytes(), settings.mask_threshold).pixels
-        scores[id] = score(read_prediction(predictions / f"{id}.png", mask.shape, settings.size), mask)
+        mask = decode_mask(lesions[id].mask.read_bytes(), settings).pixels
+        found = read_prediction(predictions / f"{id}.png", mask.shape, settings.size, settings.fit)
+        scores[id] = score(found, mask)
     save_scores(scores, folder / "scores.csv")
 
 
-def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
-    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels is enlarged.
+def read_prediction(path: Path, size: tuple[int, int], side: int, fit: str = "squeeze") -> np.ndarray:
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels, of a ``fit``, is enlarged.
 
     An empty prediction is a prediction.
 
@@ -156,14 +150,12 @@ def read_prediction(path: Path, size: tuple[int, int], side: int) -> np.ndarray:
         ValueError: it cannot be read, has values between, or another size.
     """
     try:
-        mask = decode_mask(path.read_bytes()).pixels
+        mask = decode_mask(path.read_bytes(), replace(PLAIN, empty_masks="keep")).pixels
     except BadPicture as error:
-        if error.verdict != "empty_mask":
-            raise ValueError(f"{path}: {error}") from None
-        with Image.open(path) as opened:
-            mask = np.zeros((opened.height, opened.width), np.uint8)
+        raise ValueError(f"{path}: {error}") from None
     if mask.shape == (side, side):
-        return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+        _, _, tall, wide = frame(*size, fit)
+        return unframe(cv2.resize(mask, (wide, tall), interpolation=cv2.INTER_NEAREST_EXACT), size, fit)
     if mask.shape != size:
         raise ValueError(
             f"{path}: {mask.shape} pixels (height, width); allowed are those of the true mask, {size}, and of the "

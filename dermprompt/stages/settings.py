@@ -10,6 +10,7 @@ from typing import Any
 
 from dermprompt.config import schema
 from dermprompt.config.generators import ControlNetTraining, Sampler
+from dermprompt.data.reading import Reading
 from dermprompt.store.artifacts import WAS
 
 # Names, sizes and times of change of files that a setting names.
@@ -35,20 +36,23 @@ class PaintPhantom:
 
 @dataclass(frozen=True)
 class IndexData:
-    """Where a data set lies, how it is read, and what becomes of labels that contradict each other."""
+    """Where a data set lies, how it is read, and what becomes of labels that contradict each other.
+
+    ``mask_suffix``: what masks' names have after their images', None to find it.
+    """
 
     name: str
     root: str
     labels: str
     on_conflict: str
+    mask_suffix: str | None = None
 
 
-@dataclass(frozen=True)
-class CachePictures:
+@dataclass(frozen=True, kw_only=True)
+class CachePictures(Reading):
     """All pictures at a size in pixels; ``decoder``: the version of what reads them."""
 
     size: int
-    mask_threshold: int | None
     decoder: Any
 
 
@@ -248,11 +252,12 @@ class ScoreAgreement:
 
 @dataclass(frozen=True)
 class FindNearest:
-    """So many samples, compared as ``thumbnails`` or by a ``network``."""
+    """So many samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with S.test's images too."""
 
     count: int
     features: str
     network: FeatureNetwork | None = None
+    of_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -285,19 +290,17 @@ class DecideOnSamples:
 # Evaluation.
 
 
-@dataclass(frozen=True)
-class ScoreImages:
+@dataclass(frozen=True, kw_only=True)
+class ScoreImages(Reading):
     """How true masks are read; ``usable``: of a data set that is not split, what becomes of bad files."""
 
-    mask_threshold: int | None
     usable: Usable | None = None
 
 
-@dataclass(frozen=True)
-class ScorePredictions:
+@dataclass(frozen=True, kw_only=True)
+class ScorePredictions(Reading):
     """How true masks are read, and the size of masks predicted for exported images."""
 
-    mask_threshold: int | None
     size: int
 
 

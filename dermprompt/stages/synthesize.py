@@ -13,8 +13,10 @@ import numpy as np
 
 from dermprompt.config import schema
 from dermprompt.config.compose import plain
-from dermprompt.data.decode import BadPicture, decode_mask, shrink_mask
-from dermprompt.data.pairs import ENDINGS, pictures
+from dermprompt.data.decode import BadPicture
+from dermprompt.data.fit import fit_mask
+from dermprompt.data.folders import ENDINGS, pictures
+from dermprompt.data.masks import decode_mask
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import read_json, write_bytes, write_json
 from dermprompt.generator.pix2pixhd.perceptual import losses_in_words
@@ -103,11 +105,11 @@ def mask_source(
 
 def read_masks(path: Path, size: int) -> np.ndarray:
     """A file of a mask, or a folder's by name, as uint8 (N, size, size) in {0, 1}."""
-    files = [path] if path.is_file() else [one.path for one in pictures(path)]
+    files = [path] if path.is_file() else [one.path for one in pictures(path) if not one.problem]
     masks = []
     for file in files:
         try:
-            masks.append(shrink_mask(decode_mask(file.read_bytes()).pixels, size))
+            masks.append(fit_mask(decode_mask(file.read_bytes()).pixels, size, "squeeze"))
         except BadPicture as error:
             raise ValueError(f"masks.path: {file} is no mask of 0 and 255 ({error})") from error
     if not masks:
@@ -167,7 +169,8 @@ def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
 def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)
-    save_pairs(part.images, part.masks, folder, settings.best)
+    shown = part.without(np.flatnonzero([one.negative for one in part.lesions]))
+    save_pairs(shown.images, shown.masks, folder, settings.best)
 
 
 def import_samples(

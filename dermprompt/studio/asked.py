@@ -9,7 +9,10 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dermprompt.data.decode import FORMATS, BadPicture, decode_image, decode_mask, shrink_mask, upright
+from dermprompt.data.decode import FORMATS, BadPicture, decode_image, upright
+from dermprompt.data.fit import fit_mask
+from dermprompt.data.masks import decode_mask
+from dermprompt.data.reading import Reading
 from dermprompt.studio.desk import ID
 
 # Of a body that is an image, and of any other; of an image once decoded.
@@ -110,10 +113,10 @@ def read_mask(data: bytes, size: int) -> tuple[np.ndarray, list[str]]:
     """
     check_image(data)
     try:
-        decoded = decode_mask(data, THRESHOLD)
+        decoded = decode_mask(data, Reading(mask_threshold=THRESHOLD))
     except BadPicture as error:
         raise ValueError(_REFUSED.get(error.verdict, f"the image cannot be used: {error}")) from None
-    mask, notes = shrink_mask(decoded.pixels, size), []
+    mask, notes = fit_mask(decoded.pixels, size, "squeeze"), []
     if decoded.size != (size, size):
         squeezed = ", squeezed to a square" if decoded.size[0] != decoded.size[1] else ""
         notes.append(f"resized from {decoded.size[1]}×{decoded.size[0]} to {size}×{size}{squeezed}")

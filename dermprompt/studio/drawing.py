@@ -22,7 +22,7 @@ from dermprompt.config import schema
 from dermprompt.config.compose import compose, plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Config
-from dermprompt.data.decode import shrink_image
+from dermprompt.data.fit import fit_image
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import sha256
 from dermprompt.pipeline import Pipeline
@@ -102,7 +102,7 @@ class Studio:
     def segment(self, tell: Tell, photograph: str, segmenter: str, size: int) -> None:
         """Outline a photograph, as a mask of ``size`` pixels."""
         pixels = read_photograph(self.desk.load_photograph(photograph))
-        mask = self._segmented(segmenter, shrink_image(pixels, size))
+        mask = self._segmented(segmenter, fit_image(pixels, size, "squeeze"))
         tell({"mask": self.desk.save_mask(mask), "area": round(float(mask.mean()), 4)})
 
     def _condition(self, asked: Drawing, offer: Offer) -> tuple[Condition, np.ndarray]:
@@ -171,7 +171,7 @@ class Studio:
         if key not in self._open:
             self._open[key] = open_segmenter(self.runtime, Path(folders[id]))
         network, side = self._open[key]
-        (logits,) = predict_logits(network, shrink_image(image, side)[None])
+        (logits,) = predict_logits(network, fit_image(image, side, "squeeze")[None])
         return enlarge(logits[0], image.shape[:2])
 
 

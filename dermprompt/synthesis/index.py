@@ -31,7 +31,7 @@ COLUMNS = {
     "eta": "share of fresh noise at every step; 0 is none",
     "image_sha256": "of the image's file",
     "mask_sha256": "of the mask's file",
-    "distance": "to the nearest image that the generator has seen",
+    "distance": "to the nearest image that the generator has seen, or of the study where that is not known",
     "decision": "of the curation: keep, relabel (a reference segmenter's mask takes the mask's place) or drop",
     "score": "what the curation decided by",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 from miniature import compose
 from PIL import Image
 
+from dermprompt.config.schema import take
 from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.findings import DECODER
+from dermprompt.data.reading import Reading
 from dermprompt.distributed.processes import Runtime
-from dermprompt.stages.prepare import cache_pictures, index_data, split_data
-from dermprompt.stages.settings import CachePictures, IndexData, SplitData
+from dermprompt.stages.prepare import cache_pictures, index_data, report_coverage, split_data
+from dermprompt.stages.settings import CachePictures, IndexData, Nothing, SplitData
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 DIAGNOSES, ATTRIBUTES = "ISIC_2019_Training_GroundTruth.csv", "ISIC2018_Task2_Training_image_attributes.csv"
@@ -138,6 +141,32 @@ def extra_column(text: str) -> str:
     return "\n".join([head + ",note", *(row + ",x" for row in rows)]) + "\n"
 
 
+def several_pages(data: Data) -> None:
+    data.replace_image(data.pixels(), ".tif", save_all=True, append_images=[data.pixels()])
+
+
+def two_shapes(data: Data) -> np.ndarray:
+    return np.stack([data.foreground(), np.roll(data.foreground(), 9, 0)], -1)
+
+
+def swallow(text: str) -> str:
+    """A note of which the quote that should close it stands two rows further down."""
+    head, first, second, third, *rows = text.splitlines()
+    quoted = [f'{first},"x', f"{second},y", f'{third},z"']
+    return "\n".join([head + ",note", *quoted, *(row + ",x" for row in rows)]) + "\n"
+
+
+def two_lines(text: str) -> str:
+    head, first, *rows = text.splitlines()
+    cells, last = first.rsplit(",", 1)
+    return "\n".join([head, f'{cells},"\n{last}"', *rows]) + "\n"
+
+
+def column_twice(text: str) -> str:
+    head, *rows = text.splitlines()
+    return "\n".join([head + ",MEL", *(row + ",0" for row in rows)]) + "\n"
+
+
 BAD: dict[str, tuple[str, Callable[[Data], object]]] = {
     "empty image": ("unreadable", lambda d: d.image.write_bytes(b"")),
     "text called jpg": ("unreadable", lambda d: d.image.write_text("<html>not found</html>")),
@@ -163,17 +192,26 @@ BAD: dict[str, tuple[str, Callable[[Data], object]]] = {
     "two endings": ("duplicate_id", lambda d: d.pixels().save(d.image.with_suffix(".png"))),
     "two cases": ("duplicate_id", lambda d: d.pixels().save(d.image.with_name(f"{ID.lower()}.jpg"))),
     "no mask": ("no_mask", lambda d: d.mask.unlink()),
+    "pages": ("several_frames", several_pages),
+    "folder called jpg": ("not_a_file", lambda d: (d.image.unlink(), d.image.mkdir())),
+    "pipe called jpg": ("not_a_file", lambda d: (d.image.unlink(), os.mkfifo(d.image))),
+    "pipe called png": ("not_a_file", lambda d: (d.mask.unlink(), os.mkfifo(d.mask))),
+    "link to nothing": ("not_a_file", lambda d: (d.image.unlink(), d.image.symlink_to("nowhere"))),
+    "format of a phone": ("unknown_format", lambda d: d.image.rename(d.image.with_suffix(".heic"))),
+    "alpha and colour": ("alpha_and_colour", lambda d: save_mask(d, two_shapes(d))),
+    "classes": ("grey_mask", lambda d: save_mask(d, d.foreground() // 255 + np.eye(64, dtype=np.uint8))),
 }
 BAD_ELSEWHERE: dict[str, tuple[str, Callable[[Data], object]]] = {
     "no image": ("no_image", lambda d: shutil.copy(d.mask, d.mask.with_name("ISIC_9_segmentation.png"))),
     "missing column": ("missing_columns", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("VASC", "VAS"))),
     "empty table": ("missing_columns", lambda d: d.edit(DIAGNOSES, lambda t: "")),
-    "utf-16 table": ("unreadable_table", lambda d: (d.root / DIAGNOSES).write_bytes("image,MEL".encode("utf-16"))),
     "latin-1 table": ("unreadable_table", lambda d: (d.root / DIAGNOSES).write_bytes(b"image,MEL\nna\xefve,1\n")),
     "too few cells": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,1\n")),
     "too many cells": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,1,0,0,0,0,0,0\n")),
     "no number": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,yes,0,0,0,0\n")),
     "zero bytes in a table": ("bad_row", lambda d: d.edit(ATTRIBUTES, lambda t: t + "ISIC_77,\0,0,0,0,0\n")),
+    "a column twice": ("duplicate_columns", lambda d: d.edit(DIAGNOSES, column_twice)),
+    "a quote too many": ("swallowed_rows", lambda d: d.edit(DIAGNOSES, swallow)),
     "rows that disagree": ("duplicate_row", lambda d: d.edit(DIAGNOSES, contradict_row)),
 }
 ACCEPTED: dict[str, tuple[str, Callable[[Data], object]]] = {
@@ -187,6 +225,19 @@ ACCEPTED: dict[str, tuple[str, Callable[[Data], object]]] = {
     "label in another case": ("id_case", lambda d: d.edit(DIAGNOSES, rename_row)),
     "same row twice": ("repeated_row", lambda d: d.edit(DIAGNOSES, repeat_row)),
     "byte order mark": ("byte_order_mark", lambda d: d.edit(DIAGNOSES, lambda t: "\ufeff" + t)),
+    "utf-16": ("utf_16", lambda d: (d.root / DIAGNOSES).write_bytes((d.root / DIAGNOSES).read_text().encode("utf-16"))),
+    "tabs": ("delimiter", lambda d: d.edit(DIAGNOSES, lambda t: t.replace(",", "\t"))),
+    "upper-case header": ("header_case", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("image,", "Image,"))),
+    "ids with endings": ("id_form", lambda d: d.edit(DIAGNOSES, lambda t: t.replace(ID, f"{ID}.jpg"))),
+    "cell of two lines": ("multiline_cell", lambda d: d.edit(DIAGNOSES, two_lines)),
+    "few rows": ("few_matches", lambda d: d.edit(ATTRIBUTES, lambda t: "\n".join(t.split("\n")[:5]))),
+    "image there twice": ("repeated_file", lambda d: shutil.copy(d.image, d.image.with_suffix(".JPG"))),
+    "mask without an ending": ("mask_suffix", lambda d: d.mask.rename(d.mask.with_name(f"{ID}.png"))),
+    "16-bit mask": ("deep_mask", lambda d: cv2.imwrite(str(d.mask), d.foreground().astype(np.uint16) * 257)),
+    "shape in alpha": (
+        "alpha_mask",
+        lambda d: save_mask(d, np.dstack([np.full((64, 64, 3), 255, np.uint8), d.foreground()])),
+    ),
     "windows line ends": ("crlf", lambda d: d.edit(DIAGNOSES, lambda t: t.replace("\n", "\r\n"))),
     "extra column": ("extra_columns", lambda d: d.edit(DIAGNOSES, extra_column)),
 }
@@ -219,19 +270,20 @@ def prepare(data: Data, *overrides: str) -> tuple[dict, str]:
     folder = data.root.parent
     keys = (f"data.root={data.root}", "image_size=32", "data.max_bad_fraction=0.1", *overrides)
     config = compose("data=isic", *keys)
-    for name in ("indexed", "store", "split"):
+    for name in ("indexed", "store", "split", "report"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    indexed, cache, split = folder / "indexed", folder / "store" / "cache", folder / "split"
-    for place in (indexed, cache, split):
+    indexed, cache, split, report = (folder / name for name in ("indexed", "store/cache", "split", "report"))
+    for place in (indexed, cache, split, report):
         place.mkdir(parents=True)
     settings, runtime = config.data, Runtime.of(config)
     index = IndexData("isic", str(data.root), str(data.root), settings.on_conflict)
     index_data(index, runtime, data.root, indexed)
-    cache_pictures(CachePictures(32, settings.mask_threshold, DECODER), runtime, indexed, cache)
+    reading = CachePictures(**vars(take(Reading, settings)), size=32, decoder=DECODER)
+    cache_pictures(reading, runtime, indexed, cache)
     drawn = SplitData(settings.on_bad, settings.max_bad_fraction, settings.split)
     split_data(drawn, runtime, indexed, cache, split)
-    report = json.loads((folder / "split" / "coverage.json").read_text())
-    return report, (folder / "split" / "coverage.txt").read_text()
+    report_coverage(Nothing(), runtime, indexed, cache, split, report)
+    return json.loads((report / "coverage.json").read_text()), (report / "coverage.txt").read_text()
 
 
 def parts(report_folder: Path) -> set[str]:
@@ -298,5 +350,7 @@ def test_every_verdict_has_a_case() -> None:
     from dermprompt.data import findings
 
     covered = {verdict for cases in (BAD, BAD_ELSEWHERE, ACCEPTED) for verdict, _ in cases.values()}
-    elsewhere = {"thresholded_mask", "incomplete_attributes"}  # above, and in test_isic_labels.py
+    # Above, and in test_masks.py, test_fit.py, test_pairs.py, test_tables.py, test_isic.py and test_layouts.py.
+    elsewhere = {"thresholded_mask", "incomplete_attributes", "too_large", "unnamed_class", "negative", "cropped_away"}
+    elsewhere |= {"palette_mask", "unused_folder", "unread_table", "unlabelled", "unknown_diagnosis"}
     assert covered | elsewhere == findings.BAD.keys() | findings.ACCEPTED.keys()

@@ -9,6 +9,7 @@ import pytest
 from dermprompt.data.cache import build_cache, load_cache, read_findings
 from dermprompt.data.datasets.phantom import write_phantom
 from dermprompt.data.index import Index, read_index
+from dermprompt.data.reading import PLAIN, Reading
 
 IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"
 
@@ -24,10 +25,10 @@ def index(root: Path) -> Index:
     return read_index("isic", root, root)
 
 
-def build(index: Index, folder: Path, size: int = 16, threshold: int | None = None) -> str:
+def build(index: Index, folder: Path, size: int = 16, reading: Reading = PLAIN) -> str:
     """Build a cache beside its libraries, as a store has them."""
     folder.mkdir(parents=True)
-    return build_cache(index, size, threshold, folder.parent / "pictures", folder, lambda _: None)
+    return build_cache(index, size, reading, folder.parent / "pictures", folder, lambda _: None)
 
 
 def test_ids_in_the_order_asked_for(index: Index, tmp_path: Path) -> None:

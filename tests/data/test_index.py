@@ -10,7 +10,7 @@ import pytest
 from real_data import REAL
 
 from dermprompt.data.datasets.phantom import write_phantom
-from dermprompt.data.index import Index, fingerprint, load_index, read_index
+from dermprompt.data.index import Index, find_files, fingerprint, load_index, read_index
 from dermprompt.lesion import Lesion
 
 needs_data = pytest.mark.real_data("isic2018_256", "isic_labels")
@@ -34,7 +34,7 @@ def test_an_index_comes_back_as_it_was(root: Path, tmp_path: Path) -> None:
 def test_no_images(root: Path) -> None:
     for path in (root / IMAGES).iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=f"no images of data=isic in {root}"):
+    with pytest.raises(ValueError, match=rf"data=isic: no images\. In {root} there is: .*Input/ \(empty\)"):
         read_index("isic", root, root)
 
 
@@ -56,30 +56,34 @@ def test_one_content_under_two_ids_is_said(root: Path) -> None:
     assert (finding.verdict, finding.what, finding.bad) == ("duplicate_content", "ISIC_9", False)
 
 
+def fingerprint_of(root: Path, labels: Path) -> str:
+    return fingerprint(find_files("isic", root, labels), root, labels)
+
+
 def test_fingerprint_changes_with_every_file_used(root: Path) -> None:
     used = [*root.glob("*/ISIC_*"), *root.glob("*.csv")]
-    seen = {fingerprint("isic", root, root)}
+    seen = {fingerprint_of(root, root)}
     for path in used:
         os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
-        seen.add(fingerprint("isic", root, root))
+        seen.add(fingerprint_of(root, root))
     stamp = used[0].stat().st_mtime_ns
     used[0].write_bytes(b"another size")
     os.utime(used[0], ns=(stamp, stamp))
-    seen.add(fingerprint("isic", root, root))
+    seen.add(fingerprint_of(root, root))
     used[0].unlink()
-    seen.add(fingerprint("isic", root, root))
+    seen.add(fingerprint_of(root, root))
     assert len(used) == 3 + 3 + 3
     assert len(seen) == 1 + 9 + 2
 
 
 def test_fingerprint_ignores_clutter_and_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = fingerprint("isic", root, root)
+    first = fingerprint_of(root, root)
     (root / IMAGES / "LICENSE.txt").write_text("new")
     (root / "notes.txt").write_text("new")
     moved = root.rename(root.with_name("moved"))
-    assert fingerprint("isic", moved, moved) == first
+    assert fingerprint_of(moved, moved) == first
     monkeypatch.chdir(moved)
-    assert fingerprint("isic", Path("."), Path("../moved")) == first
+    assert fingerprint_of(Path("."), Path("../moved")) == first
 
 
 def test_index_starts_without_heavy_imports() -> None:
@@ -133,4 +137,4 @@ def test_real_fingerprint_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None
 
     for name in ("open", "read_bytes", "read_text"):
         monkeypatch.setattr(Path, name, refuse)
-    assert len(fingerprint("isic", REAL / "isic2018_256", REAL / "isic_labels")) == 64
+    assert len(fingerprint_of(REAL / "isic2018_256", REAL / "isic_labels")) == 64

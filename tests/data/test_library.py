@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from real_data import REAL
 
 from dermprompt.data import library
 from dermprompt.data.library import Entry, Pair, grow_library, library_name, open_records, read_entries, record_sha256
+from dermprompt.data.reading import PLAIN, Reading
 
 
 def pair_of(image: Path, mask: Path) -> Pair:
@@ -34,9 +36,9 @@ def draw_pairs(folder: Path, num: int) -> list[Pair]:
     return [write_pair(folder, f"id{i}", *draw_pair(i)) for i in range(num)]
 
 
-def grow(folder: Path, size: int, pairs: list[Pair], threshold: int | None = None) -> list[Entry]:
+def grow(folder: Path, size: int, pairs: list[Pair], reading: Reading = PLAIN) -> list[Entry]:
     """Grow a library and return the entries of ``pairs``."""
-    grow_library(folder, size, pairs, threshold, lambda _: None)
+    grow_library(folder, size, pairs, reading, lambda _: None)
     entries = read_entries(folder)
     return [entries[pair.key] for pair in pairs]
 
@@ -77,7 +79,7 @@ def test_growing_keeps_image_and_mask_aligned(tmp_path: Path) -> None:
 def test_one_decode_a_file_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
     decode = library.decode_image
-    monkeypatch.setattr(library, "decode_image", lambda data, size: decoded.append("image") or decode(data, size))
+    monkeypatch.setattr(library, "decode_image", lambda *given: decoded.append("image") or decode(*given))
     pairs = draw_pairs(tmp_path, 4)
     first = grow(tmp_path / "library", 8, pairs[:3])
     moved = pairs[0].image.rename(tmp_path / "moved.png")
@@ -133,8 +135,12 @@ def test_records_cannot_be_written_to(tmp_path: Path) -> None:
         open_records(tmp_path / "library", 8)[1][0] = 1
 
 
-def test_the_name_tells_size_decoder_and_threshold() -> None:
-    names = {library_name(8, None), library_name(9, None), library_name(8, 128), library_name(8, 127)}
+def named(**changed: object) -> str:
+    return library_name(8, replace(PLAIN, **changed))
+
+
+def test_the_name_tells_size_decoder_and_reading() -> None:
+    names = {library_name(8, PLAIN), library_name(9, PLAIN), named(mask_threshold=128), named(fit="crop")}
     assert len(names) == 4
     assert all("decoder" in name for name in names)
 

@@ -97,3 +97,31 @@ def test_a_grid_has_each_mask_above_its_image(tmp_path: Path) -> None:
     assert pixels.shape == (8, 8, 3)
     assert pixels[:, :4].max() == 0
     assert pixels[:, 4:].min() == 255
+
+
+class Noisy(Counting):
+    """Its training draws from the global generator of numbers, and so does its drawing."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return -(self.network.weight * torch.rand(1)).sum()
+
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        torch.rand(7)
+        return super().sample(masks, prompts, seeds)
+
+
+@pytest.mark.parametrize("every", [None, 1, 2])
+def test_watching_a_training_changes_none_of_its_weights(
+    every: int | None, tmp_path: Path, make_trainer: MakeTrainer
+) -> None:
+    weights = []
+    for folder, looks in (("unwatched", None), ("watched", every)):
+        module, conditions = Noisy(), Conditions(MASKS, ("",) * 20, tuple(range(20)))
+        place = tmp_path / folder
+        watch = ValidateGenerator(conditions, lambda images, masks: torch.ones(len(masks)), 0.8, looks or 1, place)
+        loader = DataLoader(torch.zeros(8, 1), batch_size=2)
+        callbacks = (watch,) if looks else ()
+        fit(module, loader, make_trainer, tmp_path / folder, seed=0, max_steps=7, callbacks=callbacks)
+        assert module.network.training
+        weights.append(module.network.weight.detach().clone())
+    assert weights[0] == weights[1]

@@ -55,6 +55,13 @@ def test_the_seed_chooses_the_pair(tmp_path: Path) -> None:
     assert len({float(one.mean()) for one in drawn}) == 5
 
 
+def test_to_an_empty_mask_nothing_is_warped() -> None:
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 255, (16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)
+    mask[4:9, 5:11] = 1
+    np.testing.assert_array_equal(warp(image, mask, np.zeros_like(mask)), image)
+
+
 def test_the_best_fitting_pairs_are_stretched_least(tmp_path: Path) -> None:
     masks = np.stack([disc(20 + k, 32, 6 + 3 * k) for k in range(8)])
     images = np.stack([np.full((SIZE, SIZE, 3), 30 * k, np.uint8) for k in range(8)])

@@ -9,10 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from miniature import miniature, run
+from miniature import compose, miniature, run
+from PIL import Image
 
 from dermprompt.evaluation.scores import load_scores
+from dermprompt.pipeline import Pipeline
+from dermprompt.stages.curate import copied
 from dermprompt.stages.score import read_prediction
+from dermprompt.store.artifacts import Store
 from dermprompt.synthesis.samples import IMAGES
 
 
@@ -26,10 +30,10 @@ def own_folder(tmp_path: Path, number: int, name: str = "theirs") -> Path:
     source, target = phantom(tmp_path / "other"), tmp_path / name
     for part in ("images", "masks"):
         (target / part).mkdir(parents=True)
-    for image in sorted((source / IMAGES).glob("*.jpg"))[:number]:
-        shutil.copy(image, target / "images")
+    for i, image in enumerate(sorted((source / IMAGES).glob("*.jpg"))[:number]):
+        shutil.copy(image, target / "images" / f"theirs{i}.jpg")
         mask = source / "ISIC2018_Task1_Training_GroundTruth" / f"{image.stem}_segmentation.png"
-        shutil.copy(mask, target / "masks" / f"{image.stem}.png")
+        shutil.copy(mask, target / "masks" / f"theirs{i}.png")
     return target
 
 
@@ -51,6 +55,31 @@ def test_samples_of_another_method_go_through_the_whole_evaluation(tmp_path: Pat
     run(tmp_path, *small, "synthesis.count=7", "stage=synthesize")
     with pytest.raises(ValueError, match=r"synthesis\.count=8: 7 usable pairs"):
         run(tmp_path, *small, "synthesis.count=8", "stage=synthesize")
+    ours = sorted((phantom(tmp_path / "store") / IMAGES).glob("*.jpg"))
+    shutil.copy(ours[3], theirs / "images" / "theirs1.jpg")
+    Image.open(ours[5]).save(theirs / "images" / "theirs2.png")
+    (theirs / "images" / "theirs2.jpg").unlink()
+    shared = (
+        r"generator.path=.*: 2 images are images of data.root too: theirs1 is ISIC_0000003 \(the same file\), "
+        r"theirs2 is ISIC_0000005 \(the same pixels\); they are no samples"
+    )
+    with pytest.raises(ValueError, match=shared):
+        run(tmp_path, *small, "synthesis.count=6")
+
+
+def test_samples_from_elsewhere_are_compared_with_all_real_images(tmp_path: Path) -> None:
+    """A sample that nearly is an image of S.test is named as one of G would be."""
+    theirs = own_folder(tmp_path, 6)
+    small = [*miniature("folder"), f"generator.path={theirs}", "synthesis.count=6"]
+    run(tmp_path, *small, "stage=prepare")
+    (split,) = (tmp_path / "store/prepare").glob("split-grouped-*/split.json")
+    id = next(iter(json.loads(split.read_text())["parts"]["test"]))
+    near = Image.open(phantom(tmp_path / "store") / IMAGES / f"{id}.jpg")
+    near.save(theirs / "images" / "theirs4.jpg", quality=60)
+    pipeline = Pipeline(compose(*small, f"paths.store={tmp_path / 'store'}"), Store(tmp_path / "store"))
+    found = json.loads((pipeline.memorised.path / "nearest.json").read_text())
+    assert found["nearest"][4] == id
+    assert copied(found, 0.01).tolist() == [False] * 4 + [True, False]
 
 
 def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> None:
@@ -131,3 +160,31 @@ def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> N
             "external.max_bad_fraction=1",
         )
     assert len(list((tmp_path / "store/train_segmenter").iterdir())) == trained
+
+
+@pytest.mark.parametrize("how", ["id", "file", "picture"])
+def test_external_images_of_the_study_are_refused_before_any_training(how: str, tmp_path: Path) -> None:
+    small = miniature("none", "synthesis.count=0")
+    run(tmp_path, *small, "stage=prepare")
+    ours, theirs = phantom(tmp_path / "store"), own_folder(tmp_path, 5)
+    image = ours / IMAGES / "ISIC_0000003.jpg"
+    target = theirs / "images" / "theirs1.jpg"
+    if how == "file":
+        shutil.copy(image, target)
+    elif how == "picture":
+        Image.open(image).resize((90, 90)).save(target, quality=80)
+        mask = cv2.imread(str(theirs / "masks" / "theirs1.png"), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(theirs / "masks" / "theirs1.png"), cv2.resize(mask, (90, 90), interpolation=cv2.INTER_NEAREST))
+    else:
+        for part, ending in (("images", "jpg"), ("masks", "png")):
+            (theirs / part / f"theirs1.{ending}").rename(theirs / part / f"isic_0000003.{ending}")
+    with pytest.raises(ValueError, match=rf"external.root=.*: 1 images .* is ISIC_0000003 \(the same {how}\)"):
+        run(tmp_path, *small, "+data@external=folder", f"external.root={theirs}")
+    assert not (tmp_path / "store/train_segmenter").exists()
+
+
+def test_an_external_root_that_is_not_there_is_said_by_its_own_name(tmp_path: Path) -> None:
+    small = miniature("none", "synthesis.count=0")
+    with pytest.raises(ValueError, match=r"external\.root=/nowhere: .* does not exist"):
+        run(tmp_path, *small, "+data@external=ph2", "external.root=/nowhere")
+    assert not (tmp_path / "store/train_segmenter").exists()

@@ -40,7 +40,7 @@ def test_preparing_prints_and_saves_the_coverage_report(
 ) -> None:
     run(tmp_path, *overrides(isic, "stage=prepare"))
     printed = capsys.readouterr().out
-    saved = one(tmp_path, "store/prepare/split-grouped-*/coverage.txt")
+    saved = one(tmp_path, "store/prepare/coverage-*/coverage.txt")
     assert saved.read_text() in printed
     report = json.loads(saved.with_suffix(".json").read_text())
     assert (report["images"], report["masks"], report["pairs"], report["skipped"]) == (40, 40, 40, [])

@@ -54,7 +54,7 @@ def write_samples(folder: Path, asked: Callable[[int], int]) -> None:
 def test_samples_that_show_their_labels_are_told_from_those_that_do_not(overrides, tmp_path: Path) -> None:
     config = compose(*overrides("synthesis.count=4"), f"paths.store={tmp_path / 'store'}")
     pipeline = Pipeline(config, Store(tmp_path / "store"))
-    classifier, split = pipeline.classifier.path, read_json(pipeline.prepared.path / "coverage.json")["split"]
+    classifier, split = pipeline.classifier.path, read_json(pipeline.coverage.path / "coverage.json")["split"]
     learnt = read_json(classifier / "classifier.json")
     assert learnt["images"] == split["generator"] + split["train"]
     assert learnt["questions"][0]["classes"] == ["BKL", "MEL", "NV"]

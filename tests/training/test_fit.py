@@ -266,3 +266,42 @@ def test_half_a_line_of_the_curves_is_cut_off(tmp_path: Path) -> None:
         file.write("8,toy/tr")
     fit_line(tmp_path / "pieces", None)
     assert read_curves(tmp_path / "pieces" / "curves.csv") == read_curves(tmp_path / "straight" / "curves.csv")
+
+
+class Warm(Line):
+    """A learning rate that rises for five steps; the process dies in the batch with that number."""
+
+    def __init__(self, dies_at: int | None) -> None:
+        super().__init__()
+        self.dies_at, self.rates = dies_at, {}
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if len(self.seen) == self.dies_at:
+            raise KeyboardInterrupt
+        self.rates[self.global_step] = self.optimizers().param_groups[0]["lr"]
+        return super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), 0.1)
+        rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 5))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rising, "interval": "step"}}
+
+
+def fit_warm(folder: Path, dies_at: int | None = None) -> Warm:
+    """Epochs of four batches in two steps, of three batches and of one."""
+    module, loader = Warm(dies_at), make_loader(Items(), 12, 3, seed=7)
+    fit(module, loader, make_trainer, folder, 0, max_steps=10, accumulate=3)
+    return module
+
+
+@pytest.mark.parametrize("dies_at", [5, 6, 9, 10])
+def test_a_kill_amid_a_group_of_batches_changes_neither_rates_nor_weights(dies_at: int, tmp_path: Path) -> None:
+    """Batches 5, 6, 9 and 10 are the second and third of a group; the groups' first step of warm-up is over."""
+    straight = fit_warm(tmp_path / "straight")
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit_warm(tmp_path / "killed", dies_at)
+    last = fit_warm(tmp_path / "killed")
+    assert straight.rates[0] < straight.rates[3] < straight.rates[4] == straight.rates[9] == 0.1
+    assert last.rates == {step: rate for step, rate in straight.rates.items() if step in last.rates}
+    assert len(last.rates) < len(straight.rates)
+    torch.testing.assert_close(last.state_dict(), straight.state_dict(), rtol=0, atol=0)

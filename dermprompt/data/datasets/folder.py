@@ -1,4 +1,4 @@
-"""A user's own images: ``ROOT/images``, ``ROOT/masks``, and a table of labels if there is one."""
+"""A user's own images with their masks, in two folders or in one, and a table of labels if there is one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dermprompt.data.labels import Source, source_of
-from dermprompt.data.pairs import Files, pictures
-from dermprompt.data.tables import Fields, number, read_table
+from dermprompt.data.findings import Finding
+from dermprompt.data.folders import Picture, named, pictures
+from dermprompt.data.labels import Source, Tables, read_sources
+from dermprompt.data.pairs import Files
+from dermprompt.data.tables import Fields, Table, number, read_table
 
 TABLE = "labels.csv"
-LAYOUT = f"ROOT/images/ID.jpg (or .png, .bmp, .tif), ROOT/masks/ID.png, and perhaps LABELS/{TABLE}"
-PARTS = ("training", "validation", "test")
+IMAGES = ("images", "image", "imgs", "img")
+MASKS = ("masks", "mask", "segmentations", "segmentation", "labels", "annotations", "ground_truth", "groundtruth", "gt")
+PARTS = {
+    "training": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+LAYOUT = (
+    "ROOT/images/ID.jpg and ROOT/masks/ID.png (or ID_mask.png), or both in ROOT, or each in ROOT/train, ROOT/val and "
+    f"ROOT/test; and perhaps LABELS/{TABLE}"
+)
 
 
 def layout_of(root: Path) -> str:
@@ -21,30 +32,59 @@ def layout_of(root: Path) -> str:
 
 
 def find_folder(root: Path, labels: Path) -> Files:
-    """Find the pairs of ``ROOT/images`` and ``ROOT/masks`` by the names of their files.
+    """Find the pairs of ``ROOT/images`` and ``ROOT/masks``, of ROOT itself, or of either in folders of the parts.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: a folder of images without one of masks, or no pictures.
     """
-    for name in ("images", "masks"):
-        if not (root / name).is_dir():
-            raise ValueError(f"no folder {name} in data root {root}; expected {LAYOUT}")
-    images, masks = pictures(root / "images"), pictures(root / "masks")
-    table = labels / TABLE
-    return Files(tuple(images), tuple(masks), (table,) if table.exists() else ())
+    tables = _TABLES.files(labels)
+    other = sorted(set(labels.glob("*.csv")) - set(tables)) if labels.is_dir() else []
+    unread = tuple(Finding("unread_table", one.name, f"call it {TABLE}") for one in other)
+    both = named(root, *IMAGES), named(root, *MASKS)
+    parts = [(folder, part) for part, names in PARTS.items() for folder in named(root, *names)]
+    if any(both):
+        for folders, name in zip(both, ("images", "masks"), strict=True):
+            if not folders:
+                raise ValueError(f"no folder {name}; expected {LAYOUT}")
+        return Files(_in_parts(both[0]), _in_parts(both[1]), tuple(tables), findings=unread)
+    if any(named(folder, *IMAGES) for folder, _ in parts):
+        images, masks = (
+            tuple(one for folder, part in parts for inner in named(folder, *names) for one in pictures(inner, part))
+            for names in (IMAGES, MASKS)
+        )
+        return Files(images, masks, tuple(tables), findings=unread)
+    every = tuple(one for folder, part in (parts or [(root, "training")]) for one in pictures(folder, part))
+    if not every:
+        raise ValueError(f"no pictures; expected {LAYOUT}")
+    return Files(every, every, tuple(tables), together=True, findings=unread)
+
+
+def _in_parts(folders: list[Path]) -> tuple[Picture, ...]:
+    """The pictures of folders, and of the folders of the parts in them."""
+    own = [one for folder in folders for one in pictures(folder)]
+    inner = [
+        one
+        for folder in folders
+        for part, names in PARTS.items()
+        for place in named(folder, *names)
+        for one in pictures(place, part)
+    ]
+    return (*own, *inner)
 
 
 def read_folder_labels(labels: Path) -> list[Source]:
-    """Read ``labels.csv``: a column ``id`` and any of diagnosis, attributes, age, sex, site, lesion_id, part.
+    """Read ``labels.csv``: a column ``id``, and any of diagnosis, attributes, age, sex, site, lesion_id, patient_id and
+    part.
 
     ``attributes`` are separated by semicolons; ``none`` says that there are none, an empty cell that they are not
-    known, as in every column. ``lesion_id`` is the same for images that belong together; ``part`` is training,
-    validation or test, for ``data/split=official``.
+    known, as in every column. ``lesion_id`` and ``patient_id`` are the same for images that belong together; ``part``
+    is training, validation or test, for ``data/split=official``.
     """
-    table = labels / TABLE
-    if not table.exists():
-        return []
-    return [source_of(TABLE, {TABLE: read_table(table, "id", (), _parse, tuple(_COLUMNS))})]
+    return read_sources(labels, {TABLE: _TABLES})
+
+
+def _read(path: Path) -> Table:
+    return read_table(path, "id", (), _parse, tuple(_COLUMNS))
 
 
 def _parse(row: Mapping[str, str]) -> Fields:
@@ -65,12 +105,25 @@ def _part(cell: str) -> str:
     return cell
 
 
+def _word(column: str) -> Callable[[str], str]:
+    """A cell as it stands. Raises ValueError for one of several lines."""
+
+    def read(cell: str) -> str:
+        if "\n" in cell or "\r" in cell:
+            raise ValueError(f"column {column} is {cell!r}: of several lines")
+        return cell
+
+    return read
+
+
 _COLUMNS: dict[str, Callable[[str], Any]] = {
-    "diagnosis": str,
+    "diagnosis": _word("diagnosis"),
     "attributes": _attributes,
     "age": lambda cell: number({"age": cell}, "age"),
-    "sex": str,
-    "site": str,
-    "lesion_id": str,
+    "sex": _word("sex"),
+    "site": _word("site"),
+    "lesion_id": _word("lesion_id"),
+    "patient_id": _word("patient_id"),
     "part": _part,
 }
+_TABLES = Tables(tuple(f"labels{end}" for end in (".csv", ".tsv", ".tab", ".txt")), _read)

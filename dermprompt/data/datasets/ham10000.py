@@ -1,6 +1,6 @@
-"""HAM10000: 10,015 images with their masks (Tschandl et al., 2018 and 2020).
+"""HAM10000: 10,015 images with their masks (Tschandl et al., 2018 and 2020), as Dataverse, Kaggle or ISIC name them.
 
-Written after the published layout; not tried on a copy of the 10,015 images.
+Written after the published layouts; not tried on a copy of the 10,015 images.
 """
 
 from __future__ import annotations
@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dermprompt.data.labels import Source, source_of
-from dermprompt.data.pairs import Files, pictures, unnest
-from dermprompt.data.tables import Fields, number, read_table
+from dermprompt.data.folders import descend, named, pictures
+from dermprompt.data.labels import Source, Tables, read_sources
+from dermprompt.data.pairs import Files
+from dermprompt.data.tables import Fields, Table, flags, number, read_table
 
-IMAGES = ("HAM10000_images_part_1", "HAM10000_images_part_2", "HAM10000_images")
-MASKS = "HAM10000_segmentations_lesion_tschandl"
-TABLES = ("HAM10000_metadata.csv", "HAM10000_metadata")
-LAYOUT = f"ROOT/{IMAGES[0]} and ROOT/{IMAGES[1]} (ISIC_XXXXXXX.jpg), ROOT/{MASKS} (ISIC_XXXXXXX_segmentation.png)"
+IMAGES = (
+    "HAM10000_images_part_1",
+    "HAM10000_images_part_2",
+    "HAM10000_images",
+    "ISIC2018_Task3_Training_Input",
+    "images",
+)
+MASKS = ("HAM10000_segmentations_lesion_tschandl", "HAM10000_segmentations", "segmentations", "masks")
+TASK3 = "ISIC2018_Task3_Training_GroundTruth"
+LAYOUT = (
+    f"ROOT/{IMAGES[0]} and ROOT/{IMAGES[1]} (ISIC_XXXXXXX.jpg), ROOT/{MASKS[0]} (ISIC_XXXXXXX_segmentation.png) and "
+    "ROOT/HAM10000_metadata.csv (or .tab)"
+)
+SUFFIXES = ("_segmentation", "", "_mask")
 # Actinic keratosis and intraepithelial carcinoma are one class there.
 DIAGNOSES = {"akiec": "AK", "bcc": "BCC", "bkl": "BKL", "df": "DF", "mel": "MEL", "nv": "NV", "vasc": "VASC"}
 
@@ -26,24 +37,30 @@ def find_ham10000(root: Path, labels: Path) -> Files:
     Raises:
         ValueError: no folder of images, or none of masks.
     """
-    folders = [unnest(root / name) for name in IMAGES if (root / name).is_dir()]
-    if not folders or not (root / MASKS).is_dir():
-        raise ValueError(f"no folder {MASKS if folders else IMAGES[0]} in data root {root}; expected {LAYOUT}")
+    base = descend(root, *IMAGES)
+    folders, masks = named(base, *IMAGES), named(base, *MASKS)
+    if not folders or not masks:
+        raise ValueError(f"no folder {MASKS[0] if folders else IMAGES[0]}; expected {LAYOUT}")
     images = [one for folder in folders for one in pictures(folder)]
-    return Files(tuple(images), tuple(pictures(unnest(root / MASKS), "_segmentation")), tuple(_tables(labels)))
+    outlines = [one for folder in masks[:1] for one in pictures(folder)]
+    tables = [path for folder in _places(labels) for one in _SOURCES.values() for path in one.files(folder)]
+    return Files(tuple(images), tuple(outlines), tuple(tables), SUFFIXES)
 
 
 def read_ham10000_labels(labels: Path) -> list[Source]:
-    """Read the metadata: diagnosis, age, sex, site and lesion_id; ``unknown`` and an age of 0 say unknown."""
+    """Read diagnosis, age, sex, site and lesion_id; ``unknown`` and an age of 0 say unknown."""
+    return [source for folder in _places(labels) for source in read_sources(folder, _SOURCES)]
+
+
+def _places(labels: Path) -> list[Path]:
+    """The folder of the tables, and ISIC's folder in it, which holds one."""
+    base = descend(labels, *IMAGES)
+    return [base, *named(base, TASK3, "ISIC2018_Task3_Training_LesionGroupings")] if base.is_dir() else []
+
+
+def _read_metadata(path: Path) -> Table:
     columns = ("lesion_id", "dx", "age", "sex", "localization")
-    tables = {
-        path.name: read_table(path, "image_id", columns, _parse, ("dx_type", "dataset")) for path in _tables(labels)
-    }
-    return [source_of("HAM10000 metadata", tables)] if tables else []
-
-
-def _tables(labels: Path) -> list[Path]:
-    return [labels / name for name in TABLES if (labels / name).is_file()][:1]
+    return read_table(path, "image_id", columns, _parse, ("dx_type", "dataset"))
 
 
 def _parse(row: Mapping[str, str]) -> Fields:
@@ -53,3 +70,31 @@ def _parse(row: Mapping[str, str]) -> Fields:
     fields: Fields = {field: value for field, value in named.items() if value and value != "unknown"}
     age = number(row, "age") if row["age"] else 0
     return {"diagnosis": DIAGNOSES[row["dx"]], **fields, **({"age": age} if age else {})}
+
+
+def _read_task3(path: Path) -> Table:
+    """A column for each diagnosis, of which one is 1."""
+    columns = tuple(code.upper() for code in DIAGNOSES)
+
+    def parse(row: Mapping[str, str]) -> Fields:
+        (*present,) = flags(row, columns)
+        if len(present) != 1:
+            raise ValueError(f"{len(present)} of the columns {', '.join(columns)} are 1; exactly one must be")
+        return {"diagnosis": DIAGNOSES[present[0].lower()]}
+
+    return read_table(path, "image", columns, parse)
+
+
+def _read_groups(path: Path) -> Table:
+    return read_table(
+        path, "image", ("lesion_id",), lambda row: {"lesion_id": row["lesion_id"]}, ("diagnosis_confirm_type",)
+    )
+
+
+_SOURCES = {
+    "HAM10000 metadata": Tables(
+        tuple(f"HAM10000_metadata{end}" for end in ("", ".csv", ".tab", ".tsv")), _read_metadata
+    ),
+    "HAM10000 diagnosis": Tables((f"{TASK3}.csv", "GroundTruth.csv"), _read_task3),
+    "HAM10000 lesions": Tables(("ISIC2018_Task3_Training_LesionGroupings.csv",), _read_groups),
+}

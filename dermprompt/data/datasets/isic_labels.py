@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from dermprompt.data.datasets.archive_labels import ARCHIVE
 from dermprompt.data.findings import Finding
-from dermprompt.data.labels import Source, source_of
-from dermprompt.data.pairs import unnest
+from dermprompt.data.folders import unnest
+from dermprompt.data.labels import Source, Tables, read_sources
 from dermprompt.data.tables import Fields, Table, flags, number, read_table
 
 DIAGNOSES = ("MEL", "NV", "BKL", "BCC", "AK", "DF", "VASC", "SCC")
@@ -21,25 +22,21 @@ def read_isic_labels(folder: Path) -> list[Source]:
     """Read every known label file that lies directly in ``folder``; none of them is required.
 
     The diagnosis comes from ISIC 2017 part 3 (melanoma is MEL, seborrheic keratosis BKL, neither NV) and
-    from ISIC 2019, the attributes from ISIC 2018 task 2, age, sex, site and lesion from ISIC 2019.
+    from ISIC 2019, the attributes from ISIC 2018 task 2, age, sex, site and lesion from ISIC 2019; all but attributes
+    also from an export of the ISIC Archive.
 
     Raises:
         ValueError: no such folder.
     """
     if not folder.is_dir():
         raise ValueError(f"labels folder {folder} does not exist; name one, which may hold no label files")
-    sources = []
-    for name, (pattern, read) in _SOURCES.items():
-        paths = sorted(folder.glob(pattern))
-        if paths:
-            sources.append(source_of(name, {path.name: read(path) for path in paths}))
-    return sources
+    return read_sources(folder, _SOURCES)
 
 
 def isic_label_files(folder: Path) -> Iterator[Path]:
     """Yield every file that :func:`read_isic_labels` reads in ``folder``, sorted within each source."""
-    for pattern, _ in _SOURCES.values():
-        for path in sorted(folder.glob(pattern)):
+    for tables in _SOURCES.values():
+        for path in tables.files(folder):
             yield from _attribute_files(path) if path.is_dir() else (path,)
 
 
@@ -125,18 +122,21 @@ def _read_attribute_masks(folder: Path) -> Table:
 
 def _any_pixel(path: Path) -> bool | None:
     # Here, because everything else in this module must start quickly.
-    from dermprompt.data.decode import BadPicture, decode_mask
+    from dermprompt.data.decode import BadPicture
+    from dermprompt.data.masks import decode_mask
+    from dermprompt.data.reading import Reading
 
     try:
-        return bool(decode_mask(path.read_bytes()).pixels.any())
-    except BadPicture as bad:
-        return False if bad.verdict == "empty_mask" else None
+        return bool(decode_mask(path.read_bytes(), Reading(mask_threshold=None, empty_masks="keep")).pixels.any())
+    except BadPicture:
+        return None
 
 
-_SOURCES: dict[str, tuple[str, Callable[[Path], Table]]] = {
-    "ISIC 2017 diagnosis": ("ISIC-2017_*_Part3_GroundTruth.csv", _read_2017),
-    "ISIC 2019 diagnosis": ("ISIC_2019_Training_GroundTruth.csv", _read_2019),
-    "ISIC 2019 metadata": ("ISIC_2019_Training_Metadata.csv", _read_metadata),
-    "ISIC 2018 attribute table": ("ISIC2018_Task2_Training_image_attributes.csv", _read_attribute_table),
-    "ISIC 2018 attribute masks": ("ISIC2018_Task2_Training_GroundTruth_v3", _read_attribute_masks),
+_SOURCES = {
+    "ISIC 2017 diagnosis": Tables(("ISIC-2017_*_Part3_GroundTruth.csv",), _read_2017),
+    "ISIC 2019 diagnosis": Tables(("ISIC_2019_Training_GroundTruth.csv",), _read_2019),
+    "ISIC 2019 metadata": Tables(("ISIC_2019_Training_Metadata.csv",), _read_metadata),
+    "ISIC 2018 attribute table": Tables(("ISIC2018_Task2_Training_image_attributes.csv",), _read_attribute_table),
+    "ISIC 2018 attribute masks": Tables(("ISIC2018_Task2_Training_GroundTruth_v3",), _read_attribute_masks),
+    "ISIC Archive": ARCHIVE,
 }

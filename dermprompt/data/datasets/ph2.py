@@ -5,39 +5,56 @@ Written after the published layout; not tried on a copy of the 200 images.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dermprompt.data.findings import Finding
+from dermprompt.data.folders import Picture, descend, named, pictures, subfolders
 from dermprompt.data.labels import Source
-from dermprompt.data.pairs import Files, Picture, pictures
-from dermprompt.data.tables import Fields
+from dermprompt.data.pairs import Files
+from dermprompt.data.tables import Fields, put, read_text
 
 IMAGE_FOLDER = "PH2 Dataset images"
 TEXT, SHEET = "PH2_dataset.txt", "PH2_dataset.xlsx"
-LAYOUT = "ROOT/IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp and ROOT/IMDxxx/IMDxxx_lesion/IMDxxx_lesion.bmp"
+LAYOUT = (
+    "ROOT/IMDxxx/IMDxxx_Dermoscopic_Image/IMDxxx.bmp and ROOT/IMDxxx/IMDxxx_lesion/IMDxxx_lesion.bmp, or ROOT/images "
+    "and ROOT/masks"
+)
+SUFFIXES = ("_lesion", "", "_mask", "_segmentation")
 DIAGNOSES = {"0": "NV", "1": "NV", "2": "MEL"}
 # Absent, atypical, typical or present.
 STATES = ("A", "AT", "T", "P")
 
 
 def find_ph2(root: Path, labels: Path) -> Files:
-    """Find the pairs in the folders of ``root``, or of ``root/PH2 Dataset images``.
+    """Find the pairs in the folders of ``root``, of ``root/PH2 Dataset images``, or in two flat folders.
 
     Raises:
-        ValueError: no folder of an image.
+        ValueError: no image.
     """
-    base = root / IMAGE_FOLDER if (root / IMAGE_FOLDER).is_dir() else root
+    top = _top(root)
+    base = next(iter(named(top, IMAGE_FOLDER)), top)
     images: list[Picture] = []
     masks: list[Picture] = []
-    for folder in sorted(base.glob("IMD*")):
-        image, mask = folder / f"{folder.name}_Dermoscopic_Image", folder / f"{folder.name}_lesion"
-        images += pictures(image) if image.is_dir() else []
-        masks += pictures(mask, "_lesion") if mask.is_dir() else []
+    for folder in subfolders(base):
+        images += [one for inner in named(folder, f"{folder.name}_Dermoscopic_Image") for one in pictures(inner)]
+        masks += [one for inner in named(folder, f"{folder.name}_lesion") for one in pictures(inner)]
+    images += [one for folder in named(base, "images") for one in pictures(folder)]
+    masks += [one for folder in named(base, "masks", "lesions") for one in pictures(folder)]
     if not images:
-        raise ValueError(f"no image of PH2 in data root {root}; expected {LAYOUT}")
-    return Files(tuple(images), tuple(masks), tuple(labels / n for n in (TEXT, SHEET) if (labels / n).is_file()))
+        raise ValueError(f"no image of PH2; expected {LAYOUT}")
+    return Files(tuple(images), tuple(masks), tuple(_tables(labels)), SUFFIXES)
+
+
+def _top(root: Path) -> Path:
+    return descend(root, IMAGE_FOLDER)
+
+
+def _tables(labels: Path) -> list[Path]:
+    there = {one.name.casefold(): one for one in _top(labels).iterdir()} if labels.is_dir() else {}
+    return [there[name.casefold()] for name in (TEXT, SHEET) if name.casefold() in there]
 
 
 def read_ph2_labels(labels: Path) -> list[Source]:
@@ -47,12 +64,8 @@ def read_ph2_labels(labels: Path) -> list[Source]:
     globules, and streaks, where not absent. PH2 does not record milia-like cysts or negative networks, which
     ``attributes`` can then not name.
     """
-    sources = []
-    if (labels / TEXT).is_file():
-        sources.append(_source(TEXT, _text_rows((labels / TEXT).read_text(errors="replace"))))
-    if (labels / SHEET).is_file():
-        sources.append(_source(SHEET, _sheet_rows(labels / SHEET)))
-    return sources
+    readers = {".txt": _text_rows, ".xlsx": _sheet_rows}
+    return [_source(path.name, readers[path.suffix.lower()](path)) for path in _tables(labels)]
 
 
 # Id, diagnosis, pigment network, dots or globules, streaks; as they stand.
@@ -65,7 +78,7 @@ def _source(name: str, rows: Iterator[Row]) -> Source:
     every = list(rows)
     for id, *cells in every:
         try:
-            known[id] = _parse(*cells)
+            findings += put(known, f"{name}, {id}", id, _parse(*cells))
         except ValueError as error:
             findings.append(Finding("bad_row", f"{name}, {id}", str(error)))
     if not every:
@@ -86,12 +99,20 @@ def _parse(diagnosis: str, network: str, globules: str, streaks: str) -> Fields:
     }
 
 
-def _text_rows(text: str) -> Iterator[Row]:
-    """Rows between double bars: name, histology, clinical diagnosis, asymmetry, network, globules, streaks, …"""
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("||")]
-        if len(cells) >= 7 and cells[0].startswith("IMD"):
-            yield cells[0], cells[2], cells[4], cells[5], cells[6]
+def _text_rows(path: Path) -> Iterator[Row]:
+    """Rows of cells between bars, single or double ones, below a header that names the columns."""
+    try:
+        lines = read_text(path)[0].splitlines()
+    except UnicodeError:  # a table without rows is said
+        return
+    header: list[str] = []
+    for line in lines:
+        cells = [" ".join(cell.split()) for cell in re.split(r"\|+", line.strip().strip("|"))]
+        if cells[0] == "Name":
+            header = cells
+        elif cells[0].startswith("IMD"):
+            named = dict(zip(header, cells, strict=False))
+            yield cells[0], *(named.get(name, "") for name in ("Clinical Diagnosis", *_ATTRIBUTES))  # type: ignore[misc]
 
 
 def _sheet_rows(path: Path) -> Iterator[Row]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermprompt.data.datasets.isic import IMAGES, MASKS, find_isic
+from dermprompt.data.index import read_index
 from dermprompt.data.pairs import pair
 
 TRAINING = [layout.format("Training") for layout in (IMAGES, MASKS)]
@@ -53,13 +54,38 @@ def test_folder_extracted_into_a_folder_of_its_name(root: Path, folder: str) -> 
 @pytest.mark.parametrize("folder", TRAINING)
 def test_missing_folder_names_folder_root_and_layout(root: Path, folder: str) -> None:
     shutil.rmtree(root / folder)
-    with pytest.raises(ValueError, match=f"no folder {folder} in data root {root}; expected ROOT/{TRAINING[0]}/ISIC"):
+    with pytest.raises(ValueError, match=f"no folder {folder}; expected ROOT/{TRAINING[0]}/ISIC"):
         find_isic(root, root)
 
 
 def test_missing_root(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"data root .*gone does not exist"):
-        find_isic(root / "gone", root)
+    with pytest.raises(ValueError, match=r"/gone does not exist"):
+        read_index("isic", root / "gone", root)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "ending"),
+    [
+        ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth", "_segmentation"),
+        ("ISBI2016_ISIC_Part1_Training_Data", "ISBI2016_ISIC_Part1_Training_GroundTruth", "_Segmentation"),
+        ("isic2018_task1-2_training_input", "ISIC2018 Task1 Training GroundTruth", "_segmentation"),
+    ],
+)
+def test_earlier_challenges_and_other_spellings(tmp_path: Path, images: str, masks: str, ending: str) -> None:
+    for folder in (tmp_path / "archive" / images, tmp_path / "archive" / masks):
+        folder.mkdir(parents=True)
+    for id in ("ISIC_1", "ISIC_2"):
+        (tmp_path / "archive" / images / f"{id}.jpg").write_bytes(id.encode())
+        (tmp_path / "archive" / images / f"{id}_superpixels.png").write_bytes(b"")
+        (tmp_path / "archive" / masks / f"{id}{ending}.png").write_bytes(b"")
+    lesions, findings = pair(find_isic(tmp_path, tmp_path))
+    assert ([one.id for one in lesions], findings) == (["ISIC_1", "ISIC_2"], [])
+
+
+def test_a_second_challenge_is_not_read_and_said(root: Path) -> None:
+    (root / "ISIC-2017_Training_Data").mkdir()
+    (finding,) = pair(find_isic(root, root))[1]
+    assert (finding.verdict, finding.what) == ("unused_folder", "ISIC-2017_Training_Data")
 
 
 def test_validation_and_test_folders_are_parts(root: Path) -> None:

@@ -112,7 +112,7 @@ def test_missing_folder(tmp_path: Path) -> None:
         (FILE_2017, ["image_id,melanoma", "a,0"], "missing_columns", "no column seborrheic_keratosis"),
         (FILE_2017, ["<html>"], "missing_columns", "no column image_id, melanoma"),
         (FILE_2017, [HEAD_2017, "a,0,0", "b,yes,0"], "bad_row", "column melanoma is 'yes', not a number"),
-        (FILE_2017, [HEAD_2017, "a,0"], "bad_row", "column seborrheic_keratosis is None, not a number"),
+        (FILE_2017, [HEAD_2017, "a,0"], "bad_row", "2 cells under 3 columns"),
         (FILE_2017, [HEAD_2017, "a,nan,0"], "bad_row", "column melanoma is 'nan'"),
         (FILE_2017, [HEAD_2017, "a,0.5,0"], "bad_row", "column melanoma is 0.5; allowed are 0 and 1"),
         (FILE_2017, [HEAD_2017, "a,1,1"], "bad_row", "columns melanoma and seborrheic_keratosis are both 1"),
