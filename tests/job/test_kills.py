@@ -123,7 +123,7 @@ def duration(start: Callable[[str], Any], log: Path) -> float:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Hashes of all that a store holds, by place; an index tells of its own folder, and the coverage report of the index."""
+    """Hashes of all that a store holds, by place; an index, and the coverage report, tell of their own folder."""
     found = {}
     for path in sorted((folder / "store").rglob("*")):
         place = path.relative_to(folder / "store")
