@@ -57,7 +57,7 @@ def _check_kinds(config: Config) -> None:
             continue  # only some kinds have a part of that name
         value = getattr(holder, key)
         named = getattr(value, "name", value)
-        if named not in kinds or not isinstance(value, kinds[named]):
+        if not isinstance(value, kinds.get(str(named), ())):
             dotted = group.replace("/", ".")
             raise ValueError(f"{dotted}.name={named}: chosen by {group}=NAME; allowed are {', '.join(kinds)}")
 

@@ -155,7 +155,7 @@ class ControlNetTraining(Training):
     validation: ControlNetValidation = field(default_factory=ControlNetValidation, metadata={WAS: "watch"})
     trainable: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet", was="part")
     hint_width: int = whole(at_least=1)
-    snr_gamma: float | None = number(above=0)
+    snr_gamma: float | None = number(above=0, at_most=1000)
     timesteps: str = one_of("uniform", "lognormal")
     accumulate_grad_batches: int = whole(at_least=1, was="accumulate")
     compile: bool = MISSING

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dermprompt.entry import in_words
+from dermprompt.files import read_json, write_json
 from dermprompt.generator.text_encoder import TextEncoder, keep_tokens
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.store.artifacts import RECIPE
@@ -55,11 +55,13 @@ def write_box(
 
 
 def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:
-    """Configuration as it is, weights in bfloat16."""
+    """Configuration without the path that it was opened from, weights in bfloat16."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "scheduler_config.json", RECIPE):
         if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+            settings = read_json(source / name)
+            settings.pop("_name_or_path", None)
+            write_json(target / name, settings)
     if weights is not None:
         state = change(load_tensors(source / weights)).items()
         halved = {key: (value.bfloat16() if value.is_floating_point() else value).contiguous() for key, value in state}
@@ -72,6 +74,8 @@ def _scaled(scale: float, state: Weights) -> Weights:
 
 
 def _words_of_prompts(state: Weights) -> Weights:
+    if not any(key.endswith("token_embedding.weight") for key in state):
+        return state  # a base that was trained on from the box has no others
     every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
     return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
 

@@ -90,10 +90,9 @@ class TextEncoder(nn.Module):
         ids = self._tokenizer(prompts)
         ends = (ids == END_OF_TEXT).int().argmax(1, keepdim=True)
         ids[torch.arange(self.context_length).expand_as(ids) > ends] = self.pad_token_id
-        unknown = ids[~self.transformer.token_embedding.weight.any(1).cpu()[ids]].unique().tolist()
-        if unknown:
-            words = ", ".join(self._tokenizer.decode([token]).strip() for token in unknown)
-            warnings.warn(f"words without an embedding, which change nothing: {words}", stacklevel=2)
+        unread = dict.fromkeys(word for prompt in prompts for word in self.unread(prompt))
+        if unread:
+            warnings.warn(f"words without an embedding, which change nothing: {', '.join(unread)}", stacklevel=2)
         return ids
 
     def length(self, prompt: str) -> int:

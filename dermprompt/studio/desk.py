@@ -47,7 +47,7 @@ class Desk:
 
     def load_mask(self, id: str) -> np.ndarray:
         """A mask, uint8 HW in {0, 1}. Raises Unknown."""
-        return cv2.imread(str(self.mask_file(id)), cv2.IMREAD_GRAYSCALE) // 255
+        return np.asarray(cv2.imread(str(self.mask_file(id)), cv2.IMREAD_GRAYSCALE)) // 255
 
     def save_photograph(self, data: bytes) -> str:
         """Keep a photograph as it came until it is segmented, and return its id."""

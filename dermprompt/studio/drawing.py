@@ -96,7 +96,7 @@ class Studio:
         """Draw a mask as the masks of that name are drawn, learnt from the configuration's data."""
         if (masks, size) not in self._sources:
             self._sources[masks, size] = self._source(masks, size)
-        (mask,) = self._sources[masks, size].draw([seed])
+        (mask,) = self._sources[masks, size].sample([seed])
         tell({"mask": self.desk.save_mask(mask)})
 
     def segment(self, tell: Tell, photograph: str, segmenter: str, size: int) -> None:

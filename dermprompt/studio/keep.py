@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 import dermprompt
 from dermprompt.config.compose import plain
@@ -80,7 +81,7 @@ def _write_pairs(desk: Desk, records: list[dict[str, Any]], root: Path) -> list[
     (root / "batches").mkdir()
     for index, record in enumerate(records):
         drawing = record["drawing"]
-        image = cv2.imread(str(desk.picture_file(record["id"], ".png")), cv2.IMREAD_COLOR_RGB)
+        image = np.asarray(cv2.imread(str(desk.picture_file(record["id"], ".png")), cv2.IMREAD_COLOR_RGB))
         attributes = drawing.get("attributes")
         labels = (drawing.get("diagnosis"), None if attributes is None else tuple(attributes))
         condition = Condition(

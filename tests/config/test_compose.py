@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hydra
 import pytest
-from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, compose, miniature, run
+from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, _composed, compose, miniature, run
 
 from dermprompt.config import compose as configuration
 from dermprompt.config.schema import Config
@@ -77,7 +77,7 @@ def test_the_papers_settings():
 def test_trainings_run_in_bfloat16_where_that_is_faster(trainer, flags, precision, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(flags)
     monkeypatch.setattr("dermprompt.config.compose.CPU", tmp_path / "cpuinfo")
-    assert compose("data=phantom", *trainer).trainer["precision"] == precision
+    assert _composed.__wrapped__(("data=phantom", *trainer)).trainer["precision"] == precision
 
 
 def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
@@ -110,7 +110,7 @@ def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
 def compose_whole(experiment: str, job: list[str]) -> Config:
     """The experiment as it is."""
     return compose(
-        f"+experiment={experiment}", *job, *([] if experiment in ("demo", "phantom") else ["data.root=/data"])
+        f"+experiment={experiment}", *job, *([] if experiment in ("demo", "phantom", "studio") else ["data.root=/data"])
     )
 
 

@@ -44,7 +44,7 @@ def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: 
 
 def test_what_is_taken_from_the_environment_is_masked_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAIN_WORDS", "from the environment")
-    overrides = miniature("none", "synthesis.count=0", "caution=${oc.env:PLAIN_WORDS}", f"+trainer.secret={KEY}")
+    overrides = miniature("none", "synthesis.count=0", "caution=${oc.env:PLAIN_WORDS}", f"name={KEY}")
     config = compose(*overrides)
     assert config.caution == "from the environment"
     dump(config, tmp_path / "config.yaml")

@@ -123,12 +123,12 @@ def duration(start: Callable[[str], Any], log: Path) -> float:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Hashes of all that a store holds, by place; an index tells of its own folder."""
+    """Hashes of all that a store holds, by place; an index, and the coverage report, tell of their own folder."""
     found = {}
     for path in sorted((folder / "store").rglob("*")):
         place = path.relative_to(folder / "store")
         volatile = path.name in VOLATILE or place.parts[0].startswith(".") or {"log", "wandb"} & {*place.parts}
-        if path.is_file() and not volatile and not place.parts[1:2][0].startswith("index-"):
+        if path.is_file() and not volatile and not place.parts[1:2][0].startswith(("index-", "coverage-")):
             found[str(place)] = hashlib.sha256(content(path, folder)).hexdigest()
     return found
 

@@ -195,6 +195,7 @@ def test_undo_redo_eraser_fill_and_clear(page, served):
 
 
 def test_brackets_change_the_brush_and_the_keyboard_paints(page, served):
+    page.locator("#brush").fill("16")
     page.locator("#canvas").focus()
     page.keyboard.press("]")
     assert page.locator("#brush-said").inner_text() == "18 px"
@@ -251,7 +252,7 @@ def test_import_and_reload_keep_the_mask_and_the_settings(page, served):
         ("grey.png", png(np.tile(np.arange(128, dtype=np.uint8) * 2, (128, 1))), "grey values were cut at 128"),
         ("empty.png", png(np.zeros((128, 128), np.uint8)), "empty"),
         ("broken.png", b"\x89PNG\r\n\x1a\nbroken", "no image that can be read"),
-        ("long.png", b"0" * (21 * 2**20), "more than 20 MB"),
+        pytest.param("long.png", b"0" * (21 * 2**20), "more than 20 MB", marks=pytest.mark.slow),
     ],
 )
 def test_bad_masks_get_a_sentence_and_lose_nothing(page, served, name, data, words):
