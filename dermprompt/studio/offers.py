@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import PretrainedBase, Sampler
 from dermprompt.config.schema import KINDS, Config, take
 from dermprompt.files import read_json
@@ -18,7 +16,7 @@ from dermprompt.prompts.template import TEMPLATES
 from dermprompt.prompts.vocabulary import Vocabulary
 from dermprompt.stages.prepare import load_generator_set
 from dermprompt.stages.settings import OpenBase
-from dermprompt.store.artifacts import RECORD, Recipe, read_artifact, read_recipe
+from dermprompt.store.artifacts import RECORD, Recipe, read_artifact, read_recipe, recorded
 from dermprompt.studio.asked import Named
 from dermprompt.weights.box import BOX, digest, in_box
 
@@ -170,7 +168,7 @@ def _base_of(
         found = _holding(inputs, "unet/config.json", "base", missing)
         return str(found) if found else None
     base = config.generator.base
-    if isinstance(base, PretrainedBase) and pretrained_artifact(base.path, plain(base)).digest in recipe.inputs:
+    if isinstance(base, PretrainedBase) and pretrained_artifact(base.path, recorded(base)).digest in recipe.inputs:
         return base.path
     missing.append("base (start the studio with the generator/base that it was trained on)")
     return None
@@ -220,5 +218,5 @@ def overrides(offer: Offer) -> list[str]:
 
 def _own_reading(base: Path) -> OpenBase:
     """How the text encoder of a base that was trained here is read."""
-    config = json.loads((base / "text_encoder" / "config.json").read_text())
+    config = read_json(base / "text_encoder" / "config.json")
     return OpenBase(config["pad_token_id"], config["num_hidden_layers"])

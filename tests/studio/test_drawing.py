@@ -17,6 +17,8 @@ from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
 from dermprompt.files import write_json
 from dermprompt.job.run import run_job
+from dermprompt.pipeline import Pipeline
+from dermprompt.store.artifacts import PlanningStore, Recipe
 from dermprompt.studio import offers as offering
 from dermprompt.studio.desk import Desk
 from dermprompt.studio.drawing import Studio
@@ -156,6 +158,17 @@ def test_a_generator_without_its_base_says_what_is_missing(studio: Studio, tmp_p
         assert found.unavailable == "not in the store any more: its base"
     finally:
         shutil.move(moved, offer.base)
+
+
+def test_a_pretrained_base_is_known_by_the_key_that_the_pipeline_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "sd").mkdir()
+    config = compose("data=phantom", "generator/base=sd15", f"generator.base.path={tmp_path / 'sd'}")
+    base = Pipeline(config, PlanningStore(tmp_path)).base
+    assert base is not None
+    recipe = Recipe("train_generator", "controlnet", 4, {"generator": {"name": "controlnet"}}, (base.digest,))
+    missing: list[str] = []
+    assert offering._base_of(config, recipe, [], {"pad": 49407, "text_layers": 12}, missing) == str(tmp_path / "sd")
+    assert missing == []
 
 
 def test_asking_wrongly_gets_a_sentence(studio: Studio) -> None:
