@@ -93,6 +93,12 @@ def test_a_stage_gets_its_settings_and_the_folders_of_its_inputs(declared: list[
         assert set(one.inputs) <= asked, one.work
 
 
+def test_a_stage_that_makes_no_batches_says_what_it_makes(declared: list[Declaration]) -> None:
+    for one in declared:
+        work = pkgutil.resolve_name(one.work)
+        assert "numbers" in inspect.signature(work).parameters or work.makes, one.work
+
+
 def test_the_seed_that_chooses_what_is_held_out_is_in_the_key(tmp_path: Path) -> None:
     split = tmp_path / "split.json"
     split.write_text("{}")

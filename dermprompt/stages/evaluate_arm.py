@@ -19,8 +19,10 @@ from dermprompt.stages.arrays import load_samples
 from dermprompt.stages.curate import copied
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.settings import CountCopies, Nothing, TallySamples
+from dermprompt.store.artifacts import makes
 
 
+@makes("arm.json")
 def evaluate_arm(
     settings: Nothing,
     runtime: Runtime,
@@ -59,6 +61,7 @@ def _groups(scores: dict[str, Scores], prepared: Path) -> list[Subgroup]:
     return [Subgroup(kind, name, mean(ids)) for (kind, name), ids in found.items()]
 
 
+@makes("tally.json")
 def tally_samples(
     settings: TallySamples, runtime: Runtime, curated: Path, samples: Path, folder: Path, agreement: Path | None = None
 ) -> None:
@@ -84,6 +87,7 @@ def tally_samples(
     write_json(folder / "tally.json", found)
 
 
+@makes("copies.json")
 def count_copies(settings: CountCopies, runtime: Runtime, memorised: Path, folder: Path) -> None:
     """Write ``copies.json``: how many samples count as copies, and the nearest ones: row, id in G, distance."""
     found = read_json(memorised / "nearest.json")
