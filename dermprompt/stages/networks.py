@@ -12,12 +12,14 @@ from torch import nn
 
 from dermprompt.config import compose, schema
 from dermprompt.config.compose import plain
+from dermprompt.config.generators import Pix2PixHD, ScratchBase
 from dermprompt.config.schema import SegmenterTraining
 from dermprompt.distributed.processes import Runtime, choose_device
-from dermprompt.generator.codec.load import load_codec
-from dermprompt.generator.controlnet.base import LatentDiffusion, load_base
+from dermprompt.generator.codec.load import Codec, load_codec
+from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, load_base
 from dermprompt.generator.controlnet.module import speed_up
 from dermprompt.generator.export import load_weights
+from dermprompt.generator.pix2pixhd.networks import MultiscaleDiscriminator
 from dermprompt.generator.source import resolve_base
 from dermprompt.lesion import images_to_float, images_to_uint8
 from dermprompt.segmenter.module import SegmenterModule
@@ -69,6 +71,31 @@ def through_codec(runtime: Runtime, base: Path, images: np.ndarray) -> np.ndarra
         batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
         decoded.append(images_to_uint8(codec.decode(codec.encode(batch)[0]).float().cpu()).numpy())
     return np.concatenate(decoded)
+
+
+def build_base(settings: ScratchBase, codec: Codec, size: int) -> LatentDiffusion:
+    """An untrained scratch base for images of ``size`` pixels."""
+    return build_scratch(
+        codec,
+        size,
+        tuple(settings.channels),
+        settings.attention_levels,
+        settings.layers_per_block,
+        settings.text_width,
+        settings.text_layers,
+        settings.context_length,
+        settings.prediction,
+    )
+
+
+def pix2pixhd_shape(settings: Pix2PixHD) -> dict[str, Any]:
+    """The arguments of its generator network."""
+    return {key: getattr(settings, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
+
+
+def build_discriminator(settings: Pix2PixHD) -> MultiscaleDiscriminator:
+    """Its untrained discriminator."""
+    return MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales)
 
 
 def build_network(settings: SegmenterTraining) -> nn.Module:

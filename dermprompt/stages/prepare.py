@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -105,10 +105,13 @@ def split_data(
     used = split.part_of()
     negatives = {one.id for one in findings if one.verdict == "negative"}
     lesions = [dataclasses.replace(one, negative=one.id in negatives) for one in lesions if one.id in used]
-    rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in lesions]
-    write_json(folder / "lesions.json", rows)
+    _save_lesions(folder / "lesions.json", lesions)
     known = [[one.id, one.diagnosis, one.attributes, *(["negative"] if one.negative else [])] for one in lesions]
     return sha256(json.dumps([known, split.hash]))[:16]
+
+
+def _save_lesions(path: Path, lesions: Iterable[Lesion]) -> None:
+    write_json(path, [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in lesions])
 
 
 @makes("coverage.json", "coverage.txt")
@@ -182,8 +185,7 @@ def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: P
     lesions, split = load_lesions(prepared)
     ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
     known = [lesions[id] for id in ids if not lesions[id].negative]
-    rows = [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in known]
-    write_json(folder / "known.json", rows)
+    _save_lesions(folder / "known.json", known)
     content = [[one.id, one.diagnosis, one.attributes, split.contents[one.id]] for one in known]
     return sha256(json.dumps(content))[:16]
 

@@ -19,10 +19,9 @@ from dermprompt.config.generators import Pix2PixHD, ScratchBase, TinyCodec
 from dermprompt.config.schema import Config, Features, Segmenter
 from dermprompt.files import reading
 from dermprompt.generator.codec.tiny import read_tiny
-from dermprompt.generator.controlnet.base import build_scratch
-from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.generator.pix2pixhd.networks import GlobalGenerator
 from dermprompt.pretrained import PACKAGED, weights_of
-from dermprompt.stages.networks import build_network
+from dermprompt.stages.networks import build_base, build_discriminator, build_network, pix2pixhd_shape
 from dermprompt.training.trainer import check_trainer
 
 
@@ -70,12 +69,9 @@ def _segment(settings: Segmenter) -> None:
 
 
 def _translate(settings: Pix2PixHD, size: int) -> None:
-    shape = {key: getattr(settings, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
     labels, images = torch.zeros(1, 2, size, size), torch.zeros(1, 3, size, size)
-    _expect(GlobalGenerator(**shape)(labels), (1, 3, size, size))
-    MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales)(
-        labels, images
-    )
+    _expect(GlobalGenerator(**pix2pixhd_shape(settings))(labels), (1, 3, size, size))
+    build_discriminator(settings)(labels, images)
 
 
 def _denoise(settings: ScratchBase, size: int) -> None:
@@ -84,17 +80,10 @@ def _denoise(settings: ScratchBase, size: int) -> None:
         with torch.device("cpu"):
             codec = read_tiny(codec.path)
     latent = SimpleNamespace(channels=codec.channels, downscale=codec.downscale)
-    shape = (settings.attention_levels, settings.layers_per_block, settings.text_width, settings.text_layers)
-    base = build_scratch(
-        latent,  # type: ignore[arg-type]
-        size,
-        tuple(settings.channels),
-        *shape,
-        settings.context_length,
-        settings.prediction,
-    )
+    base = build_base(settings, latent, size)  # type: ignore[arg-type]
     side = size // latent.downscale
-    noisy, text = torch.zeros(1, latent.channels, side, side), torch.zeros(1, settings.context_length, shape[2])
+    noisy = torch.zeros(1, latent.channels, side, side)
+    text = torch.zeros(1, settings.context_length, settings.text_width)
     _expect(base.unet(noisy, torch.zeros(1), encoder_hidden_states=text).sample, tuple(noisy.shape))
 
 

@@ -13,16 +13,15 @@ from dermprompt.config.schema import take
 from dermprompt.distributed.processes import Runtime, choose_device, is_first_rank
 from dermprompt.generator.batches import ImageBatches, encode_latents
 from dermprompt.generator.codec.load import load_codec
-from dermprompt.generator.controlnet.base import build_scratch
 from dermprompt.generator.controlnet.module import BaseModule, ControlNetModule, build_controlnet, speed_up
 from dermprompt.generator.export import load_controlnet, load_pix2pixhd, save_controlnet, save_pix2pixhd
 from dermprompt.generator.pix2pixhd.module import Pix2PixHD
-from dermprompt.generator.pix2pixhd.networks import GlobalGenerator, MultiscaleDiscriminator
+from dermprompt.generator.pix2pixhd.networks import GlobalGenerator
 from dermprompt.generator.pix2pixhd.perceptual import build_perceptual
 from dermprompt.generator.pix2pixhd.pool import ImagePool
 from dermprompt.generator.source import PARTS
 from dermprompt.stages.arrays import training_images
-from dermprompt.stages.networks import open_base
+from dermprompt.stages.networks import build_base, build_discriminator, open_base, pix2pixhd_shape
 from dermprompt.stages.settings import TrainBase, TrainControlNet, TrainOnMasks
 from dermprompt.stages.validate_generator import make_validation
 from dermprompt.store.artifacts import makes
@@ -43,17 +42,7 @@ def train_base(
     """Train the scratch base on its codec's latents and save it in diffusers' format."""
     of, data = settings.base, training_images(settings.held_out, generator_set, cache, settings.template)
     torch.manual_seed(settings.seed)
-    base = build_scratch(
-        load_codec(codec),
-        settings.image_size,
-        tuple(of.channels),
-        of.attention_levels,
-        of.layers_per_block,
-        of.text_width,
-        of.text_layers,
-        of.context_length,
-        of.prediction,
-    ).to(choose_device(runtime.trainer))
+    base = build_base(of, load_codec(codec), settings.image_size).to(choose_device(runtime.trainer))
     latents = encode_latents(base.codec, data, of.augmentation)
     module = BaseModule(base, latents.prompts, **_denoising(of, settings))
     fit_on_images(settings, runtime, module, latents, data.ids, of, "generator.base", folder)
@@ -110,11 +99,11 @@ def train_pix2pixhd(
     """Train the rival, from the weights of ``init`` if there are any, and keep its best weights."""
     of, data = settings.generator, training_images(settings.held_out, generator_set, cache)
     torch.manual_seed(settings.seed)
-    shape = {key: getattr(of, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
+    shape = pix2pixhd_shape(of)
     generator = GlobalGenerator(**shape) if init is None else load_pix2pixhd(init).generator
     module = Pix2PixHD(
         generator,
-        MultiscaleDiscriminator(base_channels=of.discriminator_channels, num_scales=of.num_scales),
+        build_discriminator(of),
         learning_rate=of.learning_rate,
         decay_from_step=of.decay_from_step,
         max_steps=of.max_steps,
