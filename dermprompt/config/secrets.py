@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 MASK = "***"
-_NAME = re.compile(r"(?:api_?key|token|secret|passw(?:or)?d|credentials?)$", re.IGNORECASE)
+_WORDS = r"(?:api_?key|token|secret|passw(?:or)?d|credentials?)"
+_NAME = re.compile(rf"{_WORDS}$", re.IGNORECASE)
 # A key of W&B; tokens of Hugging Face, GitHub and the like.
 _VALUE = re.compile(r"\b(?:[0-9a-f]{40}|(?:hf|gh[a-z]|github_pat|sk)[_-]\w{20,})\b")
-_ASSIGNED = re.compile(r"((?:api_?key|token|secret|passw(?:or)?d|credentials?)=)[^\s'\"}]+", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"({_WORDS}=)[^\s'\"}}]+", re.IGNORECASE)
 # Shorter values would mask other words.
 _MIN_LENGTH = 6
 _taken: set[str] = set()

@@ -51,9 +51,13 @@ def copies(distances: Values, held_out: Values, quantile: float) -> NDArray[np.b
     ``distances`` of samples to the images that the generator has seen, ``held_out`` those of real images that it has
     not; without such images nothing counts. A share ``quantile`` of unseen images would wrongly count.
     """
-    if not len(held_out):
-        return np.zeros(len(distances), bool)
-    return np.asarray(distances) < np.quantile(held_out, quantile)
+    threshold = copy_threshold(held_out, quantile)
+    return np.zeros(len(distances), bool) if threshold is None else np.asarray(distances) < threshold
+
+
+def copy_threshold(held_out: Values, quantile: float) -> float | None:
+    """The distance below which a sample counts as a copy, see :func:`copies`; None without unseen images."""
+    return float(np.quantile(held_out, quantile)) if len(held_out) else None
 
 
 def nearer_share(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dermprompt.config.generators import Sampler
 from dermprompt.data.decode import FORMATS, BadPicture, decode_image, upright
 from dermprompt.data.fit import fit_mask
 from dermprompt.data.masks import decode_mask
@@ -57,8 +59,8 @@ class Drawing(Named):
 
     def sampling(self) -> dict[str, Any]:
         """What is set of the sampler."""
-        keys = ("sampler", "num_steps", "guidance_scale", "conditioning_scale", "eta")
-        return {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
+        chosen = {one.name: getattr(self, one.name) for one in fields(Sampler)}
+        return {key: value for key, value in chosen.items() if value is not None}
 
 
 class Roll(Asked):

@@ -7,6 +7,7 @@ import re
 import shlex
 import tempfile
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,7 @@ def _write_pairs(desk: Desk, records: list[dict[str, Any]], root: Path) -> list[
         write_batch(root, root / "batches" / f"{index:05d}.json", batch, record["maker"])
     for sample, record in zip(read_all_records(root), records, strict=True):
         image_file, mask_file = image_path(root, sample.id), mask_path(root, sample.id)
-        sampler = {
-            key: record["drawing"].get(key)
-            for key in ("sampler", "num_steps", "guidance_scale", "conditioning_scale", "eta")
-        }
+        sampler = {one.name: record["drawing"].get(one.name) for one in fields(Sampler)}
         distance = (record.get("trust") or {}).get("copy", {}).get("distance")
         row = index_row(
             sample, str(image_file), str(mask_file), **sampler, distance=distance, decision="keep", score=""

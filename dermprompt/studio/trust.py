@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dermprompt.curation.memorisation import nearest
+from dermprompt.curation.memorisation import copy_threshold, nearest
 from dermprompt.data.index import load_index
 from dermprompt.evaluation.overlap import dice
+from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import load_generator_part, load_lesions_of
 from dermprompt.stages.evaluate_distribution import held_out_images
@@ -68,9 +68,9 @@ class Copies:
 
     def _in_box(self, offer: Offer) -> Seen | None:
         """The training set of what comes with the package, where the configuration's data hold all of it."""
-        wanted = set(json.loads((BOX / "trained_on.json").read_text()))
         if offer.image_size != BOX_SIZE or not offer.id.startswith("box-"):
             return None
+        wanted = set(read_json(BOX / "trained_on.json"))
         lesions = load_index(self.pipeline.indexed.path / "index.json").lesions
         if not wanted <= {one.id for one in lesions}:
             return None
@@ -82,5 +82,5 @@ class Copies:
     def _calibrated(self, ids: tuple[str, ...], images: np.ndarray, unseen: np.ndarray) -> Seen:
         """The distance below which a share ``curation.quantile`` of unseen real images would count as copies."""
         quantile = self.pipeline.config.curation.quantile
-        threshold = float(np.quantile(nearest(unseen, images)[0], quantile)) if len(unseen) else None
-        return Seen(ids, images, threshold)
+        held_out = nearest(unseen, images)[0] if len(unseen) else np.zeros(0, np.float32)
+        return Seen(ids, images, copy_threshold(held_out, quantile))
