@@ -23,7 +23,7 @@ OVERRIDES = ("generator=none", "synthesis.count=0", "stage=prepare", "image_size
 
 
 def paint(root: Path, number: int) -> None:
-    """A data set of one's own."""
+    """Write a folder of images and masks."""
     rng = np.random.default_rng(0)
     base = cv2.resize(rng.integers(0, 255, (9, 12, 3), np.uint8), (96, 72), interpolation=cv2.INTER_CUBIC)
     for part in ("images", "masks"):

@@ -44,7 +44,7 @@ NARROW = ((64, 128, 256, 256), (32, 64, 128, 128), 256, 4)
 SD15 = ((320, 640, 1280, 1280), (128, 256, 512, 512), 768, 12)
 GUIDANCE = 7.5
 PROMPTS = ("a red disc", "a disc", "a grey disc with dots", "two colours")
-# Draws so many images with these prompts into a folder.
+# Draws a number of images with these prompts into a folder.
 Draw = Callable[[Path, int, tuple[str, ...]], None]
 
 

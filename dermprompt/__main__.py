@@ -30,7 +30,7 @@ def run(composed: DictConfig) -> None:
 
 @in_words
 def main() -> None:
-    """Run Hydra; what it says of a mistake is said in one line too."""
+    """Run Hydra; its own errors end in one line too."""
     # Hydra would print its own shortened stack and exit before a suggestion could be made.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("WANDB_SILENT", "true")

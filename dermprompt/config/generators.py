@@ -84,7 +84,7 @@ class ScratchBase:
 
 @dataclass
 class Validation:
-    """Every so many steps the generator is validated on held-out images of G, at most a tenth of it."""
+    """Every ``every`` steps the generator is validated on ``num_images`` held-out images of G, at most a tenth of it."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
@@ -113,12 +113,12 @@ class Generator:
     Attributes:
         is_trained: its networks are trained here; otherwise it has none.
         has_text: prompts decide its samples.
-        has_base: it stands on a latent diffusion model.
+        has_base: it is built on a latent diffusion model.
         draws: it has samples at all.
         is_drawn_from: it makes an image of any mask; a folder's pairs are as they are.
         world: what its samples are made from, where that does not depend on the arm's ``world``.
         opens: full dotted path of what opens its folder: ``(folder)``, with a base ``(folder, base, **sampler)``.
-        base: what it stands on. Idle in the other kinds: Hydra composes generator/base whatever the generator, so that
+        base: that model. Unused by the other kinds: Hydra composes generator/base whatever the generator, so that
             a sweep over generators can name one.
     """
 
