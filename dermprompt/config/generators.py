@@ -84,7 +84,7 @@ class ScratchBase:
 
 @dataclass
 class Validation:
-    """Every ``every`` steps the generator is validated on ``num_images`` held-out images of G, at most a tenth of it."""
+    """Every ``every`` steps the generator is validated on ``num_images`` held-out images, at most a tenth of G."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
