@@ -20,7 +20,7 @@ def test_one_node_needs_no_slurm(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     check_nodes({"devices": 4})
     assert each_node(1) == []
-    assert rendezvous(1) == ["--standalone"]
+    assert rendezvous(1) == ["--standalone", "--local-addr=127.0.0.1"]
 
 
 @pytest.mark.parametrize(("asked", "given"), [(2, None), (3, "2"), (0, "2")])

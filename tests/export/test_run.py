@@ -176,7 +176,7 @@ def test_a_licence_beside_the_images_goes_with_what_was_made_of_them(exported: P
         assert "](licences/1-LICENSE.txt): CC0 1.0" in card
         assert "](licences/0-ATTRIBUTION.txt): The painters" in card
         assert (root / "licences/1-LICENSE.txt").read_text() == "\nCC0 1.0\nmore"
-    assert {"README.md", "config.json", "generator.safetensors", "licences"} == {
+    assert {".dermprompt-export.json", "README.md", "config.json", "generator.safetensors", "licences"} == {
         path.name for path in (tmp_path / "runs/job/generator").iterdir()
     }
     row = table(tmp_path / "runs/job/isic/samples.csv")[0]

@@ -383,7 +383,7 @@ def test_a_set_goes_through_generator_folder(page, served, tmp_path):
     ]
     for stage in ("prepare", "synthesize"):
         run_job(compose([*words, f"stage={stage}"]), str(tmp_path / "runs" / stage), words)
-    assert len(list((tmp_path / "store").glob("synthesize/folder-*/ISIC2018_Task1-2_Training_Input/*.jpg"))) == 3
+    assert len(list((tmp_path / "store").glob("collect/folder-*/ISIC2018_Task1-2_Training_Input/*.jpg"))) == 3
 
 
 def test_a_mask_can_be_rolled(page, served):

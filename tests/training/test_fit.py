@@ -290,7 +290,7 @@ class Warm(Line):
 def fit_warm(folder: Path, dies_at: int | None = None) -> Warm:
     """Epochs of four batches in two steps, of three batches and of one."""
     module, loader = Warm(dies_at), make_loader(Items(), 12, 3, seed=7)
-    fit(module, loader, make_trainer, folder, 0, max_steps=10, accumulate=3)
+    fit(module, loader, make_trainer, folder, 0, max_steps=10, accumulate_grad_batches=3)
     return module
 
 

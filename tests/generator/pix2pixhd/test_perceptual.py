@@ -55,7 +55,7 @@ def test_perceptual_loss_trains_the_images_only(weights: Path) -> None:
 
 def test_a_file_that_is_not_vgg19_is_refused(tmp_path: Path) -> None:
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg16.pth")
-    with pytest.raises(ValueError, match=r"vgg16\.pth: features\.0\.bias is missing"):
+    with pytest.raises(ValueError, match=r"vgg16\.pth: no 'features\.0\.bias' in it; wanted is torchvision's vgg19"):
         VGG19Perceptual(tmp_path / "vgg16.pth")
 
 
