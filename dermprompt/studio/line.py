@@ -31,6 +31,13 @@ class Job:
     def __init__(self, ask: Event) -> None:
         self.ask = ask
         self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self._place: int | None = None
+
+    def stand(self, place: int) -> None:
+        """Tell how many jobs are before it, where that is news."""
+        if place != self._place:
+            self._place = place
+            self.tell({"waiting": place})
 
     def tell(self, event: Event) -> None:
         """Add an event."""
@@ -97,8 +104,9 @@ class Line:
             await self._stop()
 
     def _say_places(self) -> None:
-        for place, job in enumerate(self._waiting, 1 if self._now else 0):
-            job.tell({"waiting": place})
+        worked_on = [] if self._now is None else [self._now[1]]
+        for place, job in enumerate([*worked_on, *self._waiting]):
+            job.stand(place)
 
     async def _work(self, job: Job) -> None:
         self._number += 1

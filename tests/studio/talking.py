@@ -45,7 +45,7 @@ def raw(port: int, data: bytes, shut: bool = False) -> bytes:
             client.sendall(data)
             if shut:
                 client.shutdown(socket.SHUT_WR)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:  # the studio has shut it already
             pass
         found = b""
         try:

@@ -52,6 +52,21 @@ def test_events_come_in_order(served):
     assert [next(iter(one)) for one in found] == ["waiting", *["step"] * 4, "picture", "trust", "done"]
 
 
+def test_a_job_says_when_its_turn_has_come(served):
+    """Also one that has no step to tell of yet."""
+    mask = add_mask(served.port)
+    first = begin(served.port, drawing(mask, seed=667))
+    wait_for(served.port, 1)
+    second = begin(served.port, drawing(mask, seed=667))
+    wait_for(served.port, 2)
+    answer = second.getresponse()
+    assert json.loads(answer.readline()) == {"waiting": 1}
+    first.close()
+    assert json.loads(answer.readline()) == {"waiting": 0}
+    second.close()
+    wait_for(served.port, 0)
+
+
 def test_ten_clients_at_once_are_served_in_order(served):
     mask, ended, places = add_mask(served.port), [], {}
 
