@@ -332,10 +332,10 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "strip": lambda path: _embedded(figures.thumbnail_png(path, 1024)),
-        "thumbnail": lambda path: _embedded(figures.thumbnail_png(path)),
-        "crop": lambda path: _embedded(figures.centre_crop_png(path)),
-        "outlined": lambda image, mask: _embedded(figures.outline_png(image, mask)),
+        "strip": lambda path: _embedded(figures.thumbnail(path, 1024)),
+        "thumbnail": lambda path: _embedded(figures.thumbnail(path)),
+        "crop": lambda path: _embedded(figures.centre_crop(path)),
+        "outlined": lambda image, mask: _embedded(figures.outlined(image, mask)),
         "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
         "md": _markdown,
         "interval": tables.interval_text,
@@ -349,8 +349,8 @@ def _environment(folder: Path) -> Environment:
     return environment
 
 
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _embedded(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
 def _markdown(text: object) -> str:

@@ -148,7 +148,7 @@ def test_the_page_is_self_contained(html):
     assert not re.search(r"@import|url\((?!#)", html)
     targets = re.findall(r"""(?:src|href|srcset|data|poster|action)\s*=\s*["']?([^"'\s>]*)""", html)
     assert len(targets) > 20
-    assert {target[:22] for target in targets if not target.startswith("#")} == {"data:image/png;base64,"}
+    assert {target[:23] for target in targets if not target.startswith("#")} == {"data:image/webp;base64,"}
 
 
 def test_anchors_and_names_are_consistent(html):
