@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from omegaconf import MISSING
 
 from dermprompt.files import NAME_IN_WORDS, is_name, printable
-from dermprompt.store.artifacts import WAS
+from dermprompt.store.artifacts import SINCE, WAS
 
 KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
 DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
@@ -103,9 +103,14 @@ def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **boun
     return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
 
 
-def number(was: str | None = None, **bounds: Any) -> Any:
-    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(**bounds), was)
+def number(was: str | None = None, since: float | None = None, **bounds: Any) -> Any:
+    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such.
+
+    ``since``: the value at which all is as before the key was added: its default, which recipes leave out.
+    """
+    if since is None:
+        return _field(Constraint(**bounds), was)
+    return dataclasses.field(default=since, metadata={KEY: Constraint(**bounds), SINCE: since})
 
 
 def named() -> Any:

@@ -28,6 +28,8 @@ RATE = "rate.json"
 DESCRIBED = "described.json"
 # In a field's metadata: its former name, by which recipes go on to know it.
 WAS = "was"
+# Of a field that came later: the value at which all is as before, and which recipes therefore leave out.
+SINCE = "since"
 
 
 class Unfinished(SystemExit):
@@ -141,7 +143,8 @@ def _own_settings(settings: Any) -> dict[str, Any]:
 def recorded(value: Any) -> Any:
     """Settings as plain values, under the names by which recipes know them."""
     if is_dataclass(value):
-        return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in fields(value)}
+        told = [one for one in fields(value) if getattr(value, one.name) != one.metadata.get(SINCE, MISSING)]
+        return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in told}
     if isinstance(value, dict):
         return {key: recorded(one) for key, one in value.items()}
     return [recorded(one) for one in value] if isinstance(value, list | tuple) else value

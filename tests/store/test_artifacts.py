@@ -15,6 +15,7 @@ from small_disk import small_disk
 
 from dermprompt.files import write_json
 from dermprompt.store.artifacts import (
+    SINCE,
     WAS,
     Declaration,
     PlanningStore,
@@ -173,6 +174,7 @@ def test_what_describes_a_set_is_made_up_for(tmp_path):
 @dataclass(frozen=True)
 class Inner:
     guidance_scale: float = field(metadata={WAS: "guidance"})
+    guidance_end: float = field(metadata={SINCE: 1.0}, default=1.0)
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Outer:
     ema_decay: float = field(metadata={WAS: "ema"}, default=0.5)
 
 
-def test_a_recipe_knows_renamed_settings_by_their_former_names():
+def test_a_recipe_knows_settings_as_they_were_before_they_were_renamed_or_added():
     assert recorded(Outer([Inner(1.0)])) == {"inner": [{"guidance": 1.0}], "ema": 0.5}
+    assert recorded(Inner(1.0, 0.5)) == {"guidance": 1.0, "guidance_end": 0.5}
     for settings, ema in ((Outer([]), {}), (Outer([], 0.9), {"ema": 0.9})):
         assert Declaration("a.b", "stage", "name", 1, settings).recipe.settings == {"inner": [], **ema}
