@@ -54,7 +54,7 @@ def test_a_configuration_survives_its_file(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["controlnet", "pix2pixhd"])
 def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    fork_ranks(monkeypatch)
     run(tmp_path, *two_processes(name, "stage=train_generator"))
     (trained,) = (tmp_path / "store" / "train_generator").iterdir()
     assert (trained / "artifact.json").exists()

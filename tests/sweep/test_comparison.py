@@ -69,6 +69,7 @@ def test_all_of_s_train_is_no_number(tmp_path: Path) -> None:
     assert plain.segmenter(plain.arms[1]).path == numbered.segmenter(numbered.arms[1]).path
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_in_every_fold_the_generator_is_the_same(tmp_path: Path) -> None:
     overrides = miniature("pix2pixhd", "synthesis.count=4", "stage=train_generator")
     for fold in ("null", "0", "4"):
@@ -143,6 +144,7 @@ def test_what_cannot_be_is_said(override: str, said: str) -> None:
         compose("data.root=/x", "synthesis.count=0", *override.split())
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_arms_run_and_are_compared(tmp_path: Path) -> None:
     own = ["evaluation.primary.ours=pix2pixhd_1k", "evaluation.primary.purpose=instead"]
     small = [*miniature("pix2pixhd"), "synthesis.count=8", *own]
