@@ -93,7 +93,7 @@ def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
     if name == "none" or name == "pix2pixhd":
         base = []
     elif whole.generator.base.name == "scratch":
-        base = SCRATCH
+        base = [one for one in SCRATCH if one != "generator/base=scratch"]
     else:
         base = [f"generator.base.path={sd}", "generator.base.text_layers=2"]
     fresh = ["generator.init=null"] if getattr(whole.generator, "init", None) else []
@@ -114,10 +114,8 @@ def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
 
 
 def compose_whole(experiment: str, job: list[str]) -> Config:
-    """The experiment as it is."""
-    return compose(
-        f"+experiment={experiment}", *job, *([] if experiment in ("demo", "phantom", "studio") else ["data.root=/data"])
-    )
+    """The experiment as it is, but for the data and the trainer: a tiny job is composed of the same groups."""
+    return compose(f"+experiment={experiment}", *job, *DATA)
 
 
 @pytest.mark.parametrize("experiment", ["table2", "fair_arms_small", "studio"])

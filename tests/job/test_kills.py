@@ -37,7 +37,7 @@ def job_for(kills: int) -> list[str]:
     """A job of every kind of work, the longer the more often it is to be killed."""
     return miniature(
         "controlnet",
-        "synthesis.count=16",
+        f"synthesis.count={16 if kills > 9 else 8}",
         "curation=memorisation",
         f"generator.max_steps={2 * kills}",
         f"generator.validation.every={kills}",
