@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -52,11 +53,16 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 def register() -> None:
     """Put the schema into Hydra's ConfigStore, and hold what it composes to what may be built."""
     guard_hydra(CONF)
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
-            store.store(group=f"schema/{group}", name=name, node=kind)
+            _keep(name, kind, f"schema/{group}")
+
+
+@functools.cache
+def _keep(name: str, node: type, group: str | None = None) -> None:
+    """Hydra's store builds each of its nodes anew."""
+    ConfigStore.instance().store(name=name, node=node, group=group)
 
 
 def _short_hash(value: Any) -> str:

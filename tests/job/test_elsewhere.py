@@ -88,6 +88,7 @@ def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> N
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_an_export_and_its_predictions_come_back_into_the_tables(tmp_path: Path) -> None:
     small = miniature("pix2pixhd", "synthesis.count=4", "synthesis.export_copies=true")
     run(tmp_path, *small, "stage=export")

@@ -24,6 +24,7 @@ def decided(store: Path, name: str) -> list[list[dict[str, Any]]]:
     return [json.loads(path.read_text())["rows"] for path in folders]
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=8", "stage=train_segmenter"), *FOLDS]
     for keep, relabel in ((1.0, 0.0), (0.0, 0.0)):
@@ -40,6 +41,7 @@ def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
     assert [row["score"] for row in every] == scores["samples"]
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_judges_look_at_their_own_size(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "stage=train_segmenter"), *FOLDS]
     run(tmp_path, *small, "curation=agreement", "curation.relabel=0", "evaluation.reference.image_size=32")
@@ -53,6 +55,7 @@ def test_no_reference_segmenter_has_seen_its_fold() -> None:
     assert [sum(k in one for one in rows) for k in range(10)] == [2] * 10
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_the_controls_keep_as_many(tmp_path: Path) -> None:
     rule = ["curation.keep=0.3", "curation.relabel=0.2", *FOLDS]
     small = [*miniature("pix2pixhd", "synthesis.count=12", "stage=train_segmenter"), *rule]
@@ -69,12 +72,14 @@ def test_the_controls_keep_as_many(tmp_path: Path) -> None:
     assert set(relabelled) == {0.25}
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_all_dropped_is_said(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "stage=train_segmenter"), *FOLDS]
     with pytest.raises(ValueError, match="drops all 4 samples"):
         run(tmp_path, *small, "curation=agreement", "curation.keep=1.0", "curation.relabel=1.0")
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_the_report_says_what_became_of_the_samples(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=8"), *FOLDS, "curation.keep=0.5", "curation.relabel=0.0"]
     results = run(tmp_path, *small, "curation=agreement")

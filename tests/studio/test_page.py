@@ -73,6 +73,7 @@ def opened(served: Served, browser: Any, refused: bool = False) -> Iterator[Any]
     said: list[str] = []
     asked: list[str] = []
     page = context.new_page()
+    page.set_default_timeout(WAIT)
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     context.on("request", lambda request: asked.append(request.url))
@@ -87,7 +88,7 @@ def opened(served: Served, browser: Any, refused: bool = False) -> Iterator[Any]
 
 def remembered(served: Served, page: Any, ready: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     """The settings, once they are as they should be."""
-    for _ in range(100):
+    for _ in range(600):
         found = json.loads(ask(served.port, "GET", "/api/v1/settings")[2])
         if found and ready(found):
             return found

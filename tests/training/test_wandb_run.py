@@ -195,9 +195,10 @@ def test_a_closed_port_ends_no_training(tmp_path, capsys):
 JOB = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, "tests")
-from training.test_wandb_run import open_run
-open_run(Path(sys.argv[1])).log({"x": 1})
+from types import SimpleNamespace
+from dermprompt.training.wandb_run import WandbRun
+logger = SimpleNamespace(name="wandb", project="p", group="g", offline=False)
+WandbRun(logger, Path(sys.argv[1]), "run", 60, name="n", job_type="j", config={}).log({"x": 1})
 print("open", flush=True)
 time.sleep(60)
 """
