@@ -389,6 +389,16 @@ class Pipeline(Trained):
         return self.make(work, f"distribution-{name}", 2, settings, inputs, "evaluate", 60.0)
 
     @cached_property
+    def colours(self) -> Artifact | None:
+        """The samples' colours beside those of real images that no generator has seen."""
+        name, count = self.config.generator.name, self.config.synthesis.count
+        if not count:
+            return None
+        inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
+        work = "dermprompt.stages.evaluate_distribution.evaluate_colours"
+        return self.make(work, f"colours-{name}", 1, stage.EvaluateColours(name, count), inputs, "evaluate", 5.0)
+
+    @cached_property
     def text_quality(self) -> Artifact | None:
         """Text fidelity, where there is text: a fixed rule reads the phantom's colours, and a classifier
         that real images have taught all else.
@@ -419,7 +429,7 @@ class Pipeline(Trained):
         for arm in self.arms:
             _ = self.measured(arm), self.measured_external(arm)
         if self.config.generator.draws:
-            _ = self.generator_quality, self.text_quality, self.distribution
+            _ = self.generator_quality, self.text_quality, self.distribution, self.colours
         if self.config.synthesis.count:
             _ = self.copies, self.tallied
 

@@ -194,6 +194,24 @@ class DistributionRow:
 
 
 @dataclass(frozen=True)
+class ColourRow:
+    """Colours of ``n`` images inside or outside their masks (``region``), red, green and blue from 0 to 255: the mean
+    and the standard deviation over pixels, both averaged over images.
+
+    ``kind``: ``generator``, or ``real`` for images that no generator has seen. ``drifted``: which figures lie far from
+    real images'.
+    """
+
+    name: str
+    kind: str
+    region: str
+    n: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    drifted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MaskFidelity:
     """Mean Dice of the reference segmenter, trained on S.train alone, on S.test's masks.
 
@@ -345,6 +363,7 @@ class Results:
     test_reads: int = 0
     image_quality: tuple[ImageQuality, ...] = ()
     distribution: tuple[DistributionRow, ...] = ()
+    colours: tuple[ColourRow, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
     mask_fidelity: MaskFidelity | None = None
     text_fidelity: TextFidelity | None = None

@@ -20,6 +20,8 @@ from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.samples import (
     FOLLOWED,
+    colour_note,
+    colour_tables,
     curated,
     distribution_tables,
     external_rows,
@@ -117,6 +119,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "details": details(jobs),
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
+        "colours": colour_tables(jobs),
         "fidelity": fidelity,
         "labels": label_tables(jobs),
         "followed": FOLLOWED,
@@ -339,6 +342,7 @@ def _environment(folder: Path) -> Environment:
         "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
         "md": _markdown,
         "interval": tables.interval_text,
+        "drift": colour_note,
         "score": score_text,
         "images": images_text,
         "count": tables.count_label,

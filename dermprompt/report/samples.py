@@ -9,6 +9,7 @@ from pathlib import Path
 from dermprompt.report import tables
 from dermprompt.report.tables import Setting, Source, distinct, setting_of
 from dermprompt.results import (
+    ColourRow,
     Curation,
     DistributionRow,
     External,
@@ -108,6 +109,25 @@ def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[Distr
             found.setdefault((setting_of(results), row.features, row.values.n), []).append(row)
     ordered = {key: sorted(distinct(rows), key=lambda row: row.kind != "floor") for key, rows in found.items()}
     return tuple((setting, tuple(rows)) for (setting, _, _), rows in ordered.items())
+
+
+def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, ...]], ...]:
+    """The rows of one setting by region, real images first."""
+    found: dict[Setting, list[ColourRow]] = {}
+    for _, results in jobs:
+        found.setdefault(setting_of(results), []).extend(results.colours)
+    return tuple(
+        (setting, tuple(sorted(distinct(rows), key=lambda row: (row.region, row.kind != "real"))))
+        for setting, rows in found.items()
+        if rows
+    )
+
+
+def colour_note(row: ColourRow) -> str:
+    """The warning that follows from a row; empty where nothing drifts."""
+    if not row.drifted:
+        return ""
+    return f"{row.name}: colours {row.region} the masks drift from those of real images: {', '.join(row.drifted)}."
 
 
 def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
