@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -430,26 +429,3 @@ def _renamed(values: Any) -> Any:
     if isinstance(values, dict):
         return {FORMER.get(key, key): _renamed(one) for key, one in values.items()}
     return [_renamed(one) for one in values] if isinstance(values, list) else values
-
-
-def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
-    found: dict[tuple[Any, ...], set[str]] = {}
-    for _, results in jobs:
-        for cell in results.segmentation:
-            found.setdefault(_key(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
-    named = []
-    for path, results in jobs:
-        cells = [
-            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
-            if len(found[_key(results, cell)]) > 1
-            else cell
-            for cell in results.segmentation
-        ]
-        named.append((path, replace(results, segmentation=tuple(cells))))
-    return named
-
-
-def _key(results: Results, cell: Segmentation) -> tuple[Any, ...]:
-    setting = (results.dataset, results.image_size, cell.segmenter, cell.num_real, cell.world)
-    return (*setting, cell.label, cell.count, cell.seed, cell.fold)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -6,8 +6,8 @@ import numpy as np
 
 REGIONS = ("inside", "outside")
 FIGURES = tuple(f"{figure} of {channel}" for figure in ("mean", "deviation") for channel in ("red", "green", "blue"))
-# So many of real images' standard deviations are no chance of a sample; with few images, so many standard errors.
-_FAR, _ERRORS = 0.5, 3.0
+# Drift is so large a part of real images' spread and so many standard errors, of so many images at least.
+_FAR, _ERRORS, _FEW = 0.5, 4.0, 10
 
 
 def region_colours(images: np.ndarray, masks: np.ndarray, region: str) -> np.ndarray:
@@ -22,7 +22,7 @@ def region_colours(images: np.ndarray, masks: np.ndarray, region: str) -> np.nda
 
 def drifted(found: np.ndarray, real: np.ndarray) -> tuple[str, ...]:
     """Which of :data:`FIGURES` lie further from real images' than half of their spread, and than chance explains."""
-    if min(len(found), len(real)) < 2:
+    if min(len(found), len(real)) < _FEW:
         return ()
     gap, spread = np.abs(found.mean(0) - real.mean(0)), real.std(0, ddof=1)
     error = np.sqrt(found.var(0, ddof=1) / len(found) + spread**2 / len(real))

@@ -83,9 +83,7 @@ def held_out_images(
     return held_out_part(prepared, cache, seen, names).images
 
 
-def held_out_part(
-    prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")
-) -> Part:
+def held_out_part(prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")) -> Part:
     """What parts of the data have that is not among what the generator may see."""
     ids = {one.id for one in seen.lesions}
     lesions, split = load_lesions(prepared)
