@@ -319,7 +319,10 @@ class Pipeline(Trained):
     def measured_external(self, arm: Arm) -> Artifact | None:
         """The same of a data set that nothing was trained on."""
         scored = self.external(arm)
-        return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
+        if scored is None:
+            return None
+        assert self.external_data is not None
+        return self._measure({"scored": scored, "indexed": self.external_data.indexed}, f"arm-{scored.path.name}")
 
     def _measure(self, inputs: Inputs, name: str) -> Artifact:
         work = "dermprompt.stages.evaluate_arm.evaluate_arm"

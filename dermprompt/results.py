@@ -304,7 +304,7 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class External:
-    """One training on a data set that it has not seen: its Dice, and the means of all measures."""
+    """One training on a data set that it has not seen: its Dice, also of groups of images, and the means of all measures."""
 
     dataset: str
     arm: str
@@ -313,6 +313,7 @@ class External:
     seed: int
     dice: Interval
     measures: dict[str, float]
+    groups: tuple[Subgroup, ...] = ()
 
 
 @dataclass(frozen=True)

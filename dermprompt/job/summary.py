@@ -237,7 +237,7 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
             "num_real": arm.rules.num_real,
             "seed": arm.settings.seed,
         }
-        rows.append(record(External, {**named, "dice": found["dice"], "measures": found["measures"]}))
+        rows.append(record(External, {**named, **{key: found[key] for key in ("dice", "measures", "groups")}}))
     return tuple(rows)
 
 

@@ -20,6 +20,7 @@ from dermprompt.results import (
     MaskFidelity,
     Memorisation,
     Results,
+    Subgroup,
     TextFidelity,
 )
 
@@ -153,6 +154,12 @@ def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]
         for found in [results.memorisation]
         if found
     ]
+
+
+def external_diagnoses(jobs: Sequence[Job]) -> tuple[tuple[External, tuple[Subgroup, ...]], ...]:
+    """The same by diagnosis, where some are known."""
+    found = [(row, tuple(one for one in row.groups if one.kind == "diagnosis")) for _, row in external_rows(jobs)]
+    return tuple((row, groups) for row, groups in found if {one.name for one in groups} - {"unknown"})
 
 
 def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:
