@@ -368,7 +368,7 @@ class Pipeline(Trained):
                 "prepared": self.prepared,
             }
             settings = stage.EvaluateSamples(self.config.synthesis.count, seed)
-            return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 1, settings, inputs, cost=15.0)
+            return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 2, settings, inputs, cost=15.0)
         row = stage.EvaluateGenerator(own.name, "generator" if own.is_trained else "trivial", seed)
         drawn: Inputs = {
             "reproduced": self.reproduced,
@@ -378,7 +378,7 @@ class Pipeline(Trained):
         }
         if own.has_base:
             drawn = {**drawn, "base": self.base}
-        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, drawn, cost=15.0)
+        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 3, row, drawn, cost=15.0)
 
     @cached_property
     def distribution(self) -> Artifact | None:

@@ -71,7 +71,7 @@ def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
             f"{who}: the reference segmenter finds lesions better in generated images than in real ones. "
             "Beware of cartoons: clean shapes without the difficulty of real photographs."
         )
-    if row.mask and row.mask.generated <= row.mask.shuffled:
+    if row.mask and not row.mask.shown:
         notes.append(f"{who}: not above chance, so the images do not follow their masks.")
     if row.text and row.text.accuracy <= row.text.shuffled:
         notes.append(f"{who}: not above chance, so the images do not follow their prompts.")

@@ -89,7 +89,7 @@ def write_batch(
 
 
 def read_file(path: Path, expected: str) -> bytes:
-    """What a sample's file holds, by the sha256 (hex) of its record. Raises ValueError for another or a damaged file."""
+    """What a sample's file holds, by its record's sha256 (hex). Raises ValueError for another or a damaged file."""
     data = path.read_bytes()
     if sha256(data) != expected:
         raise ValueError(

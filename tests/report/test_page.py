@@ -260,6 +260,16 @@ def test_bad_news_is_told(html):
     assert "“mean image” needs no generator and is better than the best generator in MSE, PSNR, SSIM" in html
 
 
+@pytest.mark.parametrize("chance", [None, 0.33])
+def test_masks_that_are_not_obeyed_are_said_whatever_else_was_gained(jobs, tmp_path, chance):
+    """Above one shuffled order by chance, or below it."""
+    path, results = jobs[1]
+    mask = MaskFidelity(0.8, 0.32 if chance else 0.3, 0.31, 20, chance)
+    page = write_page([(path, replace(results, mask_fidelity=mask))], tmp_path, "ignored").read_text()
+    assert "not above chance, so the images do not follow their masks" in page
+    assert "is better" not in page.replace("is better than the best generator", "")
+
+
 def test_colours_stand_beside_real_ones_and_drift_is_said(jobs, tmp_path):
     path, results = jobs[0]
     mean, deviation = (150.25, 100.0, 90.0), (12.0, 11.0, 10.0)
