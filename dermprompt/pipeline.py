@@ -91,7 +91,8 @@ class Pipeline(Trained):
         """New masks; they depend on the data only where they come from real ones."""
         masks = self.config.masks
         work = "dermprompt.stages.synthesize.draw_masks"
-        declared = self.declare(work, masks.name, 2, self.mask_settings, self.mask_inputs, "draw_masks")
+        version = 3 if isinstance(masks, schema.AutomaticMasks) else 2
+        declared = self.declare(work, masks.name, version, self.mask_settings, self.mask_inputs, "draw_masks")
         return self.grow(declared, self.num_batches, cost.masks(self.config.synthesis.batch_size))
 
     @cached_property

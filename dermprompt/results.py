@@ -311,7 +311,7 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class External:
-    """One training on a data set that it has not seen: its Dice, that of groups of images, and the means of measures."""
+    """One training on a data set that it has not seen: its Dice, also of groups of images, and means of measures."""
 
     dataset: str
     arm: str

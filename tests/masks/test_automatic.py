@@ -88,7 +88,7 @@ def test_the_distribution_is_the_recipes() -> None:
     def values(shapes: list[Shape], name: str) -> list[float]:
         return [getattr(shape, name) for shape in shapes]
 
-    for name in ("area", "eccentricity", "solidity", "centre_y", "centre_x"):
+    for name in ("area", "eccentricity", "solidity", "centre_y", "centre_x", "roughness"):
         assert stats.ks_2samp(values(ours, name), values(theirs, name)).pvalue > 0.001, name
     # Four standard deviations of the difference of two shares.
     assert CODE.acceptance(range(400)) == pytest.approx(len(theirs) / 125, abs=0.16)
