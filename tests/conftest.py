@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import examples  # noqa: F401  # registers the profile that --hypothesis-profile=slow names before it is looked for
 import pytest
 from real_data import REAL
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def _check_all_set(composed: DictConfig) -> None:
     # Unresolved: Hydra's own part holds the run's folder, whose name may be what is being resolved.
     missing = sorted(_unset({**cast(dict, OmegaConf.to_container(composed)), "hydra": None}))
     if missing:
-        examples = " ".join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
+        examples = shlex.join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: {examples}")
 
 

@@ -153,14 +153,22 @@ def check_section(section: Any, prefix: str = "") -> None:
         _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
-        if isinstance(one.default_factory, type) and not isinstance(value, one.default_factory):
-            raise ValueError(f"{key}={value}: keys and their values")
+        _check_container(one, key, value)
         if dataclasses.is_dataclass(value):
             check_section(value, f"{key}.")
         elif KNOWN in one.metadata:
             _check_known(one.metadata[KNOWN], key, value)
         else:
             _check_value(one, key, value)
+
+
+def _check_container(one: dataclasses.Field, key: str, value: Any) -> None:
+    """An interpolation may put a text where a section, a dict or a list belongs."""
+    word = str(one.type).partition("[")[0]
+    kind = {"dict": dict, "list": list}.get(word, one.default_factory)
+    if isinstance(kind, type) and not isinstance(value, kind) and not (value is None and "None" in str(one.type)):
+        what = "a list" if kind is list else "keys and their values"
+        raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {what}")
 
 
 def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:

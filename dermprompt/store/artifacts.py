@@ -195,7 +195,7 @@ class Store:
         self,
         recipe: Recipe,
         num_batches: int,
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         cost: float = 0.0,
         finish: Callable[[Path], None] | None = None,
     ) -> Artifact:
@@ -204,7 +204,8 @@ class Store:
         The set has no number in its name, so sets of different counts share their batches. ``build`` commits
         batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
         Processes that want the same set at the same time share its batches out: ``build`` goes through
-        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them.
+        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them; it says how
+        many it made itself.
 
         Args:
             recipe: what determines a batch.
@@ -226,7 +227,7 @@ class Store:
         self,
         recipe: Recipe,
         missing: list[int],
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         folder: Path,
         cost: float,
     ) -> None:
@@ -235,11 +236,11 @@ class Store:
         (folder / "batches").mkdir(parents=True, exist_ok=True)
         with self.lock(recipe.folder):
             write_json(folder / RECIPE, asdict(recipe))
-        build(folder, missing)
+        made = build(folder, missing)
         seconds = time.monotonic() - start
         with self.lock(recipe.folder):
-            write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
-        self.count(recipe.stage, len(missing), seconds)
+            write_json(folder / RATE, {"seconds": seconds, "cost": cost * made})
+        self.count(recipe.stage, made, seconds)
 
     def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
         with self.lock(recipe.folder):
@@ -300,7 +301,7 @@ class PlanningStore(Store):
         self,
         recipe: Recipe,
         num_batches: int,
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         cost: float = 0.0,
         finish: Callable[[Path], None] | None = None,
     ) -> Artifact:

@@ -15,8 +15,10 @@ from dermprompt.store.artifacts import batch_record
 PATIENCE = 0.2
 
 
-def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int]], None], what: str) -> None:
+def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int]], None], what: str) -> int:
     """Have ``work`` make those batches of a set that no other process makes, until all of ``numbers`` are there.
+
+    Returns how many of them were made here.
 
     A batch is claimed by a lock of its own, so what a dead process has left is taken over, and it does not matter
     how many processes there are, on which machines of one store, or when each began. ``work`` may still be writing
@@ -29,16 +31,23 @@ def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int
         what: is made, for the progress.
     """
     wanted: Iterable[int] = progress(numbers, what, "batches")
+    ours: set[int] = set()
+
+    def claimed(held: dict[int, FileLock]) -> Iterator[int]:
+        for number in _claimed(folder, wanted, held):
+            ours.add(number)
+            yield number
+
     while True:
         held: dict[int, FileLock] = {}
         try:
-            work(_claimed(folder, wanted, held))
+            work(claimed(held))
         finally:
             for lock in held.values():
                 lock.release()
         wanted = [number for number in numbers if not batch_record(folder, number).exists()]
         if not wanted:
-            return
+            return len(ours)
         time.sleep(PATIENCE)
 
 

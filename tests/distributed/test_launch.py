@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -84,6 +85,23 @@ def _tests_for_ranks(monkeypatch):
 def test_a_failing_rank_fails_the_job(tmp_path):
     with pytest.raises(ChildProcessError, match="a training on 2 devices ended: rank 1 failed with ValueError: nonse"):
         on_two_ranks("fail", tmp_path)
+
+
+NAMELESS = ["unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "-"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*NAMELESS, "true"], capture_output=True).returncode != 0,
+    reason="needs root, for a name of its own that does not resolve",
+)
+@pytest.mark.usefixtures("_tests_for_ranks")
+def test_two_ranks_meet_on_a_machine_whose_name_does_not_resolve(tmp_path: Path) -> None:
+    program = (
+        f"from rank_work import on_two_ranks; from pathlib import Path; on_two_ranks('meet', Path({str(tmp_path)!r}))"
+    )
+    ended = subprocess.run([*NAMELESS, sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in tmp_path.glob("met-*")) == ["met-0", "met-1"]
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_the_distribution_is_the_recipes(number: int, num_tries: int) -> None:
     def values(shapes: list[Shape], name: str) -> list[float]:
         return [getattr(shape, name) for shape in shapes]
 
-    for name in ("area", "eccentricity", "solidity", "centre_y", "centre_x"):
+    for name in ("area", "eccentricity", "solidity", "centre_y", "centre_x", "roughness"):
         assert stats.ks_2samp(values(ours, name), values(theirs, name)).pvalue > 0.001, name
     share = len(theirs) / num_tries
     std = np.sqrt(share * (1 - share) * (1 / num_tries + 1 / (2 * number)))

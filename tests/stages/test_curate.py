@@ -116,5 +116,28 @@ def test_copies_are_found_dropped_and_not_exported(tmp_path: Path) -> None:
     assert len(list((tmp_path / "runs/job/Dataset500_default/imagesTr").glob("SYN_*"))) == 8
 
 
+def test_a_generator_that_knows_forty_images_by_heart_is_not_exported(tmp_path: Path) -> None:
+    """Its masks are those of its training set, and for each it gives back the image, as an overtrained network does."""
+    unchanged = ["max_rotation=0", "scale_range=[1,1]", "elastic_sigma=[]", "elastic_points=[]"]
+    masks = ["masks=transform", *(f"masks.{one}" for one in unchanged), "arm.world=closed"]
+    learnt = [*miniature("warp", "synthesis.count=12", "generator.best=1"), *masks, "data.split.sizes=[4,28,4,4]"]
+    for export in ("nnunet", "isic", "imagefolder"):
+        with pytest.raises(ValueError, match=r"12 of 12 samples count as copies of real images: SYN_0000000, "):
+            run(tmp_path, *learnt, "stage=export", f"export={export}")
+    assert not list((tmp_path / "runs").rglob("*.jpg"))
+    assert not list((tmp_path / "runs").rglob("*.png"))
+
+
+def test_a_generator_that_ignores_its_condition_is_called_by_its_name(tmp_path: Path) -> None:
+    """Control switched off, and one step of training: the page says that masks are not obeyed, and of no gain."""
+    ignores = miniature("controlnet", "synthesis.count=8", "generator.max_steps=1", "generator.conditioning_scale=0")
+    results = run(tmp_path, *ignores)
+    fidelity = results["mask_fidelity"]
+    assert fidelity["generated"] <= max(fidelity["shuffled"], fidelity["chance"])
+    page = (tmp_path / "runs/job/index.html").read_text()
+    assert "not above chance, so the images do not follow their masks" in page
+    assert "a gain is shown" not in page.replace("no gain is shown", "")
+
+
 def _noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)

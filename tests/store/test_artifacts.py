@@ -96,9 +96,10 @@ def test_of_two_processes_one_builds(tmp_path):
     assert (tmp_path / RECIPE.folder / "log").read_text() == "built\n"
 
 
-def draw(folder: Path, numbers: list[int]) -> None:
+def draw(folder: Path, numbers: list[int]) -> int:
     for number in numbers:
         write_json(batch_record(folder, number), [number])
+    return len(numbers)
 
 
 def test_a_growing_set_draws_what_is_missing(tmp_path):
@@ -156,18 +157,14 @@ def test_what_describes_a_set_is_made_up_for(tmp_path):
     """Also where all batches were there when the process ended."""
     store, described = Store(tmp_path, say=lambda _: None), []
 
-    def build(folder, numbers):
-        for number in numbers:
-            write_json(batch_record(folder, number), {})
-
     def killed(folder):
         raise KeyboardInterrupt
 
     recipe = Recipe("draw", "set", 1, {})
     with pytest.raises(KeyboardInterrupt):
-        store.grow(recipe, 3, build, finish=killed)
+        store.grow(recipe, 3, draw, finish=killed)
     for number in (3, 3, 2, 5):
-        store.grow(recipe, number, build, finish=described.append)
+        store.grow(recipe, number, draw, finish=described.append)
     assert len(described) == 2
 
 
