@@ -183,7 +183,7 @@ class Pipeline(GeneratorPipeline):
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 
     def segmenter(self, arm: Arm, left_out: tuple[int, int] | None = None) -> Artifact:
-        """A trained segmenter; S only is shared by all generators. ``left_out``: a fold of S.train, and their number."""
+        """A trained segmenter; S only is shared by all generators. ``left_out``: (fold of S.train, of how many)."""
         inputs: dict[str, Any] = {"prepared": self.prepared, "cache": self.cache(arm.settings.image_size)}
         if arm.count:
             inputs |= {"samples": self.samples, "decisions": self.curated}
