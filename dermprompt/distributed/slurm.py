@@ -35,7 +35,7 @@ def check_nodes(trainer: dict[str, Any]) -> None:
     if not 1 <= asked <= given:
         raise ValueError(
             f"trainer.num_nodes={asked}: 1 to {given}, the nodes of this SLURM allocation; "
-            "without hydra/launcher=slurm start the command inside of one (sbatch --nodes)"
+            "without hydra/launcher=slurm start the command inside an allocation (sbatch --nodes)"
         )
 
 

@@ -135,7 +135,7 @@ def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
     data = path.read_bytes()
     if sha256(data) != expected:
         raise ValueError(
-            f"{path}: not the file that was written; delete the record of its batch in batches/ to draw it again"
+            f"{path}: changed since it was written; delete the record of its batch in batches/ to draw it again"
         )
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
 

@@ -126,7 +126,7 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
         found = sha256(path)
         if found in known:
             return path, found
-        print(f"warning: {path} is not as it was written, and is not used")
+        print(f"warning: {path} is not as it was written: it is ignored")
     return None
 
 
