@@ -1,8 +1,8 @@
-"""How a stage gets its processes: in this one, or in one for each device of each node.
+"""How a stage gets its processes: it runs in this one, or in one rank per device of each node.
 
-Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
-dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
-this process's command line again, in a sweep the whole sweep.
+Work on several devices runs under torch's own launcher, which starts the ranks, stops all of them when one dies
+(:mod:`~dermprompt.distributed.ranks`) and frees their memory afterwards. The job itself stays a single process:
+Lightning's launcher would rerun this process's command line, in a sweep the whole sweep.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ _FOR = (
 _LIMITS = (
     "It is not a medical device, and its images are no evidence about any disease: nobody has checked that what it "
     "draws for a diagnosis is what that diagnosis looks like. It knows only what its training images show: people, "
-    "cameras and diseases that are rare among them are rare or wrong in its images. It may repeat a training image; compare "
-    "what it draws with them before passing it on (`curation=memorisation`)."
+    "cameras and diseases that are rare among them are rare or wrong in its images. It may repeat a training image: "
+    "compare its images with them before passing them on (`curation=memorisation`)."
 )
 
 

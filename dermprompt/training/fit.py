@@ -1,4 +1,4 @@
-"""One way to train: Lightning's loop, checkpoints to go on from, progress, and the curve of every metric."""
+"""The training loop: Lightning's, with checkpoints to resume from, progress, and the curve of every metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer and logger from the configuration, and the training that all that draws images has in common."""
+"""Lightning's Trainer and logger from the configuration, and the training loop shared by all generators."""
 
 from __future__ import annotations
 
