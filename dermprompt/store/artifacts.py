@@ -1,9 +1,9 @@
 """Finished work, addressed by content: an artifact is a folder that is complete or absent.
 
 The folder's name ends in a key (:attr:`Recipe.key`), a hash of the stage, the version of its code, its settings
-(but for those at their defaults), and the digests of its inputs. The artifact's own name, and where and on which devices
-it was made, are not hashed. Until it is complete the folder is called ``*.partial``; an interrupted training resumes
-from the checkpoints in there.
+(but for those at their defaults), and the digests of its inputs. The artifact's own name, and where and on which
+devices it was made, are not hashed. Until it is complete the folder is called ``*.partial``; an interrupted training
+resumes from the checkpoints in there.
 """
 
 from __future__ import annotations
