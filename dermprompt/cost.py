@@ -1,4 +1,4 @@
-"""Rough durations, for a plan before anything has run here; later the store's own records correct them.
+"""Rough durations for ``stage=plan``; once something has run, the store's own records correct them.
 
 FLOP counts are those of the networks at their usual sizes, scaled by area and by width squared.
 """

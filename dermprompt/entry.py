@@ -1,4 +1,4 @@
-"""How every command of this package ends: in its own words, whatever a user, a file or the machine did wrong."""
+"""How every command of this package ends: with a one-line message, whatever a user, a file or the machine did wrong."""
 
 from __future__ import annotations
 

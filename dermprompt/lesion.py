@@ -1,4 +1,4 @@
-"""What every room shares: one image with its mask and labels, and the conventions of tensors.
+"""Shared by all packages: one image with its mask and labels, and the conventions for tensors.
 
 - Images in networks are float32 N3HW in [-1, 1], RGB; on disk and in caches uint8 NHW3 in [0, 255].
 - Masks in networks are float32 N1HW in {0, 1}; in caches uint8 NHW in {0, 1}; in files 0 and 255.
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lesion:
-    """One image, its mask, and what is known of it. ``None`` says unknown, never absent.
+    """One image, its mask, and what is known about it. ``None`` means unknown, never absent.
 
-    ``lesion_id``: the same for all images of one lesion, ``patient_id`` of one person. ``negative``: the mask is empty,
-    for there is no lesion. ``part``: the folder of its data set, ``training``,
-    ``validation`` or ``test``; ``age`` is in years.
+    ``lesion_id``: shared by all images of one lesion, ``patient_id`` by all of one person. ``negative``: the mask is
+    empty because there is no lesion. ``part``: the folder of its data set, ``training``, ``validation`` or ``test``;
+    ``age`` is in years.
     """
 
     id: str

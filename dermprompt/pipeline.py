@@ -1,4 +1,4 @@
-"""The story on one page: each stage, what it needs, what it makes.
+"""The whole pipeline on one page: each stage, what it needs, what it makes.
 
     data ─ index, split, cache ─┬─ base ─ generator ─┬─ samples of new masks ─ curation ─┐
                                 │                    └─ samples of S.test's masks         │
@@ -6,9 +6,9 @@
                                 └─ S.train ─ segmenter, without and with the samples ◄────┘
                                                             Table 2 ─ report
 
-A method asks for what it needs and declares what is made from it: the work by its full dotted path, its settings
-(:mod:`dermprompt.stages.settings`), the artifacts that it is made from. Key, folders and arguments follow. With a
-planning store, the same methods say what would run. Nothing heavy is imported here.
+A method requests the artifacts that it needs and declares the one that is made from them: the function that makes it
+(by its full dotted path), its settings (:mod:`dermprompt.stages.settings`) and its inputs. Key, folders and arguments
+follow from these. With a planning store, the same methods list what would run. No heavy module is imported here.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dermprompt.data.reading import Reading
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import write_json
 from dermprompt.generator.source import given_artifact, stamped_artifact, stamps_of
-from dermprompt.prepared import Prepared
+from dermprompt.pipeline_data import DataPipeline
+from dermprompt.pipeline_generators import GeneratorPipeline
 from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Declaration, Recipe
-from dermprompt.trained import Trained
 
 # Pairs of a sample and its nearest image of G that the report shows.
 NUM_PAIRS = 8
@@ -39,7 +39,7 @@ NUM_PAIRS = 8
 
 @dataclass(frozen=True)
 class Arm:
-    """What a segmenter is, what it trains on, and ``count`` samples when there are any."""
+    """A segmenter's settings, what it trains on, and how many samples are added (``count``)."""
 
     settings: Segmenter
     count: int
@@ -47,16 +47,16 @@ class Arm:
 
 
 def s_only(num_real: int | None = None) -> schema.Arm:
-    """The rules of S only, with all of S.train or so many."""
+    """The rules of S only: all of S.train, or ``num_real`` images of it."""
     fixed = {"real": "s", "batches": "concatenated", "finetune": False, "steps_of": None, "world": "open"}
     return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
 
 
-class Pipeline(Trained):
+class Pipeline(GeneratorPipeline):
     """The artifacts of one configuration."""
 
     def prepare(self) -> None:
-        """All that the data give."""
+        """Everything that is made from the data alone."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
         _ = self.prepared, self.generator_set, self.coverage
@@ -78,7 +78,7 @@ class Pipeline(Trained):
 
     @property
     def mask_inputs(self) -> dict[str, Artifact]:
-        """What new masks are made from: nothing, files that are given, or real masks."""
+        """What new masks are made from: nothing, given files, or real masks."""
         masks = self.config.masks
         if isinstance(masks, schema.AutomaticMasks):
             return {}
@@ -88,7 +88,7 @@ class Pipeline(Trained):
 
     @cached_property
     def masks(self) -> Artifact:
-        """New masks; they depend on the data only where they come from real ones."""
+        """New masks; they depend on the data only if they are derived from real masks."""
         masks = self.config.masks
         work = "dermprompt.stages.synthesize.draw_masks"
         version = 3 if isinstance(masks, schema.AutomaticMasks) else 2
@@ -97,7 +97,7 @@ class Pipeline(Trained):
 
     @cached_property
     def samples(self) -> Artifact:
-        """Samples of new masks and prompts; the set has no count."""
+        """Samples of new masks and prompts. The set can grow: its key does not contain a count."""
         config = self.config
         if not config.generator.is_drawn_from:
             return self._samples_made_elsewhere()
@@ -108,15 +108,15 @@ class Pipeline(Trained):
         return self.draw(declared, self.num_batches, cost.batch(config), card.here)
 
     @cached_property
-    def made_elsewhere(self) -> Prepared:
-        """The pairs of a folder as a data set."""
+    def made_elsewhere(self) -> DataPipeline:
+        """The image-mask pairs of ``generator.path`` as a data set."""
         path = Path(self.config.generator.path).expanduser().resolve()
         root = str(path)
         data = replace(self.config.data, name=layout_of(path), root=root, labels=root, num_images=None)
         return self.of(data, "generator.path")
 
     def _samples_made_elsewhere(self) -> Artifact:
-        """The pairs of a folder, sorted by id, as samples."""
+        """The same pairs, sorted by id, as samples."""
         config, path = self.config, Path(self.config.generator.path).expanduser().resolve()
         foreign = self.made_elsewhere
         usable = (config.data.on_bad, config.data.max_bad_fraction)
@@ -173,18 +173,18 @@ class Pipeline(Trained):
 
     @property
     def reference(self) -> Artifact:
-        """The fixed segmenter that measures mask fidelity: trained on all of S.train alone."""
+        """The reference segmenter, which measures mask fidelity: trained on S.train alone, the same for all arms."""
         return self.segmenter(Arm(self.config.evaluation.reference, 0, s_only()))
 
     @property
     def cross_fitted(self) -> tuple[Artifact, ...]:
-        """Segmenters of which each has left out another fold of the arm's S.train."""
+        """Reference segmenters for curation, each trained without another fold of the arm's S.train."""
         arm = Arm(self.config.evaluation.reference, 0, s_only(self.rules.num_real))
         folds = self.config.curation.folds
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 
     def segmenter(self, arm: Arm, left_out: tuple[int, int] | None = None) -> Artifact:
-        """A trained segmenter. S only is the same for all generators. ``left_out``: a fold of S.train, of so many."""
+        """A trained segmenter; S only is shared by all generators. ``left_out``: (fold of S.train, of how many)."""
         inputs: dict[str, Any] = {"prepared": self.prepared, "cache": self.cache(arm.settings.image_size)}
         if arm.count:
             inputs |= {"samples": self.samples, "decisions": self.curated}
@@ -216,7 +216,7 @@ class Pipeline(Trained):
 
     @cached_property
     def memorised(self) -> Artifact:
-        """How near each sample comes to an image that its generator has seen."""
+        """The distance of each sample to the nearest image that its generator has seen."""
         config, features = self.config, self.config.curation.features
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
         # Nobody knows what a program elsewhere has seen.
@@ -249,9 +249,9 @@ class Pipeline(Trained):
 
     @cached_property
     def declared(self) -> Artifact:
-        """The primary comparison that was named when S.test was first scored; a later one changes nothing here.
+        """The primary comparison as it was when S.test was first scored; later changes have no effect here.
 
-        So it is no work of a stage, which would not be told of anything that is not in its key.
+        Therefore no stage makes it: a stage sees only what is in its key.
         """
         recipe = Recipe("evaluate", "primary", 1, {}, (self.prepared.digest,))
         return self.store.make(recipe, lambda folder: write_json(folder / "primary.json", self.primary_rule), 0.1)
@@ -273,7 +273,7 @@ class Pipeline(Trained):
         return self._score(f"scores-{self.segmenter(arm).path.name}", 2, settings, self, arm)
 
     def external(self, arm: Arm) -> Artifact | None:
-        """Scores of every image of a data set that nothing was trained on; None where none is configured."""
+        """Scores of every image of the external data set; None if none is configured."""
         data = self.config.external
         if data is None or arm.settings.predictions:
             return None
@@ -282,11 +282,11 @@ class Pipeline(Trained):
         return self._score(f"external-{data.name}", 1, settings, self.external_data, arm)
 
     @cached_property
-    def external_data(self) -> Prepared | None:
-        """The data set that nothing is trained on, if there is one."""
+    def external_data(self) -> DataPipeline | None:
+        """The external data set, which nothing is trained on, if there is one."""
         return None if self.config.external is None else self.of(self.config.external, "external")
 
-    def _score(self, name: str, version: int, settings: stage.ScoreImages, data: Prepared, arm: Arm) -> Artifact:
+    def _score(self, name: str, version: int, settings: stage.ScoreImages, data: DataPipeline, arm: Arm) -> Artifact:
         """Scores of a data set's images, whose batches the devices of the trainer share."""
         cache = data.cache(arm.settings.image_size)
         inputs = {"trained": self.segmenter(arm), "cache": cache, "indexed": data.indexed, "prepared": self.prepared}
@@ -311,14 +311,14 @@ class Pipeline(Trained):
         return self.make(work, "scores-predictions", 2, settings, inputs, "evaluate", 5.0)
 
     def measured(self, arm: Arm) -> Artifact:
-        """What the report says of an arm's scores; of samples also the gain over S only."""
+        """What the report shows about an arm's scores, with samples also the gain over S only."""
         scored, inputs = self.scores(arm), {"prepared": self.prepared}
         if arm.count and len(self.arms) > 1:
             inputs["baseline"] = self.scores(self.arms[0])
         return self._measure({"scored": scored, **inputs}, f"arm-{scored.path.name.removeprefix('scores-')}")
 
     def measured_external(self, arm: Arm) -> Artifact | None:
-        """The same of a data set that nothing was trained on."""
+        """The same for the external data set."""
         scored = self.external(arm)
         if scored is None:
             return None
@@ -331,7 +331,7 @@ class Pipeline(Trained):
 
     @cached_property
     def tallied(self) -> Artifact | None:
-        """What became of the samples; None where all are used."""
+        """How many samples the curation kept, relabelled and dropped; None if all are used."""
         config, curation = self.config, self.config.curation
         if self.curated is None or not config.synthesis.count:
             return None
@@ -344,7 +344,7 @@ class Pipeline(Trained):
 
     @cached_property
     def copies(self) -> Artifact:
-        """How many samples are copies, and the pairs that come nearest."""
+        """How many samples are copies, and the nearest pairs."""
         settings = stage.CountCopies(self.config.curation.quantile, min(NUM_PAIRS, self.config.evaluation.gallery))
         inputs = {"memorised": self.memorised}
         return self.make("dermprompt.stages.evaluate_arm.count_copies", "copies", 2, settings, inputs, "evaluate", 0.1)
@@ -422,7 +422,7 @@ class Pipeline(Trained):
 
     @cached_property
     def classifier(self) -> Artifact:
-        """Linear classifiers of the labels, taught by G and S.train whatever the arm; the same for all generators."""
+        """Linear classifiers of the labels, trained on G and S.train for every arm and generator."""
         settings = stage.TrainClassifier(**self._features, seed=self.config.data.split.seed)
         work = "dermprompt.stages.evaluate_labels.train_classifier"
         return self.make(work, "classifier", 1, settings, self._images, "evaluate", 200.0)

@@ -1,4 +1,4 @@
-"""Weights of networks that were trained on other pictures: a package's, or a file's. Nothing is downloaded here."""
+"""Pretrained weights of feature networks and encoders, from a Python package or a file. Nothing is downloaded here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job found out, as plain frozen dataclasses, and ``results.json``, which holds them on disk."""
+"""The results of a job as plain frozen dataclasses, and ``results.json``, which stores them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from files: one way to open them, which runs no code, and one to fill a network with them."""
+"""Loading weights: the one way to read them from files, which executes no code, and to fill a network with them."""
 
 from __future__ import annotations
 

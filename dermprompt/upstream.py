@@ -1,4 +1,4 @@
-"""What mends other libraries, each with its issue; a test for each fails when the mend is no longer needed."""
+"""Patches of other libraries, each with its issue; a test for each fails when the patch is no longer needed."""
 
 from __future__ import annotations
 

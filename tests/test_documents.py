@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from miniature import compose
+from miniature import CONF, compose
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]

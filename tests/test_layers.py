@@ -16,8 +16,8 @@ LAYERS = (
     ("job",),
     ("export",),
     ("pipeline",),
-    ("trained",),
-    ("prepared",),
+    ("pipeline_generators",),
+    ("pipeline_data",),
     ("stages",),
     ("training",),
     ("distributed",),
@@ -122,7 +122,7 @@ def test_no_modules_need_each_other():
 
 
 def test_the_pipeline_stands_above_the_work_that_it_names():
-    assert ("dermprompt.prepared", "dermprompt.stages.prepare") in arrows(modules())
+    assert ("dermprompt.pipeline_data", "dermprompt.stages.prepare") in arrows(modules())
 
 
 def test_a_wrong_arrow_and_a_circle_are_found():

@@ -1,0 +1,1 @@
+"""Configuration: every key with its type, constraint and allow-list (schema, generators), and its checks."""

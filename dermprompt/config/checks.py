@@ -140,7 +140,7 @@ def _check_arm(config: Config) -> None:
         if asked and not count:
             raise ValueError(f"{what} with synthesis.count=0: it needs samples")
     if arm.real == "s_and_g" and arm.world == "closed":
-        raise ValueError("arm.real=s_and_g with arm.world=closed: G stands outside a closed world")
+        raise ValueError("arm.real=s_and_g with arm.world=closed: a closed world excludes G")
     if arm.real == "s_decoded" and not config.generator.has_base:
         raise ValueError(f"arm.real=s_decoded with generator={config.generator.name}: only controlnet has a codec")
     if arm.real == "none" and (arm.finetune or mixed):
@@ -179,9 +179,7 @@ def _check_generator(config: Config) -> None:
             raise ValueError(f"stage={config.stage} with generator=none: there is nothing to train or draw from")
         return
     if not config.generator.has_base and config.stage in ("train_codec", "train_base"):
-        raise ValueError(
-            f"stage={config.stage} with generator={config.generator.name}: only controlnet stands on a base"
-        )
+        raise ValueError(f"stage={config.stage} with generator={config.generator.name}: only controlnet has a base")
     if not config.generator.is_trained:
         if config.stage == "train_generator":
             raise ValueError(f"stage=train_generator with generator={config.generator.name}: there is nothing to train")

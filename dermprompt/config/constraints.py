@@ -1,4 +1,4 @@
-"""What the value of a key may be, said where the key is declared: ``key: int = whole(at_least=1)``."""
+"""Constraints on the values of keys, declared beside each key: ``key: int = whole(at_least=1)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of generators, and their bases and codecs: what each is, and its keys with their types."""
+"""The kinds of generators, their bases and codecs: properties, and keys with their types and constraints."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ScratchBase:
 
 @dataclass
 class Validation:
-    """Every ``every`` steps the generator is validated on ``num_images`` held-out images, at most a tenth of G."""
+    """Validate the generator every ``every`` steps on ``num_images`` held-out images, at most a tenth of G."""
 
     num_images: int = whole(at_least=1)
     every: int = whole(at_least=1)
@@ -92,7 +92,7 @@ class Validation:
 
 @dataclass
 class Sampler:
-    """How a ControlNet draws: what decides its samples, and not its weights."""
+    """How a ControlNet samples: settings that affect its samples, not its weights."""
 
     sampler: str = one_of("ddim", "dpm", "unipc")
     num_steps: int = whole(1, 1000)
@@ -110,16 +110,16 @@ class ControlNetValidation(Sampler, Validation):
 
 @dataclass
 class Generator:
-    """What a kind of generator is, said on its class.
+    """The properties of a kind of generator, as class attributes.
 
     Attributes:
         is_trained: its networks are trained here; otherwise it has none.
-        has_text: prompts decide its samples.
-        has_base: it is built on a latent diffusion model.
-        draws: it has samples at all.
-        is_drawn_from: it makes an image of any mask; a folder's pairs are as they are.
-        world: what its samples are made from, where that does not depend on the arm's ``world``.
-        opens: full dotted path of what opens its folder: ``(folder)``, with a base ``(folder, base, **sampler)``.
+        has_text: its samples depend on prompts.
+        has_base: it needs a latent diffusion model.
+        draws: it provides samples at all.
+        is_drawn_from: it can generate an image for any mask; the pairs of a folder are fixed.
+        world: what its samples are made from, if that does not depend on the arm's ``world``.
+        opens: full dotted path of the function that loads it: ``(folder)``, with a base ``(folder, base, **sampler)``.
         base: that model. Unused by the other kinds: Hydra composes generator/base whatever the generator, so that
             a sweep over generators can name one.
     """
@@ -138,7 +138,7 @@ class Generator:
 
 @dataclass
 class Training:
-    """What decides the weights of every generator that is trained."""
+    """Settings that affect the weights of every trained generator."""
 
     name: str = MISSING
     validation: Validation = field(default_factory=Validation, metadata={WAS: "watch"})
@@ -175,7 +175,7 @@ class ControlNet(Sampler, ControlNetTraining, Generator):
 
 @dataclass
 class Pix2PixHD(Training, Generator):
-    """The rival: one pass from mask to image."""
+    """The paper's comparison: one pass from mask to image."""
 
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"

@@ -1,4 +1,4 @@
-"""Every key that a user may set, with its type and what it may be; the values stand in ``conf/``.
+"""Every key that a user may set, with its type and constraints; the default values are in ``conf/``.
 
 A group with several kinds (``generator``, ``generator.base``, ``data``) has a class for each, found by name.
 """
@@ -53,7 +53,7 @@ Part = TypeVar("Part")
 
 
 def take(part: type[Part], whole: Any) -> Part:
-    """Of a section of the configuration those keys that ``part``, a dataclass, has."""
+    """The keys of a section of the configuration that the dataclass ``part`` has."""
     return part(**{one.name: getattr(whole, one.name) for one in fields(part)})  # type: ignore[arg-type]
 
 

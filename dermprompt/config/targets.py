@@ -1,4 +1,4 @@
-"""What a configuration may have built: held to before Hydra or this package builds anything.
+"""The allow-list of what a configuration may build, enforced before Hydra or this package builds anything.
 
 An experiment file of somebody else is composed into the whole configuration, Hydra's own part included, and Hydra calls
 whatever a ``_target_`` names; Python's logging does the same with ``class`` and ``()``.

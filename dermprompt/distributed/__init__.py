@@ -1,0 +1,1 @@
+"""Several processes: launching ranks (launch), what happens if one dies (ranks), SLURM nodes (slurm)."""

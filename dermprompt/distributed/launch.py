@@ -1,8 +1,8 @@
-"""How a stage gets its processes: in this one, or in one for each device of each node.
+"""How a stage gets its processes: it runs in this one, or in one rank per device of each node.
 
-Work on several devices runs under torch's own launcher, which starts the ranks, ends them all when one
-dies and frees their memory afterwards. The job itself stays one process: Lightning's own launcher would start
-this process's command line again, in a sweep the whole sweep.
+Work on several devices runs under torch's own launcher, which starts the ranks, stops all of them when one dies
+(:mod:`~dermprompt.distributed.ranks`) and frees their memory afterwards. The job itself stays a single process:
+Lightning's launcher would rerun this process's command line, in a sweep the whole sweep.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Call:
         if devices == 1:
             return self.here(folder)
         self._write(folder, folder)
-        return self._run_ranks(folder, devices, f"a training on {devices} devices", folder)
+        return self._run_ranks(folder, devices, f"training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> int:
         """Make batches of a growing set in a process for each device; see :mod:`dermprompt.store.claims`.
@@ -63,7 +63,7 @@ class Call:
         calls.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=calls) as own:
             replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
-            self._run_ranks(Path(own), processes, f"a drawing on {processes} devices", folder)
+            self._run_ranks(Path(own), processes, f"sampling on {processes} devices", folder)
             return sum(read_json(path, int) for path in Path(own).glob(MADE.format(rank="*")))
 
     def _write(self, at: Path, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Call:
             # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
             failures = sorted(read_json(path) for path in at.glob(FAILED.format(node="*")))
             said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
-            raise ChildProcessError(f"{what} ended: {said}. What it saved is in {folder}; the same command continues")
+            raise ChildProcessError(f"{what} failed: {said}. Its work is kept in {folder}; the same command continues")
         if (at / UNFINISHED).exists():
             raise Unfinished(*read_json(at / UNFINISHED))
 

@@ -1,4 +1,4 @@
-"""How what is declared is made: here, on all devices of the trainer, or batch by batch."""
+"""Makes declared artifacts: in this process, on all devices of the trainer, or batch by batch."""
 
 from __future__ import annotations
 
@@ -30,41 +30,41 @@ class Maker:
         stage: str | None = None,
         cost: float = 1.0,
     ) -> Artifact:
-        """The artifact of such a :class:`~dermprompt.store.artifacts.Declaration`; ``cost``: about so many seconds."""
+        """The artifact of a :class:`~dermprompt.store.artifacts.Declaration`; ``cost``: estimated seconds."""
         declared = self.declare(work, name, version, settings, inputs or {}, stage)
         return self.store.make(declared.recipe, _checked(work, self.call(declared).here), cost)
 
     def train(
         self, work: str, name: str, version: int, settings: Any, inputs: Inputs, cost: float, stage: str | None = None
     ) -> Artifact:
-        """As :meth:`make`, on all the devices of the trainer."""
+        """Like :meth:`make`, on all devices of the trainer."""
         declared = self.declare(work, name, version, settings, inputs, stage)
         return self.store.make(declared.recipe, _checked(work, self.call(declared).on_all_devices), cost)
 
     def grow(self, declared: Declaration, num_batches: int, cost: float) -> Artifact:
-        """A set of at least so many batches; ``cost``: of one."""
+        """A set of at least ``num_batches`` batches; ``cost``: of each."""
         call = self.call(declared)
         return self.store.grow(declared.recipe, num_batches, lambda at, numbers: call.here(at, numbers=numbers), cost)
 
     def draw(
         self, declared: Declaration, num_batches: int, cost: float, finish: Callable[[Path], None] | None = None
     ) -> Artifact:
-        """As :meth:`grow`, on all the devices of the trainer."""
+        """Like :meth:`grow`, on all devices of the trainer."""
         return self.store.grow(declared.recipe, num_batches, self.call(declared).share_batches, cost, finish)
 
     def declare(
         self, work: str, name: str, version: int, settings: Any, inputs: Inputs, stage: str | None = None
     ) -> Declaration:
-        """``stage``: the store's folder, by default called as the module of the work."""
+        """``stage``: the folder in the store, by default the name of the module of ``work``."""
         return Declaration(work, stage or work.split(".")[-2], name, version, settings, inputs)
 
     def call(self, declared: Declaration) -> Call:
-        """The work of a declaration, on its settings and the folders of its inputs."""
+        """The call that makes a declared artifact."""
         return Call(declared.work, declared.settings, self.runtime, declared.folders)
 
 
 def _checked(work: str, build: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """The same; then what the work says that it makes is there, before a record says so."""
+    """The same, followed by a check that all declared files exist, before the artifact counts as finished."""
 
     def built(folder: Path) -> Any:
         digest = build(folder)

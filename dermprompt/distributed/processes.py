@@ -1,4 +1,4 @@
-"""How many processes a trainer asks for, and which of them this one is."""
+"""How many processes a trainer needs, and which of them this one is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-# Torch's launcher, Lightning and MPI's wrappers tell a process its rank by these. PL_TRAINER_… sets what no key sets.
+# By these, torch's launcher, Lightning and MPI tell a process its rank. PL_TRAINER_… would bypass the configuration.
 _OF_RANKS = re.compile(
     r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|JSM_NAMESPACE_.*"
     r"|OMPI_COMM_WORLD_.*|PL_.*"
@@ -25,12 +25,12 @@ _OF_RANKS = re.compile(
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where work runs and what shows it: nothing in here may change what comes out, and no key holds it.
+    """Where work runs and how it is logged. It must not affect results, and is in no artifact's key.
 
     Attributes:
-        trainer: where and how long it trains (:func:`~dermprompt.config.compose.place_settings`).
-        logger: what shows the curves.
-        label: what the names of W&B's runs begin with.
+        trainer: where and how long to train (:func:`~dermprompt.config.compose.place_settings`).
+        logger: the configuration of the logger.
+        label: prefix of the names of W&B runs.
     """
 
     trainer: dict[str, Any]

@@ -1,8 +1,10 @@
-"""The processes of one training.
+"""The ranks of a training, and what happens if one dies.
 
-``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher. Whichever of the
-processes ends, all end: a rank that dies takes the others with it within seconds, one that stands still does when they
-have waited for ``trainer.timeout``, and none outlives the process that started it (on several nodes, SLURM's step).
+If any rank dies, all end: if it crashes or is killed, the others are stopped within seconds; if it hangs, they give up
+after ``trainer.timeout``. No rank outlives the process that started it (on several nodes, SLURM's step). The launcher
+reports which rank failed first, and why; the same command resumes from the last checkpoint.
+
+``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
 """
 
 from __future__ import annotations
@@ -23,17 +25,17 @@ if TYPE_CHECKING:
 # Ranks that do not end within these seconds after another has died are killed.
 SHUTDOWN_SECONDS = 5
 _SET_DEATH_SIGNAL = 1  # of prctl(2)
-# What gloo and NCCL say of a rank that did not answer in time, and of one that is gone.
+# How gloo and NCCL report a rank that did not answer in time (late), or that is gone.
 _LATE = ("timed out waiting", "collective operation timeout")
 _HINTS = {
-    "SIGKILL": " (by hand, or because memory is out)",
-    "SIGABRT": " (as NCCL does when it has waited for trainer.timeout, and a failed assertion)",
+    "SIGKILL": " (by hand, or because memory ran out)",
+    "SIGABRT": " (after trainer.timeout in NCCL, or by a failed assertion)",
 }
 _GONE = ("connection closed", "connection reset", "broken pipe")
 
 
 def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
-    """Run the call in ``folder`` in so many ranks on this node; what ended them goes into ``failed-….json`` there."""
+    """Run the call in ``folder`` in ``processes`` ranks on this node; write a failure to ``failed-….json`` there."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -48,7 +50,7 @@ def launch(folder: Path, processes: int, rendezvous: list[str]) -> int:
 
 
 def _end_the_rest_soon() -> None:
-    """Torch's option --shutdown-timeout does not reach the ranks that are left when one fails: they have 30 s."""
+    """Shorten the 30 s that the other ranks get when one fails: torch's --shutdown-timeout does not apply to them."""
     from torch.distributed.elastic.multiprocessing.api import PContext
 
     close = PContext.close
@@ -60,9 +62,9 @@ def _end_the_rest_soon() -> None:
 
 
 def describe(failures: dict[int, ProcessFailure]) -> tuple[int, str]:
-    """What happened, in a sentence, and not what followed: ranks that lost or waited for another, or were ended.
+    """The cause in a sentence, rather than its consequences (ranks that lost, waited for or were stopped with another).
 
-    The number before it is the lower, the more likely it is the cause: each node knows of its own ranks alone.
+    The number before it ranks likely causes, the likeliest lowest, because each node knows only its own ranks.
     """
     first = min(failure.timestamp for failure in failures.values())
     at_once = [rank for rank in failures if failures[rank].timestamp - first < SHUTDOWN_SECONDS - 2]
@@ -72,9 +74,9 @@ def describe(failures: dict[int, ProcessFailure]) -> tuple[int, str]:
 
 def _sentence(rank: int, failure: ProcessFailure) -> str:
     if not _raised(failure):
-        return f"rank {rank} was ended by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
+        return f"rank {rank} was killed by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
     if _says(failure, _LATE):
-        return f"rank {rank} waited in vain for another one, which stands still or takes longer than trainer.timeout"
+        return f"rank {rank} waited in vain for another rank, which hangs or takes longer than trainer.timeout"
     return f"rank {rank} failed with {_in_a_line(failure)}"
 
 
@@ -86,7 +88,7 @@ def _order(failure: ProcessFailure) -> int:
 
 
 def _raised(failure: ProcessFailure) -> bool:
-    """Whether it left an exception, as also a rank does that then ends so slowly that the launcher kills it."""
+    """Whether it raised an exception, even if it then ended so slowly that the launcher killed it."""
     return failure.exitcode > 0 or isinstance(failure.message, dict)
 
 
@@ -99,12 +101,12 @@ def _in_a_line(failure: ProcessFailure) -> str:
 
 
 def _text(failure: ProcessFailure) -> str:
-    """The exception, without its stack."""
+    """The exception without its traceback."""
     return str(failure.message["message"] if isinstance(failure.message, dict) else failure.message)
 
 
 def _end_with_parent(parent: int, by: signal.Signals) -> None:
-    """Have Linux send this process a signal when the one that started it is gone."""
+    """Let Linux signal this process when its parent dies."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, int(by))
@@ -113,7 +115,7 @@ def _end_with_parent(parent: int, by: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Be the launcher, or without a number of processes one of its ranks."""
+    """Run the launcher, or one of its ranks if no number of processes is given."""
     folder, parent, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4:]
     if options:
         # On several nodes its parent is SLURM, which ends it with the job.

@@ -1,7 +1,7 @@
-"""Several machines for one training. They are those of a SLURM allocation, in which the job itself runs once.
+"""Training on several machines of a SLURM allocation, in which the job itself runs once.
 
-Each work on them is a step of the allocation (``srun``) that starts torch's launcher on every node; the launchers
-find each other at the job's own node. SLURM ends the step when one of them fails.
+Each training is a step of the allocation (``srun``) that starts torch's launcher on every node; the launchers
+meet at the job's own node. SLURM ends the step when one of them fails.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import subprocess
 import time
 from typing import Any
 
-# Submitit's signal asks the job to queue again, and SLURM sends it to all processes. Ranks that it ended before the
-# job did so would look like a failure. Ignored signals stay so through exec.
+# Submitit's signal asks the job to requeue, but SLURM sends it to all processes. Ranks killed by it before the job
+# requeues would look like a failure, so they ignore it; this survives exec.
 _UNDISTURBED = ["sh", "-c", """trap '' USR2; exec "$0" "$@" """]
 
-# SLURM by itself takes 5 minutes to believe that a node is lost (SlurmdTimeout); these seconds are more.
+# By default SLURM declares a node lost after 5 minutes (SlurmdTimeout); this is more.
 _PATIENCE = 900
 
 
@@ -35,7 +35,7 @@ def check_nodes(trainer: dict[str, Any]) -> None:
     if not 1 <= asked <= given:
         raise ValueError(
             f"trainer.num_nodes={asked}: 1 to {given}, the nodes of this SLURM allocation; "
-            "without hydra/launcher=slurm start the command inside of one (sbatch --nodes)"
+            "without hydra/launcher=slurm start the command inside an allocation (sbatch --nodes)"
         )
 
 

@@ -1,0 +1,1 @@
+"""Measures: overlap and boundary of masks, image quality, distances between sets, fidelity, intervals and tests."""

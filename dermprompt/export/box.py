@@ -1,4 +1,5 @@
-"""Trained networks as they come with the package: bfloat16, and of the text encoder the words of prompts alone.
+"""Writes trained networks in the form in which they are included in the package (``box``): bfloat16, and only the text
+encoder's embeddings of words that prompts use.
 
 ``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]`` takes four folders of the store.
 """

@@ -25,15 +25,15 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (float
 _WHAT = (
     "Images whose names begin with `SYN_` are synthetic: no patient was photographed. Each says so in its own metadata "
     "(the comment of a JPEG, the text `Comment` of a PNG). Their masks are what they were drawn from, not what someone "
-    "saw in them. They are for research on segmentation. They are no evidence on any disease, and a model that was "
+    "saw in them. They are for research on segmentation. They are no evidence about any disease, and a model that was "
     "trained on them is no medical device."
 )
 
 _FROM_ELSEWHERE = (
     "Images whose names begin with `SYN_` were made by another program. That they are synthetic, and what that program "
     "has seen, is its author's word; here they were only compared with the real images of this study. They are for "
-    "research on segmentation. They are no evidence on any disease, and a model that was trained on them is no medical "
-    "device."
+    "research on segmentation. They are no evidence about any disease, and a model that was trained on them is no "
+    "medical device."
 )
 
 _FOR = (
@@ -42,10 +42,10 @@ _FOR = (
 )
 
 _LIMITS = (
-    "It is not a medical device, and its images are no evidence on any disease: nobody has checked that what it draws "
-    "for a diagnosis is what that diagnosis looks like. It knows only what its training images show: people, cameras "
-    "and diseases that are rare among them are rare or wrong in what it draws. It may repeat a training image; compare "
-    "what it draws with them before passing it on (`curation=memorisation`)."
+    "It is not a medical device, and its images are no evidence about any disease: nobody has checked that what it "
+    "draws for a diagnosis is what that diagnosis looks like. It knows only what its training images show: people, "
+    "cameras and diseases that are rare among them are rare or wrong in its images. It may repeat a training image: "
+    "compare its images with them before passing them on (`curation=memorisation`)."
 )
 
 
@@ -120,7 +120,7 @@ def model_card(facts: ModelFacts, results: Results | None) -> str:
     note = licence_note(facts.licences)
     if facts.base:
         known["base_model"] = facts.base
-        note += f"\n\nIt stands on {facts.base}, whose licence binds it too."
+        note += f"\n\nIt is built on {facts.base}, whose licence also applies."
     said = {
         "What it is for": _FOR,
         "Limits": _LIMITS,
@@ -138,7 +138,7 @@ def _figures(measured: Any) -> str:
 
 def _measured(results: Results | None) -> str:
     if results is None:
-        return "Nothing yet: `stage=report` of the same command measures, and a later export says it here."
+        return "Nothing yet: run the same command with `stage=report`, then export again."
     rows: list[tuple[str, Any]] = []
     for quality in results.image_quality:
         if quality.kind == "generator":
@@ -177,9 +177,9 @@ def licence_id(licences: Mapping[str, str]) -> str:
 def licence_note(licences: Mapping[str, str]) -> str:
     """What binds what was made from the source. ``licences``: the first line of each licence file, by its place."""
     if not licences:
-        return "Unknown: see source. No licence file lay beside the images; what was made from them may be bound by it."
+        return "Unknown: see source. No licence file was found beside the images; one may bind what was made from them."
     listed = "\n".join(f"- [{_cell(path)}]({quote(path)}): {_cell(line)}" for path, line in licences.items())
-    return f"These lay beside the images; what was made from them may be bound by them:\n\n{listed}"
+    return f"These were found beside the images; they may bind what was made from the images:\n\n{listed}"
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Where an export goes: a folder of its own, which only an export may replace."""
+"""The folder that an export is written to, which only an export may replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What leaves for other programs: an arm, its samples, or its generator, each with a card."""
+"""Exports for other programs: an arm, its samples, or its generator, each with a card."""
 
 from __future__ import annotations
 

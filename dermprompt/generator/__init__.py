@@ -1,0 +1,5 @@
+"""Generators: masks, prompts and seeds in, images out.
+
+``controlnet`` and ``pix2pixhd`` are trained, ``warp`` is a baseline without a network, ``codec`` has the latent spaces.
+CONTRIBUTING.md says how to add one; ``tests/generator/test_new_kind.py`` is a complete example.
+"""

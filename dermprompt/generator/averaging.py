@@ -1,4 +1,4 @@
-"""Averaged weights, which draw better than the last ones."""
+"""Exponential moving averages of weights, which sample better than the last weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generator trains on: images, masks and prompts in memory, in batches that a seed decides."""
+"""Training data of the generators: images, masks and prompts in memory, in seeded batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def orient(images: Tensor, turns: int, mirrored: bool) -> Tensor:
 
 
 class SeededOrder(Sampler[list[int]]):
-    """Batches of items; epoch e's order is a function of (seed, e) alone, so a resumed run goes on.
+    """Batches of items; epoch e's order depends on (seed, e) alone, so a resumed run continues as it was.
 
     An item is image · variants + variant; an epoch takes each image once, in a variant drawn for it. The
     last batch is dropped when it is not full. With several processes each takes its share of a batch.

@@ -66,9 +66,9 @@ def load_shards(folder: Path) -> dict[str, Tensor]:
 
 def _read(path: Path, expected: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path}: missing; carry it again")
+        raise ValueError(f"{path}: missing; copy it again")
     if sha256(path) != expected:
-        raise ValueError(f"{path}: its sha256 is not that of {INDEX}; carry it again")
+        raise ValueError(f"{path}: its sha256 differs from {INDEX}; copy it again")
     return load_tensors(path)
 
 

@@ -1,4 +1,4 @@
-"""Validation of a generator: pictures of the same conditions as it goes on, and the best weights, not only the last.
+"""Validation of a generator during training: images of fixed masks, and the best weights, not only the last.
 
 The conditions are masks of held-out images of G; the reference segmenter is not trained on them either.
 """
@@ -33,7 +33,7 @@ Agreement = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is drawn again and again: masks N1SS in {0, 1}, a prompt and a seed each."""
+    """What is generated at every validation: masks N1SS in {0, 1}, each with a prompt and a seed."""
 
     masks: Tensor
     prompts: tuple[str, ...]
@@ -51,7 +51,7 @@ class Conditions:
 
 
 class Validated(Protocol):
-    """What a module offers, to be validated."""
+    """What a module must offer to be validated."""
 
     def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
         """Images N3SS in [-1, 1] by the weights of :meth:`ema_model`."""
@@ -61,11 +61,11 @@ class Validated(Protocol):
 
 
 class ValidateGenerator(Callback):
-    """Draws the conditions every ``every`` steps and at the end, and keeps the best weights in ``best.safetensors``.
+    """Samples every ``every`` steps and at the end, and keeps the best weights in ``best.safetensors``.
 
-    Logs ``generator/val/agreement``, writes ``samples/<step>.png`` (masks above, images below), and shows it in the
-    logger if that can. The best are those whose masks are found again best; above what is found of the real images
-    more is no better, and the later weights count. Each process draws its share.
+    Logs ``generator/val/agreement``, writes ``samples/<step>.png`` (masks above, images below), and shows it in loggers
+    that support images. The best weights have the highest agreement; values above that of real images count as equal,
+    and later weights are then preferred. Each process generates its share.
 
     Args:
         agreement: how well masks are found again.

@@ -1,6 +1,6 @@
 """Images without a network: real ones, each warped so that its lesion fills another mask.
 
-What new shapes alone give a segmenter, without new looks, is the least that a generator has to beat.
+A baseline: new shapes without new appearance, which a generator should at least beat.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What W&B shows beyond the trainings: what a job drew and found out, and the table of a sweep.
+"""What W&B shows besides trainings: a job's samples and results, and the table of a sweep.
 
 ``python -m dermprompt.job.dashboard FOLDER`` (``make dashboard``) sends the table of a sweep again.
 """

@@ -1,4 +1,4 @@
-"""One job: the asked stage and what it needs, then the run folder."""
+"""One job: the requested stage and all that it needs, then the run folder."""
 
 from __future__ import annotations
 

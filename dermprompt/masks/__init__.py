@@ -1,0 +1,1 @@
+"""Masks for synthetic images: deformed circles, realistic shapes, transformed real masks, given files."""

@@ -1,4 +1,4 @@
-"""Lesion masks out of nothing: deformed circles (paper, section 2.3), in two variants.
+"""Lesion masks from deformed circles (paper, section 2.3), in two variants.
 
 Both take their numbers from the authors' released script, in pixels of its canvas of 512 x 512: the centre's
 coordinates from 236 to 285, the radius from 15 to just inside the nearer edge, an elastic deformation of 100 x 100

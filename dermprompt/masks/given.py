@@ -1,4 +1,4 @@
-"""Masks that are there already, each as often as needed."""
+"""Given masks, repeated as often as needed."""
 
 from __future__ import annotations
 

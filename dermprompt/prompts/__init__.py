@@ -1,0 +1,1 @@
+"""Prompts: which label each sample gets (sampler), and its text (template, vocabulary)."""

@@ -1,0 +1,1 @@
+"""The report: tables, figures, the page itself and the reader quiz."""

@@ -1,4 +1,4 @@
-"""Every measure of every arm, and Dice by subgroup."""
+"""Detailed tables of the report: every measure of every arm, and Dice by subgroup."""
 
 from __future__ import annotations
 

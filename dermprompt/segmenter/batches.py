@@ -1,4 +1,4 @@
-"""What a segmenter trains on: pairs in memory as uint8, which the module turns to floats on the device."""
+"""Training data of the segmenters: pairs in memory as uint8, converted to floats on the device."""
 
 from __future__ import annotations
 

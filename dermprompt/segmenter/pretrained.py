@@ -1,4 +1,4 @@
-"""A strong baseline: a U-Net whose encoder knows ImageNet."""
+"""A strong baseline: a U-Net whose encoder is pretrained on ImageNet."""
 
 from __future__ import annotations
 

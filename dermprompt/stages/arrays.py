@@ -131,6 +131,7 @@ def _image(path: Path, expected: str, size: int) -> np.ndarray:
 
 
 def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
+    """The pixels of a file whose sha256 (hex) is known. Raises ValueError for another or a damaged file."""
     return np.asarray(cv2.imdecode(np.frombuffer(read_file(path, expected), np.uint8), flags))
 
 

@@ -1,4 +1,4 @@
-"""Which samples are used: scores and distances once, decisions at any threshold from them."""
+"""Which samples are used: scores and distances are computed once, decisions at any threshold follow from them."""
 
 from __future__ import annotations
 

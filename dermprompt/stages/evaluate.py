@@ -1,4 +1,4 @@
-"""What came out: Table 1, mask fidelity and text fidelity. Each a small artifact of its own."""
+"""Evaluation of generators: Table 1, mask fidelity and text fidelity, each a small artifact of its own."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def evaluate_generator(
     folder: Path,
     base: Path | None = None,
 ) -> None:
-    """Measure samples of S.test's masks, as ``generator.json``.
+    """Evaluate samples of S.test's masks, as ``generator.json``.
 
-    Table 1's row, beside it what the codec alone keeps of an image, and mask fidelity, by images of
+    Table 1's row, the same for images that only pass through the codec, and mask fidelity, by images of
     the reference segmenter's size (``reference_cache``).
     """
     test = load_part(prepared, cache, "test")

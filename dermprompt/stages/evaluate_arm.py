@@ -1,4 +1,4 @@
-"""What the report says of an arm: its Dice with intervals and groups, what became of its samples, which are copies."""
+"""Evaluation of an arm: Dice with intervals and by subgroup, how curation used its samples, and which are copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic images as a set, beside real images that no generator has seen."""
+"""Synthetic images as a set, compared with real images that no generator has seen."""
 
 from __future__ import annotations
 

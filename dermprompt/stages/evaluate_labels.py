@@ -1,4 +1,4 @@
-"""Whether samples show the diagnosis and the attributes that they were asked for, by what real images teach."""
+"""Whether samples show the prompted diagnosis and attributes, by classifiers trained on real images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks back from their folders, on the device of the trainer."""
+"""Loads trained networks from their folders, onto the device of the trainer."""
 
 from __future__ import annotations
 

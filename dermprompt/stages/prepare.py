@@ -142,7 +142,7 @@ def usable_lesions(usable: Usable, indexed: Path, cache: Path) -> list[Lesion]:
     lesions = _good(usable, index, [*index.findings, *read_findings(cache)])
     if not lesions:
         root = read_recipe(indexed).settings["root"]
-        raise ValueError(f"no image with a mask is left of the data in {root}")
+        raise ValueError(f"no usable image with a mask in {root}")
     return lesions
 
 

@@ -1,6 +1,6 @@
-"""What a training would find out after hours of other work, found out before: each network and the Trainer, built once.
+"""A dry run before any work: builds each network and the Trainer once, so that mistakes show now and not hours later.
 
-Networks are built without memory (on torch's meta device), and see one image.
+Networks are built without memory (on torch's meta device), and process one image.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What each stage may read beside the folders of its inputs, and so all that its artifact's key holds.
+"""The settings of each stage: all that it may read besides its inputs, hence all that is hashed into a key.
 
-Plain values and sections of the configuration. Nothing heavy is imported here.
+Plain values and sections of the configuration. No heavy module is imported here.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dermprompt.config.generators import ControlNetTraining, Sampler
 from dermprompt.data.reading import Reading
 from dermprompt.store.artifacts import WAS
 
-# Names, sizes and times of change of files that a setting names.
+# Names, sizes and modification times of files that a setting names.
 Stamps = list[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
 class Nothing:
-    """A stage that has no choice."""
+    """A stage without settings."""
 
 
 # Data.
@@ -66,7 +66,7 @@ class Usable:
 
 @dataclass(frozen=True)
 class SplitData(Usable):
-    """How the parts are drawn; a file of a split is an input."""
+    """How the split is drawn; the file of a given split is an input."""
 
     split: schema.Split
 
@@ -84,7 +84,7 @@ class ListGeneratorSet:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """At most so many images of G, chosen by the split's seed, are kept out of training, to validate it."""
+    """At most ``num_images`` of G, chosen by the split's seed, are held out of training for validation."""
 
     num_images: int
     seed: int
@@ -178,7 +178,7 @@ class DrawMasks:
 
 @dataclass(frozen=True)
 class CollectPairs:
-    """So many pairs of S.train, to be chosen among the ``best`` for a mask; None: among all."""
+    """``num_real`` pairs of S.train; each mask gets one of its ``best`` fitting pairs, None: any pair."""
 
     num_real: int | None
     best: int | None = None
@@ -194,7 +194,7 @@ class ImportSamples(Usable):
 
 @dataclass(frozen=True)
 class DrawSamples:
-    """How a generator of a kind draws.
+    """How a kind of generator draws samples.
 
     ``precision``, ``compile``: how its networks run; None without networks. ``base``, ``sampler``, ``prompts``: None
     where it has none.
@@ -243,7 +243,7 @@ class FeatureNetwork:
 
 @dataclass(frozen=True)
 class ScoreAgreement:
-    """So many samples, by reference segmenters of ``num_real`` images of S.train; ``size``: of the masks they find."""
+    """``count`` samples, scored by segmenters trained on ``num_real`` images; ``size``: of predicted masks."""
 
     count: int
     size: int
@@ -252,7 +252,7 @@ class ScoreAgreement:
 
 @dataclass(frozen=True)
 class FindNearest:
-    """So many samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with S.test's images too."""
+    """``count`` samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with S.test's images too."""
 
     count: int
     features: str
@@ -279,7 +279,7 @@ class KeepAgreeing:
 
 @dataclass(frozen=True)
 class DecideOnSamples:
-    """A rule for so many samples; ``size``: at which their masks' areas are measured."""
+    """A rule for ``count`` samples; ``size``: at which their masks' areas are measured."""
 
     curation: DropCopies | KeepAgreeing
     count: int
@@ -306,7 +306,7 @@ class ScorePredictions(Reading):
 
 @dataclass(frozen=True)
 class TallySamples:
-    """So many samples; ``size``: at which their masks' areas are measured; ``relabel``: the least agreement in use."""
+    """``count`` samples; ``size``: at which mask areas are measured; ``relabel``: the lowest agreement that is used."""
 
     count: int
     size: int
@@ -323,14 +323,14 @@ class CountCopies:
 
 @dataclass(frozen=True)
 class EvaluateTrivial:
-    """The seed of what is drawn from real images."""
+    """The seed for choosing real images."""
 
     seed: int
 
 
 @dataclass(frozen=True)
 class EvaluateGenerator:
-    """``name`` and ``kind`` of the table's row; the seed of what is shuffled."""
+    """``name`` and ``kind`` of the table's row; the seed of the shuffled control."""
 
     name: str
     kind: str
@@ -339,7 +339,7 @@ class EvaluateGenerator:
 
 @dataclass(frozen=True)
 class EvaluateSamples:
-    """So many samples; the seed of what is shuffled."""
+    """``count`` samples; the seed of the shuffled control."""
 
     count: int
     seed: int
@@ -347,7 +347,7 @@ class EvaluateSamples:
 
 @dataclass(frozen=True)
 class EvaluateText(EvaluateSamples):
-    """The same, of samples of so many pixels."""
+    """The same, with samples of ``image_size`` pixels."""
 
     image_size: int
 
@@ -362,7 +362,7 @@ class EvaluateColours:
 
 @dataclass(frozen=True)
 class EvaluateDistribution(FeatureNetwork):
-    """So many samples of the generator ``name``, by a network's features."""
+    """``count`` samples of the generator ``name``, by a network's features."""
 
     name: str
     count: int

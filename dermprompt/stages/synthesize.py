@@ -1,4 +1,4 @@
-"""Masks, prompts and a generator to labelled images; and those images back as arrays."""
+"""Masks and prompts, and a generator's images of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation of generators: held-out masks of G, and a reference segmenter that is not trained on them either."""
+"""Validation of generators: held-out masks of G, and a reference segmenter that has not seen them either."""
 
 from __future__ import annotations
 

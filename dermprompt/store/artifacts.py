@@ -1,7 +1,9 @@
-"""Finished work by content: an artifact is a folder that is complete or absent.
+"""Finished work, addressed by content: an artifact is a folder that is complete or absent.
 
-An artifact's name holds a hash of its stage's settings and version and of what it was made from. While it is
-made it is called ``*.partial``: what a training saved in there is where the same command goes on.
+The folder's name ends in a key (:attr:`Recipe.key`), a hash of the stage, the version of its code, its settings
+(but for those at their defaults), and the digests of its inputs. The artifact's own name, and where and on which
+devices it was made, are not hashed. Until it is complete the folder is called ``*.partial``; an interrupted training
+resumes from the checkpoints in there.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
 DESCRIBED = "described.json"
-# In a field's metadata: its former name, by which recipes go on to know it.
+# In a field's metadata: its former name, which recipes keep using.
 WAS = "was"
 # Of a field that came later: the value at which all is as before, and which recipes therefore leave out.
 SINCE = "since"
 
 
 class Unfinished(SystemExit):
-    """A training that was stopped before its last step, whose checkpoint is where the same command goes on.
+    """A training was stopped before its last step; the same command resumes from its checkpoint.
 
-    No error, so no ``Exception``: it completes no artifact, and ends a whole sweep, since the time that is up is
-    that of all its jobs. The process ends with sysexits' EX_TEMPFAIL: try again.
+    Not an ``Exception``, for it is no error: it completes no artifact and ends the whole sweep, whose jobs share the
+    time limit. The process exits with sysexits' EX_TEMPFAIL (75): try again.
     """
 
     def __init__(self, step: int, num_steps: int) -> None:
@@ -46,12 +48,12 @@ class Unfinished(SystemExit):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What determines an artifact.
+    """Everything that determines an artifact.
 
     Args:
         stage: which stage makes it.
-        name: a word for people.
-        version: of the stage's code; raised when its results change.
+        name: for people only, not hashed.
+        version: of the stage's code; raise it when results change.
         settings: the stage's own configuration, plain values.
         inputs: digests of the artifacts that it is made from.
     """
@@ -64,7 +66,7 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Hash of all but the name."""
+        """Hash of everything except the name."""
         parts = {
             "stage": self.stage,
             "version": self.version,
@@ -81,7 +83,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished folder, and the digest that stands for its content in the recipes made from it."""
+    """A finished folder, and the digest that represents its content in recipes that use it."""
 
     path: Path
     digest: str
@@ -89,14 +91,14 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Declaration:
-    """An artifact by its work, its settings and what it is made from; key and arguments follow.
+    """An artifact by the function that makes it, its settings and its inputs; key and arguments follow from these.
 
     Args:
         work: full dotted path of a function ``work(settings, runtime, folder=…, **folders of inputs)``.
         stage, name, version: see :class:`Recipe`.
-        settings: a dataclass of plain values: all that the work may read beside its inputs. One at its field's default
-            is left out of the key, so that a stage may gain a setting and what was made before stays.
-        inputs: what it is made from, by the name under which the work gets each folder; None is not there.
+        settings: a dataclass of plain values, all that the work may read besides its inputs. A setting at its default
+            is left out of the key, so that a stage can gain settings without invalidating earlier artifacts.
+        inputs: the artifacts it is made from, by the argument that receives the folder; None if absent.
     """
 
     work: str
@@ -108,7 +110,7 @@ class Declaration:
 
     @property
     def recipe(self) -> Recipe:
-        """What determines it."""
+        """Its recipe."""
         each = [one if isinstance(one, tuple) else (one,) for one in self.inputs.values()]
         digests = tuple("none" if one is None else one.digest for several in each for one in several)
         return Recipe(self.stage, self.name, self.version, _own_settings(self.settings), digests)
@@ -123,7 +125,7 @@ Work = TypeVar("Work", bound=Callable[..., Any])
 
 
 def makes(*names: str) -> Callable[[Work], Work]:
-    """Says of a function that makes an artifact what is in its folder at the end: files or folders of these names."""
+    """Declare which files or folders a function that makes an artifact leaves in its folder."""
 
     def say(work: Work) -> Work:
         work.makes = names  # type: ignore[attr-defined]
@@ -141,7 +143,7 @@ def _own_settings(settings: Any) -> dict[str, Any]:
 
 
 def recorded(value: Any) -> Any:
-    """Settings as plain values, under the names by which recipes know them."""
+    """Settings as plain values, under the names that recipes use."""
     if is_dataclass(value):
         told = [one for one in fields(value) if getattr(value, one.name) != one.metadata.get(SINCE, MISSING)]
         return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in told}

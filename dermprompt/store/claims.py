@@ -1,4 +1,4 @@
-"""One growing set, many processes: those that want the same batches at the same time share them out."""
+"""Processes that need the same batches of a growing set at the same time divide them among themselves."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from filelock import FileLock, Timeout
 from dermprompt.progress import progress
 from dermprompt.store.artifacts import batch_record
 
-# Seconds between two looks at batches that other processes make.
+# Seconds between checks of batches that other processes make.
 PATIENCE = 0.2
 
 
 def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int]], None], what: str) -> int:
-    """Have ``work`` make those batches of a set that no other process makes, until all of ``numbers`` are there.
+    """Let ``work`` make the batches of a set that no other process is making, until all of ``numbers`` exist.
 
-    Returns how many of them were made here.
-
-    A batch is claimed by a lock of its own, so what a dead process has left is taken over, and it does not matter
-    how many processes there are, on which machines of one store, or when each began. ``work`` may still be writing
-    a batch when it asks for the next; when it comes back or fails, its claims are given up.
+    Each batch is claimed by its own lock, so the claims of a dead process are taken over, and it does not matter how
+    many processes share the store, on which machines, or when they started. ``work`` may still be writing a batch when
+    it asks for the next; its claims are released when it returns or fails.
 
     Args:
         folder: the set's, in a store.
-        numbers: the batches that are wanted.
-        work: called with the numbers that fall to this process, lazily; commits each (:func:`batch_record`).
-        what: is made, for the progress.
+        numbers: the requested batches.
+        work: called with a lazy iterator of this process's numbers; commits each batch (:func:`batch_record`).
+        what: what is made, for the progress bar.
+
+    Returns:
+        How many of them were made here.
     """
     wanted: Iterable[int] = progress(numbers, what, "batches")
     ours: set[int] = set()

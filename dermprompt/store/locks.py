@@ -1,8 +1,9 @@
-"""A lock between processes: one makes something, the others wait for it, and say for whom.
+"""A lock between processes: one makes something, the others wait and report for whom.
 
-The kernel gives a lock up when its holder dies, on NFS 4 and Lustre when the server notices: a dead holder's lock is
-taken over, without a rule of ours. No kernel knows whether a holder still works, so it shows that in a file beside the
-lock, which a waiting process watches for changes. Time stamps are not compared: clocks of two machines differ.
+The kernel releases a lock when its holder dies (on NFS 4 and Lustre, when the server notices), so the lock of a dead
+process is simply taken over. The kernel does not know whether a living holder still works, so the holder writes signs
+of life to a file beside the lock, and waiting processes watch it for changes. Time stamps are not compared, because the
+clocks of two machines differ.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from filelock import FileLock, Timeout
 
 from dermprompt.files import read_json, write_json
 
-# Seconds: between two tries, until a wait is said, between two signs of life, without one until a wait is given up.
+# Seconds: between attempts, until waiting is reported, between signs of life, without one until waiting fails.
 POLL = 0.5
 SAY_AFTER = 5.0
 BEAT = 30.0
 LOCK_SILENCE = 600.0
 
-# Into a job's log file too, where Python would keep it until there is more.
+# Flushed, so that it reaches a job's log file at once.
 print_now = partial(print, flush=True)
 
 
 @contextmanager
 def hold(path: Path, what: str, say: Callable[[str], None] = print_now) -> Iterator[None]:
-    """Hold the lock of that file; as long as another process holds it and shows signs of life, wait.
+    """Hold the lock of a file; wait as long as another process holds it and shows signs of life.
 
     Args:
-        path: the lock's; the holder's file lies beside it.
-        what: is locked, for people.
-        say: told once, after some seconds, who is waited for.
+        path: the lock file; the holder's file lies beside it.
+        what: what is locked, for messages.
+        say: called once, after some seconds, with whom this process waits for.
 
     Raises:
         TimeoutError: the holder has shown no sign of life for :data:`LOCK_SILENCE` seconds.

@@ -109,7 +109,7 @@ def verify(folder: Path) -> list[str]:
         records = load_records(folder / SCORES)
         again = _numbers(arm_tables(records, primary), records)
     want, got = dict(_leaves(published)), dict(_leaves(again))
-    missing = [f"{key}: on one side alone" for key in sorted(want.keys() ^ got.keys())]
+    missing = [f"{key}: on one side only" for key in sorted(want.keys() ^ got.keys())]
     both = want.keys() & got.keys()
     return missing + [
         f"{key}: {want[key]} there, {got[key]} here" for key in sorted(both) if not _same(want[key], got[key])
@@ -155,7 +155,7 @@ def main() -> None:
             rewrite(Path(folder))
     differences = {folder: verify(Path(folder)) for folder in options.folders}
     for folder, found in differences.items():
-        print("\n  ".join([f"{folder}: {'differs' if found else 'every number comes out again'}", *found]))
+        print("\n  ".join([f"{folder}: {'differs' if found else 'every number is reproduced'}", *found]))
     if any(differences.values()):
         sys.exit(1)
 

@@ -1,0 +1,1 @@
+"""Synthetic sets: the sampling loop (draw), files and provenance (samples, index), and the card."""

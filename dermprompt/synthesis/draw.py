@@ -78,8 +78,8 @@ def draw_images(generator: Generator, conditions: list[Condition], seeds: list[i
         return Pixels(generator.generate(masks, [one.prompt for one in conditions], seeds))
     except torch.OutOfMemoryError as error:
         raise ValueError(
-            f"synthesis.batch_size={len(conditions)}: the device has not enough memory for such a batch; lower it, "
-            "or set synthesis.precision=bf16-true. Either makes another set of samples"
+            f"synthesis.batch_size={len(conditions)}: out of memory on the device; lower it, "
+            "or set synthesis.precision=bf16-true. Either gives a different set of samples"
         ) from error
 
 
@@ -104,7 +104,7 @@ def draw_batches(
         wanted = range(number * batch_size, (number + 1) * batch_size)
         for place, what in pixels.faults():
             raise ValueError(
-                f"{sample_id(wanted[place])} is {what}: {name} draws no pictures with these settings; lower "
+                f"{sample_id(wanted[place])} is {what}: {name} gives no usable image with these settings; lower "
                 "generator.guidance_scale, set synthesis.precision=32-true, or train the generator again"
             )
         rows = zip(wanted, seeds, conditions, pixels.array(), strict=True)

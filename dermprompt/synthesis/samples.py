@@ -93,7 +93,7 @@ def read_file(path: Path, expected: str) -> bytes:
     data = path.read_bytes()
     if sha256(data) != expected:
         raise ValueError(
-            f"{path}: not the file that was written; delete the record of its batch in batches/ to draw it again"
+            f"{path}: changed since it was written; delete the record of its batch in batches/ to draw it again"
         )
     return data
 

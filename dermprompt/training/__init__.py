@@ -1,0 +1,1 @@
+"""Lightning's training loop, callbacks, checkpoints and Trainer, and W&B runs."""

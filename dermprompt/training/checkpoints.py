@@ -1,7 +1,7 @@
-"""Checkpoints that neither a kill nor a full disk can cost: staged beside their target, the last two kept, hashed.
+"""Checkpoints that survive kills and full disks: staged beside their target, the last two kept, hashed.
 
-Lightning stages them in the folder for temporary files, which may be on another file system: moved from there a file
-can end half written in the place of a good one.
+Lightning stages checkpoints in the system's temporary folder, which may be on another file system: an interrupted move
+could then replace a good checkpoint by half of one.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
         found = sha256(path)
         if found in known:
             return path, found
-        print(f"warning: {path} is not as it was written, and is not used")
+        print(f"warning: {path} is not as it was written: it is ignored")
     return None
 
 

@@ -1,4 +1,4 @@
-"""One way to train: Lightning's loop, checkpoints to go on from, progress, and the curve of every metric."""
+"""The training loop: Lightning's, with checkpoints to resume from, progress, and the curve of every metric."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise ValueError(f"{batch_key}: the device's memory is too small for such batches; lower it") from error
+        raise ValueError(f"{batch_key}: out of memory on the device; lower it") from error
     except SystemExit as error:
         # Lightning turns Ctrl-C into an exit as of a failure, and ignores what follows.
         if not isinstance(error.__context__, KeyboardInterrupt):

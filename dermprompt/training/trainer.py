@@ -1,4 +1,4 @@
-"""Lightning's Trainer and logger from the configuration, and the training that all that draws images has in common."""
+"""Lightning's Trainer and logger from the configuration, and the training loop shared by all generators."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def check_trainer(trainer: dict[str, Any]) -> None:
     with reading(Path("trainer")):
         built = compose.instantiate(node, **silent, plugins=[LightningEnvironment()], **SAME_IN_ALL)
         if built.precision != trainer["precision"]:
-            raise ValueError(f"precision={trainer['precision']}: this machine has {built.precision} instead")
+            raise ValueError(
+                f"precision={trainer['precision']}: not supported here, where it becomes {built.precision}"
+            )
 
 
 def fit_on_images(

@@ -141,11 +141,11 @@ class WandbRun:
         except subprocess.TimeoutExpired:
             sender.kill()
             sender.wait()
-            reason = f"the server did not take all in {self.patience:g} s"
+            reason = f"the server did not accept everything within {self.patience:g} s"
         os.environ["WANDB_MODE"] = "offline"
         place = str(self.folder).replace(".partial", "")
         command = f"python -m {SENDER} {place}"
-        print(f"W&B: {reason}. Runs go on offline; `{command}` sends this one later", flush=True)
+        print(f"W&B: {reason}. Runs continue offline; `{command}` sends this one later", flush=True)
 
 
 def _start_sender(folder: Path, number: int) -> subprocess.Popen[bytes]:

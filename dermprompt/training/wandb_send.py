@@ -1,4 +1,4 @@
-"""Sends to W&B what runs have written: ``python -m dermprompt.training.wandb_send FOLDER ...`` sends all below folders.
+"""Sends recorded runs to W&B: ``python -m dermprompt.training.wandb_send FOLDER ...`` sends all runs below the folders.
 
 ``--follow N FOLDER`` reads on in one run's file, from the start of its N-th line, until the run has ended. Here alone
 W&B is imported, in a process that may wait for a server, fail or be ended without harm to any other.

@@ -1,4 +1,4 @@
-"""Weights and images that come with the package, by the names that a configuration may give them."""
+"""Weights and images included in the package; the configuration calls the weights ``box``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAMPLE = _WEIGHTS.parent / "data" / "sample"
 
 
 def in_box(path: str, part: str) -> Path:
-    """A folder of weights: of ``box`` the part of that name that comes with the package, else the folder itself."""
+    """A folder of weights: for ``box`` the package's weights of ``part``, otherwise the given folder."""
     return BOX / part if path == "box" else Path(path).expanduser()
 
 

@@ -83,7 +83,7 @@ def _tests_for_ranks(monkeypatch):
 
 @pytest.mark.usefixtures("_tests_for_ranks")
 def test_a_failing_rank_fails_the_job(tmp_path):
-    with pytest.raises(ChildProcessError, match="a training on 2 devices ended: rank 1 failed with ValueError: nonse"):
+    with pytest.raises(ChildProcessError, match="training on 2 devices failed: rank 1 failed with ValueError: nonse"):
         on_two_ranks("fail", tmp_path)
 
 
@@ -111,7 +111,7 @@ def test_a_failing_rank_fails_a_training(tmp_path, monkeypatch):
     run(tmp_path, *overrides, "stage=prepare")
     for path in (tmp_path / "store").glob("prepare/split-*/lesions.json"):
         path.write_text("nonsense")
-    words = r"a training on 2 devices ended: rank \d failed with \w+: .*lesions\.json: Expecting"
+    words = r"training on 2 devices failed: rank \d failed with \w+: .*lesions\.json: Expecting"
     with pytest.raises(ChildProcessError, match=words):
         run(tmp_path, *overrides, "stage=train_segmenter")
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
@@ -184,7 +184,7 @@ def test_a_killed_rank_ends_the_job(running, tmp_path):
         seconds = time.monotonic() - start
         print(f"the job ended {seconds:.1f} s after a rank was killed")
         assert seconds < 5 + slack()
-        assert "rror: a training on 2 devices ended: rank 1 was ended by SIGKILL" in said
+        assert "error: training on 2 devices failed: rank 1 was killed by SIGKILL" in said
         assert "the same command continues" in said
         assert job.exitcode == 1
         assert not processes_of(tmp_path)
@@ -201,7 +201,7 @@ def test_a_stopped_rank_ends_the_job(tmp_path):
         seconds = time.monotonic() - start
         print(f"the job ended {seconds:.1f} s after a rank was stopped, with trainer.timeout=8")
         assert seconds >= 6
-        assert "rank 0 waited in vain for another one, which stands still or takes longer than trainer.timeout" in said
+        assert "rank 0 waited in vain for another rank, which hangs or takes longer than trainer.timeout" in said
         assert "the same command continues" in said
         assert not processes_of(tmp_path)
 
@@ -228,9 +228,9 @@ def failure(exitcode: int, message: str | dict[str, str] = "", timestamp: int = 
 @pytest.mark.parametrize(
     ("failures", "said"),
     [
-        ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
-        ({0: failure(-15), 1: failure(-9)}, "rank 1 was ended by SIGKILL"),
-        ({0: failure(-15), 1: failure(1, "RuntimeError: Connection reset")}, "rank 0 was ended by SIGTERM"),
+        ({0: failure(1, "RuntimeError: Connection closed by peer"), 1: failure(-9)}, "rank 1 was killed by SIGKILL"),
+        ({0: failure(-15), 1: failure(-9)}, "rank 1 was killed by SIGKILL"),
+        ({0: failure(-15), 1: failure(1, "RuntimeError: Connection reset")}, "rank 0 was killed by SIGTERM"),
         ({0: failure(-15), 1: failure(1, "ValueError: step 3")}, "rank 1 failed with V"),
         (
             {0: failure(1, "RuntimeError: Connection reset"), 1: failure(1, "ValueError: step 3")},

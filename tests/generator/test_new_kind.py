@@ -10,8 +10,8 @@ from miniature import compose, miniature, run
 
 from dermprompt.config import schema
 from dermprompt.pipeline import Pipeline
+from dermprompt.pipeline_generators import GENERATORS
 from dermprompt.store.artifacts import PlanningStore
-from dermprompt.trained import GENERATORS
 
 # A colour inside of the mask and one outside, both learnt.
 MODULE = """

@@ -187,10 +187,10 @@ def test_a_sample_that_was_swapped_for_another_is_refused_by_whatever_reads_it(t
     for first, second in ((image_path, 1), (mask_path, 3)):
         shutil.copyfile(first(samples, sample_id(second)), first(samples, sample_id(second + 1)))
     for asked in (["stage=export", "export=isic"], ["stage=export", "export=imagefolder"], ["stage=export"], []):
-        with pytest.raises(ValueError, match=r"SYN_0000002.jpg: not the file that was written; delete the record"):
+        with pytest.raises(ValueError, match=r"SYN_0000002.jpg: changed since it was written; delete the record"):
             run(tmp_path, *small, *asked)
     batch_record(samples, 0).unlink()
-    with pytest.raises(ValueError, match=r"SYN_0000004_segmentation.png: not the file that was written"):
+    with pytest.raises(ValueError, match=r"SYN_0000004_segmentation.png: changed since it was written"):
         run(tmp_path, *small, "stage=export", "export=isic")
 
 

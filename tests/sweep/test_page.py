@@ -56,7 +56,7 @@ def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     (sweep,) = (tmp_path / "runs").iterdir()
     # A job's folder is named by what is asked, and not by what it runs on.
     assert len(list(sweep.glob("*/results.json"))) == len(list(sweep.glob("*/error.txt"))) == 1
-    assert "a training on 2 devices ended: rank" in ended.stderr
+    assert "training on 2 devices failed: rank" in ended.stderr
     assert "lower its learning rate" in next(sweep.glob("*/error.txt")).read_text()
     assert ended.stdout.count("── train_segmenter") == 3
     assert ended.stderr.count("GLOBAL_RANK: 1, MEMBER: 2/2") == 2

@@ -151,7 +151,7 @@ def _pooled(weights: Weights) -> frozenset[int]:
 
 
 def load_tiny(folder: Path) -> TinyCodec:
-    """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the autoencoder in the box."""
+    """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the packaged autoencoder."""
     weights = load_tensors(folder / FILE)
     if weights.keys() == {"mean", "deviation"}:
         codec = read_tiny(TAEF2.name)
@@ -163,7 +163,7 @@ def load_tiny(folder: Path) -> TinyCodec:
 
 
 def read_tiny(path: str) -> TinyCodec:
-    """Open a pretrained tiny autoencoder: a folder with a file for each half, or the name of the one in the box.
+    """Open a pretrained tiny autoencoder: a folder with a file for each half, or the name of the packaged one.
 
     The files are called ``*_encoder`` and ``*_decoder``, and end in ``.safetensors`` or ``.pth``.
 

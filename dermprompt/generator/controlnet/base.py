@@ -36,7 +36,7 @@ class LatentDiffusion(nn.Module):
         self.scheduler.save_pretrained(folder / "scheduler")
 
     def target(self, latents: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-        """What the network is to predict: the noise, or the velocity (Salimans & Ho 2022, appendix D)."""
+        """The training target: the noise, or the velocity (Salimans & Ho 2022, appendix D)."""
         if self.scheduler.config.prediction_type == "v_prediction":
             return self.scheduler.get_velocity(latents, noise, steps)
         return noise
@@ -86,7 +86,7 @@ def build_scratch(
         attention_head_dim=8,
     )
     text_encoder = TextEncoder(text_width, text_width // 32, text_layers, context_length)
-    # Prompts use a few dozen of the 49,408 tokens: as drawn they are distinct, and Adam need not visit them.
+    # Prompts use a few dozen of the 49,408 tokens. Random embeddings are distinct enough; training them costs time.
     text_encoder.transformer.token_embedding.requires_grad_(False)
     return LatentDiffusion(unet, codec, text_encoder, scratch_scheduler(prediction))
 
@@ -94,8 +94,8 @@ def build_scratch(
 def scratch_scheduler(prediction: str) -> DDIMScheduler:
     """The noise schedule of a scratch base.
 
-    For the velocity it ends in pure noise, so that brightness is not leaked (Lin et al. 2023, section 3). From
-    pure noise the noise itself says nothing of the image: for it the schedule is Stable Diffusion's.
+    With v-prediction it ends in pure noise (zero terminal SNR), so that no brightness leaks into training (Lin et al.
+    2023, section 3). With noise prediction, where the last step would then teach nothing, it is Stable Diffusion's.
     """
     if prediction == "v_prediction":
         schedule = {"beta_schedule": "squaredcos_cap_v2", "set_alpha_to_one": True, "timestep_spacing": "trailing"}
@@ -128,5 +128,5 @@ def control(
 
 
 def sample_noise(shape: tuple[int, ...], seeds: list[int]) -> Tensor:
-    """Standard normal noise, one generator a sample, so that a sample does not depend on its batch."""
+    """Standard normal noise from one random generator per sample, so that no sample depends on its batch."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

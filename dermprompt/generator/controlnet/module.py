@@ -1,4 +1,4 @@
-"""Training of the base and of the ControlNet: one step, two sets of trained weights."""
+"""Training of the base and of the ControlNet: one training step, two choices of trained weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DiffusionModule(LightningModule, ABC):
         prompt_dropout: share of the prompts that become empty.
         ema_decay: decay of the averaged weights, see :func:`~dermprompt.generator.averaging.averaged`.
         name: prefix of the metrics.
-        snr_gamma: of :func:`loss_weights`; None weighs all steps alike.
+        snr_gamma: of :func:`loss_weights`; None weighs all steps equally.
         timesteps: which noise levels are trained, see :func:`draw_timesteps`.
     """
 
@@ -69,7 +69,7 @@ class DiffusionModule(LightningModule, ABC):
 
     @abstractmethod
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
-        """The prediction that is trained."""
+        """The network's prediction."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step of the simple loss."""
@@ -152,7 +152,7 @@ class ControlNetModule(DiffusionModule):
 
     Args:
         trainable: what is trained, see :func:`trained_part`.
-        sampler: settings of :class:`ControlNetGenerator`, for pictures on the way.
+        sampler: settings of :class:`ControlNetGenerator`, for validation images.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ UNLOCKED = {"unlocked_decoder": DECODER, "unlocked_unet": WHOLE}
 
 
 def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, trainable: str) -> nn.ModuleDict:
-    """The networks that are trained; only what is to change needs gradients.
+    """The networks that are trained; no others need gradients.
 
-    ``controlnet``: the whole copy. ``middle_block``: of the copied blocks the middle one alone, with the new layers
-    (mask embedding, zero convolutions), as the paper's words can also be read. ``unlocked_decoder``: the copy, and
+    ``controlnet``: the whole copy. ``middle_block``: only the middle block of the copy, with the new layers
+    (mask embedding, zero convolutions), another reading of the paper. ``unlocked_decoder``: the copy, and
     the base's own decoder (``sd_locked=False`` in the authors' release). ``unlocked_unet``: the copy and all of the
     base's U-Net, trained on together.
     """
@@ -221,7 +221,7 @@ def speed_up(networks: Sequence[nn.Module], compiled: bool, channels_last: bool)
 
 @contextmanager
 def with_unlocked(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[None]:
-    """Within it the base's U-Net has the modules that were trained, if any were."""
+    """A context in which the base's U-Net has the trained modules, if there are any."""
     own = {name: getattr(base.unet, name) for name in WHOLE if name in trained}
     for name in own:
         setattr(base.unet, name, trained[name])
@@ -233,7 +233,7 @@ def with_unlocked(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[Non
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """On a CPU PyTorch's fused attention is slow backwards in bfloat16: up to 9 times the plain one's time."""
+    """Avoid PyTorch's fused attention on a CPU: its backward pass in bfloat16 takes up to 9 times as long."""
     slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Constant(nn.Module):
-    """Stands in a layer's place and gives what that layer gave once."""
+    """Replaces a layer and returns its cached output."""
 
     output: Tensor
 

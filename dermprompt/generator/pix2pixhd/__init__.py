@@ -1,0 +1,1 @@
+"""Pix2PixHD: networks, losses, perceptual losses, image pool, training (module)."""

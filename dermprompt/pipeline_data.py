@@ -1,4 +1,4 @@
-"""What everything else is made from: the data's index, pictures and split, and the generators' training set."""
+"""The pipeline's part on data: index, images, split, and the training set of the generators."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Store
 from dermprompt.weights.box import SAMPLE, digest
 
-# At which size images are compared, whatever the experiment's.
+# Images are compared at this size, whatever the experiment's.
 DUPLICATES_SIZE = 256
 
 
-class Prepared(Maker):
-    """The artifacts of one configuration's data."""
+class DataPipeline(Maker):
+    """The artifacts of a configuration's data."""
 
     def __init__(self, config: Config, store: Store, key: str = "data") -> None:
         super().__init__(store, Runtime.of(config))
         self.config, self.key = config, key
 
-    def of(self, data: Data, key: str) -> Prepared:
-        """The same of another data set, which the configuration's section ``key`` describes."""
-        return Prepared(replace(self.config, data=data), self.store, key)
+    def of(self, data: Data, key: str) -> DataPipeline:
+        """The same for another data set, described by the configuration's section ``key``."""
+        return DataPipeline(replace(self.config, data=data), self.store, key)
 
     @cached_property
     def indexed(self) -> Artifact:
@@ -72,7 +72,7 @@ class Prepared(Maker):
         return self.make(work, "phantom", 1, settings, cost=cost.pictures(data.num_images or 0))
 
     def cache(self, size: int) -> Artifact:
-        """All pictures at ``size`` pixels; what was ever decoded to it is not decoded again."""
+        """All images at ``size`` pixels; nothing is decoded twice for one size."""
         data = self.config.data
         settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
         painted = data.name in ("phantom", "sample")
@@ -100,13 +100,13 @@ class Prepared(Maker):
 
     @cached_property
     def coverage(self) -> Artifact:
-        """The coverage report: of these very files, where all else is of what was found in them."""
+        """The coverage report. Its key depends on the files themselves, those of other artifacts on their content."""
         indexed = replace(self.indexed, digest=self.indexed.path.name)
         inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared}
         return self.make("dermprompt.stages.prepare.report_coverage", "coverage", 1, stage.Nothing(), inputs, cost=0.1)
 
-    def overlap(self, other: Prepared) -> Artifact:
-        """Which images another data set has of this one."""
+    def overlap(self, other: DataPipeline) -> Artifact:
+        """Which images of this data set another one shares."""
         usable = take(stage.Usable, other.config.data)
         inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
         return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, "prepare", 5.0)

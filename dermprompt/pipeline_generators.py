@@ -1,4 +1,4 @@
-"""The generators: latent space, base, ControlNet or rival, and the reference segmenter of their validation."""
+"""The pipeline's part on generators: latent space, base, generator, and the reference segmenter for its validation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dermprompt.config.schema import SegmenterTraining, take
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import stamps
 from dermprompt.generator.source import pretrained_artifact, stamps_of
-from dermprompt.prepared import Prepared
+from dermprompt.pipeline_data import DataPipeline
 from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, recorded
 from dermprompt.weights.box import digest, in_box
 
 
-class Trained(Prepared):
-    """The artifacts of one configuration's generator."""
+class GeneratorPipeline(DataPipeline):
+    """The artifacts of a configuration's generator."""
 
     @property
     def _g(self) -> Inputs:
@@ -50,7 +50,7 @@ class Trained(Prepared):
 
     @property
     def _trainer(self) -> dict[str, Any]:
-        """What of the trainer's settings changes the weights: precision and the like."""
+        """The trainer's settings that affect the weights, such as precision."""
         return training_settings(self.config.trainer)
 
     @property
@@ -59,7 +59,7 @@ class Trained(Prepared):
 
     @cached_property
     def base(self) -> Artifact | None:
-        """The frozen latent diffusion model; None where there is none under the generator."""
+        """The frozen latent diffusion model; None if the generator has no base."""
         config = self.config
         if not config.generator.has_base:
             return None
@@ -86,8 +86,8 @@ class Trained(Prepared):
 
     @cached_property
     def generator(self) -> Artifact:
-        """What samples are drawn from: a trained generator, one that is used as it is, or what a kind without networks
-        needs.
+        """What samples are generated from: a trained generator, pretrained weights used as they are, or, for a kind
+        without networks, the data that it needs.
         """
         own = self.config.generator
         if own.is_trained and own.max_steps == 0:
@@ -103,12 +103,12 @@ class Trained(Prepared):
         return self._train_generator(work, 4, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
-        """The rival."""
+        """Pix2PixHD, the paper's comparison."""
         weights = stamps_of(self.config.generator.perceptual_weights)
         return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 4, weights)
 
     def train_on_masks(self, work: str, version: int, stamps: stage.Stamps | None = None) -> Artifact:
-        """A generator without text and base, trained by ``work``; ``stamps``: of pretrained weights that it uses."""
+        """A generator without text or base, trained by ``work``; ``stamps``: of pretrained weights that it uses."""
         own = replace(self.config.generator, base=None, init=None)
         settings = stage.TrainOnMasks(own, self.held_out, **self._training, stamps=stamps)
         return self._train_generator(work, version, settings, {})
@@ -122,7 +122,7 @@ class Trained(Prepared):
         return self.train(work, own.name, version, settings, inputs, seconds, "train_generator")
 
     def warp(self) -> Artifact:
-        """The arm's pairs of S.train, which are warped to the masks."""
+        """The arm's image-mask pairs of S.train, which are warped to new masks."""
         settings = stage.CollectPairs(self.rules.num_real, self.config.generator.best)
         work = "dermprompt.stages.synthesize.collect_pairs"
         return self.make(work, "warp", 1, settings, self._images, "collect", 1.0)
@@ -134,7 +134,7 @@ class Trained(Prepared):
 
     @cached_property
     def validation_reference(self) -> Artifact:
-        """The reference segmenter of a generator's validation: trained on what that trains on, and nothing else."""
+        """The reference segmenter for validation: trained on the same images as the generator, and no others."""
         reference = take(SegmenterTraining, self.config.evaluation.reference)
         settings = stage.TrainReference(
             reference, self.held_out, self._trainer, stamps_of(reference.network.get("weights"))
@@ -144,9 +144,9 @@ class Trained(Prepared):
         return self.train(work, "judge-G", 2, settings, self._g, seconds, "train_judge")
 
 
-# What a generator of each kind draws from; a new kind has a line here.
-GENERATORS: dict[str, Callable[[Trained], Artifact]] = {
-    "controlnet": Trained.controlnet,
-    "pix2pixhd": Trained.pix2pixhd,
-    "warp": Trained.warp,
+# What each kind of generator draws from; a new kind needs a line here.
+GENERATORS: dict[str, Callable[[GeneratorPipeline], Artifact]] = {
+    "controlnet": GeneratorPipeline.controlnet,
+    "pix2pixhd": GeneratorPipeline.pix2pixhd,
+    "warp": GeneratorPipeline.warp,
 }
