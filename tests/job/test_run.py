@@ -115,7 +115,7 @@ def test_a_killed_synthesis_goes_on_to_the_same_bytes(swept, tmp_path):
     while len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 2:
         assert time.monotonic() < deadline
         assert killed.exitcode is None, "it ended before it could be killed"
-        time.sleep(0.002)
+        time.sleep(0.01)
     killed.kill()
     killed.join()
     assert len(list(tmp_path.glob("store/synthesize/*/batches/*.json"))) < 8
