@@ -4,14 +4,16 @@
 
 For a bare node without network. ``--packed`` holds ``wheels`` for what its Python lacks, ``isic2018_256`` and
 ``isic_labels``; this file itself needs the standard library alone. In order, each with its own limit: the tests that
-need a GPU, the benchmarks, ``isic_256`` (``--carried``, the ``OUT`` of an earlier call: from its weights). After each
-command OUT is complete: at most 8 files of 16 MiB, so that nothing is lost whenever the node is taken away.
-``--small`` is the rehearsal: the same commands in miniature, on a CPU.
+need a GPU, the benchmarks (Pix2PixHD's where ``--packed`` holds the original's source, ``pix2pixHD``), ``isic_256``.
+With ``--carried``, the ``OUT`` of an earlier call, ``isic_256`` alone goes on from its weights. After each command OUT
+is complete: at most 8 files of 16 MiB, so that nothing is lost whenever the node is taken away. ``--small`` is the
+rehearsal: the same commands in miniature, on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -30,9 +32,11 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 MAX_BYTES = 16 * 2**20
+DIGEST = 32  # bytes at the end of the weights
 GRACE_SECONDS = 5
 # Of nine minutes, in seconds: other times are divided alike.
 LIMITS = {"install": 45, "tests": 60, "benchmarks": 135, "isic_256": 270, "pack": 30}
+ONCE = ("tests", "benchmarks")  # not again in a call that goes on from an earlier one's weights
 # A joint step of base and ControlNet takes so many times a step of the base; what comes after it, and so many seconds.
 JOINT, START_UP = 1.6, 35
 RATE = re.compile(r"step (\d+)/\d+, ([\d.]+)/s")
@@ -63,8 +67,9 @@ class Call:
 
     def end_of(self, piece: str) -> float:
         """When a piece has to be over, in seconds since the start."""
-        names = list(LIMITS)
-        share = sum(LIMITS[name] for name in names[: names.index(piece) + 1]) / sum(LIMITS.values())
+        limits = {name: limit for name, limit in LIMITS.items() if not (self.carried and name in ONCE)}
+        names = list(limits)
+        share = sum(limits[name] for name in names[: names.index(piece) + 1]) / sum(limits.values())
         return 60 * self.minutes * share
 
     def log(self, name: str) -> Path:
@@ -196,28 +201,30 @@ def tests() -> Command:
     return [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
 
 
-def benchmarks(small: bool) -> Iterator[tuple[str, float, Command]]:
+def benchmarks(call: Call) -> Iterator[tuple[str, float, Command]]:
     """Each with its share of the time: ours beside its peer, at full size where there is a GPU."""
-    sizes: dict[str, tuple[float, Sequence[str]]] = {
-        "masks": (0.1, ("--device", "cuda", "--rounds", "3", "--number", "2048")),
-        "segmenter_input": (0.1, ()),
-        "pix2pixhd_step": (0.15, ("--steps", "8")),
-        "controlnet_step": (0.3, ("--batch", "16", "--pairs", "8", "--no-compile")),
-        "synthesis": (0.35, ("--images", "16", "--repeats", "1", "--batches", "16")),
-    }
-    if small:
-        sizes["masks"] = (0.1, ("--rounds", "1", "--number", "8"))
-        sizes["segmenter_input"] = (0.1, ("--images", "64", "--size", "64", "--batch", "16", "--width", "4"))
-        sizes["controlnet_step"] = (0.3, ("--size", "64", "--batch", "1", "--pairs", "1"))
-        sizes["synthesis"] = (
-            0.35,
-            ("--size", "64", "--images", "1", "--steps", "1", "--repeats", "1", "--batches", "1"),
-        )
-        del sizes["pix2pixhd_step"]
-    for name, (share, options) in sizes.items():
+    peer = call.packed / "pix2pixHD"
+    for name, (share, full, small) in BENCHMARKS.items():
+        options = (small if call.small else full).split()
+        if name == "pix2pixhd_step":
+            if not peer.is_dir():
+                continue
+            options += ["--peer", str(peer)]
         yield name, share, [sys.executable, f"benchmarks/{name}.py", *options]
 
 
+# Of each its share of the time, its options on a GPU, and those of the rehearsal.
+BENCHMARKS = {
+    "masks": (0.1, "--device cuda --rounds 3 --number 2048", "--rounds 1 --number 2"),
+    "segmenter_input": (0.1, "", "--images 64 --size 64 --batch 16 --width 4 --steps 1"),
+    "pix2pixhd_step": (0.15, "--steps 8", "--steps 1 --size 64 --width 4"),
+    "controlnet_step": (0.3, "--batch 16 --pairs 8 --no-compile", "--size 64 --batch 1 --pairs 1"),
+    "synthesis": (
+        0.35,
+        "--images 16 --repeats 1 --batches 16",
+        "--size 64 --images 1 --steps 1 --repeats 1 --batches 1",
+    ),
+}
 SMALL_NETWORKS = (
     "generator.validation.every=2",
     "evaluation.gallery=2",
@@ -306,12 +313,25 @@ def pack_weights(call: Call) -> None:
 
 def unpack_weights(call: Call) -> None:
     """Lay the weights of an earlier call where this one starts from them."""
+    shutil.rmtree(call.work / "carried", ignore_errors=True)
     parts = sorted(call.carried.glob("weights.tar.*")) if call.carried else []
     if call.carried and not parts:
         sys.exit(f"error: --carried {call.carried}: no weights.tar.* in it")
+    whole = b"".join(part.read_bytes() for part in parts)
+    content, digest = whole[:-DIGEST], whole[-DIGEST:]
+    if parts and hashlib.sha256(content).digest() != digest:
+        sys.exit(f"error: --carried {call.carried}: its weights.tar.* do not belong together")
     if parts:
-        with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             tar.extractall(call.work / "carried", filter="data")
+
+
+def measure(call: Call) -> None:
+    """Tests and benchmarks."""
+    call.run("tests", tests(), call.now() + call.end_of("tests") - call.end_of("install"))
+    until, start = call.end_of("benchmarks"), call.now()
+    for name, share, command in benchmarks(call):
+        call.run(f"benchmark_{name}", command, min(until, call.now() + share * (until - start)))
 
 
 def work_on(call: Call) -> None:
@@ -321,10 +341,8 @@ def work_on(call: Call) -> None:
         call.run(name, command, call.end_of("install"))
         # kornia imports it, for image files alone.
         (site / "kornia_rs.py").write_text("io = None\n")
-    call.run("tests", tests(), call.now() + call.end_of("tests") - call.end_of("install"))
-    until, start = call.end_of("benchmarks"), call.now()
-    for name, share, command in benchmarks(call.small):
-        call.run(f"benchmark_{name}", command, min(until, call.now() + share * (until - start)))
+    if not call.carried:
+        measure(call)
     until = call.end_of("isic_256")
     chains = [threading.Thread(target=chain, args=(call, until)) for chain in (train_controlnet, train_pix2pixhd)]
     for chain in chains:

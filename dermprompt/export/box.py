@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -45,7 +46,7 @@ def write_box(
         own = controlnet / "unet" if controlnet else base / "unet"
         _copy(own if own.is_dir() else base / "unet", out / "base" / "unet", _DIFFUSERS)
         _copy(base / "text_encoder", out / "base" / "text_encoder", "model.safetensors", _words_of_prompts)
-        _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics)
+        _copy(base / "vae", out / "base" / "vae", "codec.safetensors", _statistics, torch.float32)
         _copy(base / "scheduler", out / "base" / "scheduler")
     if controlnet is not None:
         _copy(controlnet / "controlnet", out / "controlnet" / "controlnet", _DIFFUSERS, partial(_scaled, scale))
@@ -55,8 +56,14 @@ def write_box(
         _copy(segmenter, out / "segmenter", "network.safetensors")
 
 
-def _copy(source: Path, target: Path, weights: str | None = None, change: Callable[[Weights], Weights] = dict) -> None:
-    """Configuration without the path that it was opened from, weights in bfloat16."""
+def _copy(
+    source: Path,
+    target: Path,
+    weights: str | None = None,
+    change: Callable[[Weights], Weights] = dict,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Configuration without the path that it was opened from, weights as ``dtype``."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "scheduler_config.json", RECIPE):
         if (source / name).exists():
@@ -65,7 +72,7 @@ def _copy(source: Path, target: Path, weights: str | None = None, change: Callab
             write_json(target / name, settings)
     if weights is not None:
         state = change(load_tensors(source / weights)).items()
-        halved = {key: (value.bfloat16() if value.is_floating_point() else value).contiguous() for key, value in state}
+        halved = {key: (value.to(dtype) if value.is_floating_point() else value).contiguous() for key, value in state}
         save_file(halved, target / weights, {"format": "pt"})
 
 

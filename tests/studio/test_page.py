@@ -111,7 +111,7 @@ def until(page: Any, holds: Callable[[], Any]) -> None:
         if holds():
             return
         page.wait_for_timeout(100)
-    raise AssertionError(page.locator("#notice").inner_text() or "it never came")
+    raise AssertionError(page.locator("#notice").text_content() or "it never came")
 
 
 def painted(served: Served, page: Any, unlike: str | None = None) -> tuple[str, np.ndarray]:
@@ -239,7 +239,7 @@ def test_import_and_reload_keep_the_mask_and_the_settings(page, served):
     large = disc(512, 170) * 255
     page.locator("#mask-file").set_input_files({"name": "mask.png", "mimeType": "image/png", "buffer": png(large)})
     page.wait_for_selector("#notice.said:not([hidden])")
-    assert "resized from 512×512 to 128×128" in page.locator("#notice").inner_text()
+    assert "resized from 512×512 to 128×128" in page.locator("#notice").text_content()
     id, mask = painted(served, page)
     page.get_by_role("button", name="benign keratosis").click()
     page.locator("#seed").fill("41")
@@ -269,21 +269,21 @@ def test_bad_masks_get_a_sentence_and_lose_nothing(page, served, name, data, wor
     paint_disc(page)
     id, _ = painted(served, page)
     page.locator("#mask-file").set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
-    until(page, lambda: words in page.locator("#notice").inner_text())
+    until(page, lambda: words in page.locator("#notice").text_content())
     if name != "grey.png":
         assert remembered(served, page, lambda found: found["mask"])["mask"] == id
 
 
 def test_what_goes_wrong_is_a_sentence_on_the_page_and_the_next_picture_comes(page):
     page.locator("#draw").click()
-    assert "The mask is empty" in page.locator("#notice").inner_text()
+    assert "The mask is empty" in page.locator("#notice").text_content()
     paint_disc(page)
     for seed, words in (("666", "the worker ended unexpectedly"), ("668", "was not foreseen")):
         page.locator("#seed").fill(seed)
         page.locator("#seed").blur()
         page.locator("#draw").click()
         page.wait_for_selector(".card.failed", timeout=WAIT)
-        assert words in page.locator("#notice").inner_text()
+        assert words in page.locator("#notice").text_content()
     page.locator("#seed").fill("1")
     page.locator("#seed").blur()
     page.locator("#draw").click()

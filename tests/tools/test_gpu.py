@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import io
 import json
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,26 +17,30 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
-from dermprompt.weights.box import SAMPLE
+from dermprompt.config.compose import compose
+from dermprompt.tensors import load_tensors
+from dermprompt.weights.box import BOX, SAMPLE
 
 REPOSITORY = Path(__file__).parents[2]
 NODE = Path(os.environ.get("DERMPROMPT_NODE", REPOSITORY.parent / "nodevenv"))
 MAX_FILES, MAX_BYTES = 8, 16 * 2**20
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu", REPOSITORY / "tools" / "gpu.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = sys.modules["gpu"] = importlib.util.module_from_spec(spec)  # for its dataclass
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # for its dataclass
     spec.loader.exec_module(module)
     return module
 
 
-gpu = load()
+gpu = load("gpu")
 
-COMMANDS = ["tests", "benchmark_masks", "base", "controlnet", "controlnet_report", "pix2pixhd", "pix2pixhd_report"]
+JOBS = ["base", "controlnet", "controlnet_report", "pix2pixhd", "pix2pixhd_report"]
+COMMANDS = ["tests", "benchmark_masks", *JOBS]
 
 
 def drive(hangs: str, work: str) -> None:
@@ -49,11 +55,12 @@ def drive(hangs: str, work: str) -> None:
         return stand_in(name + ("_report" if "stage=report" in more else ""))
 
     def pack(call: gpu.Call) -> None:  # type: ignore[name-defined]
-        for number in range(3):
-            gpu._put(call.out / f"weights.tar.{number}", b"0" * 2**20)
+        with call.lock:
+            for number in range(3):
+                gpu._put(call.out / f"weights.tar.{number}", b"0" * 2**20)
 
     gpu.job, gpu.pack_weights = job, pack
-    gpu.benchmarks = lambda small: [("masks", 0.5, stand_in("benchmark_masks"))]
+    gpu.benchmarks = lambda call: [("masks", 0.5, stand_in("benchmark_masks"))]
     gpu.tests = lambda: stand_in("tests")
     gpu.main()
 
@@ -75,11 +82,15 @@ def start(folder: Path, hangs: str, minutes: float) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
 
 
-def check(out: Path) -> dict[str, str]:
-    """What became of each command, where OUT is complete and within its limits."""
+def check_limits(out: Path) -> None:
     files = list(out.iterdir())
     assert len(files) <= MAX_FILES
     assert all(file.stat().st_size <= MAX_BYTES for file in files)
+
+
+def check(out: Path) -> dict[str, str]:
+    """What became of each command, where OUT is complete and within its limits."""
+    check_limits(out)
     for archive in out.glob("*.tar.gz"):
         with tarfile.open(archive) as tar:
             assert "left_out.txt" in tar.getnames()
@@ -110,13 +121,57 @@ def test_ended_from_outside_nothing_finished_is_lost(hangs: str, kind: signal.Si
 
 
 def test_a_piece_that_hangs_takes_its_time_and_no_more(tmp_path: Path) -> None:
-    call = start(tmp_path, "tests", minutes=0.5)
-    assert call.wait(60) == 0
+    call = start(tmp_path, "tests", minutes=1)
+    assert call.wait(300) == 0
     outcomes = check(tmp_path / "out")
     assert outcomes.pop("tests") == "out of time"
     assert outcomes == dict.fromkeys(COMMANDS[1:], "done")
     assert len(list((tmp_path / "out").glob("weights.tar.*"))) == 3
     assert set(json.loads((tmp_path / "out" / "results.json").read_text())) >= {"controlnet_report"}
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["full size", "in miniature"])
+@pytest.mark.parametrize("carried", [(), ("base",), ("base", "controlnet", "pix2pixhd")], ids=len)
+def test_every_job_can_be_composed(small: bool, carried: tuple[str, ...], tmp_path: Path) -> None:
+    """From whatever an earlier call brought back; at full size no CPU can try it."""
+    for name in carried:
+        (tmp_path / "carried" / name).mkdir(parents=True)
+    call, commands = gpu.Call(tmp_path / "out", packed(tmp_path / "packed"), None, small, tmp_path), []
+    call.run = lambda name, command, until: commands.append((name, command)) or True
+    (tmp_path / "logs").mkdir()
+    call.log("base").write_text("step 200/200, 11.5/s")
+    gpu.train_controlnet(call, 300.0)
+    gpu.train_pix2pixhd(call, 300.0)
+    jobs = [(name, command[3:]) for name, command in commands if name != "pack"]
+    assert [name for name, _ in jobs] == [name for name in JOBS if name != "base" or not carried]
+    for name, words in jobs:
+        config = compose([word for word in words if not word.startswith("hydra.")])
+        generator = name.removesuffix("_report").replace("base", "controlnet")
+        assert config.image_size == 256
+        assert config.generator.init == (str(tmp_path / "carried" / generator) if generator in carried else None)
+
+
+class Parsed(Exception):
+    """Options are understood."""
+
+
+@pytest.mark.parametrize("name", gpu.BENCHMARKS)
+def test_every_benchmark_knows_its_options(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_end(parser: argparse.ArgumentParser) -> None:
+        parse(parser)
+        raise Parsed
+
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
+    (tmp_path / "pix2pixHD").mkdir()
+    for small in (False, True):
+        call = gpu.Call(tmp_path, tmp_path, None, small, tmp_path)
+        found = {one: command[1:] for one, _, command in gpu.benchmarks(call)}
+        monkeypatch.setattr(sys, "argv", found[name])
+        with pytest.raises(Parsed):
+            runpy.run_path(str(REPOSITORY / found[name][0]), run_name="__main__")
 
 
 def test_what_does_not_fit_is_left_out_and_named(tmp_path: Path) -> None:
@@ -148,24 +203,83 @@ def test_no_images_and_no_weights_are_said_at_once(tmp_path: Path) -> None:
         assert "error: --packed" in ended.stderr or "error: --carried" in ended.stderr
 
 
+def finish(work: Path, *names: str) -> None:
+    """Artifacts of a call's store, as large as the box's networks."""
+    for name in names:
+        made = work / "store" / ("train_base/1" if name == "base" else f"train_generator/{name}-1")
+        shutil.copytree(BOX / name, made)
+        (made / "artifact.json").touch()
+
+
+def pack(work: Path, out: Path) -> None:
+    out.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["gpu_weights.py", str(work), str(out)])
+        load("gpu_weights").main()
+
+
+def carry(out: Path, work: Path) -> set[str]:
+    """Which networks a call finds that goes on from OUT; each is checked to be the box's."""
+    gpu.unpack_weights(gpu.Call(work / "out", work, out, True, work))
+    found = {path.name for path in (work / "carried").iterdir()}
+    for name in found:
+        for file in (BOX / name).rglob("*.safetensors"):
+            ours, theirs = load_tensors(work / "carried" / name / file.relative_to(BOX / name)), load_tensors(file)
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    return found
+
+
+def test_weights_travel_and_are_carried_on(tmp_path: Path) -> None:
+    """A call that begins with the ControlNet of an earlier one and trains Pix2PixHD brings both back."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    finish(first, "base", "controlnet")
+    pack(first, tmp_path / "out-1")
+    assert carry(tmp_path / "out-1", second) == {"base", "controlnet"}
+    finish(second, "pix2pixhd")
+    pack(second, tmp_path / "out-2")
+    check_limits(tmp_path / "out-2")
+    assert carry(tmp_path / "out-2", tmp_path / "third") == {"base", "controlnet", "pix2pixhd"}
+    # Parts of two calls, whole as each of them is.
+    shutil.copy(tmp_path / "out-1" / "weights.tar.0", tmp_path / "out-2")
+    with pytest.raises(SystemExit, match="do not belong together"):
+        carry(tmp_path / "out-2", tmp_path / "fourth")
+
+
+def make(folder: Path, name: str, *more: str) -> subprocess.Popen[bytes]:
+    """The very command, on whatever environment is most like a bare node's, without network."""
+    node = (NODE / "bin/python").exists()
+    path = {"PYTHONPATH": str(NODE / "site")} if node else {}
+    places = [f"PACKED={folder / 'packed'}", f"VENV={NODE if node else sys.prefix}", f"OUT={folder / name}"]
+    work = f'ARGS=--small --work "{folder}/work-{name}"'
+    command = ["make", "-s", "gpu", "MINUTES=60", work, *places, *more]
+    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    environment = {**os.environ, **path, **offline}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True)
+
+
+def networks(out: Path, folder: Path) -> set[str]:
+    """Those whose weights came back."""
+    gpu.unpack_weights(gpu.Call(folder, folder, out, True, folder))
+    return {path.name for path in (folder / "carried").iterdir()}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not (NODE / "bin/python").exists(), reason=f"no environment like a bare node's in {NODE}")
-def test_the_rehearsal_in_an_environment_like_the_nodes(tmp_path: Path) -> None:
-    """The very command, in miniature on a CPU, and a second call from the weights that the first brought back."""
-    environment = {**os.environ, "PYTHONPATH": str(NODE / "site"), "HTTPS_PROXY": "http://127.0.0.1:9"}
-    places = [f"PACKED={packed(tmp_path / 'packed')}", f"VENV={NODE}", "MINUTES=60"]
-    for name, more in (("first", []), ("second", [f"CARRIED={tmp_path / 'first'}"])):
-        work = f'ARGS=--small --work "{tmp_path}/work-{name}"'
-        command = ["make", "-s", "gpu", f"OUT={tmp_path / name}", work, *places, *more]
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True)
-        outcomes = check(tmp_path / name)
-        trained = {"controlnet", "pix2pixhd"} | ({"base"} if name == "first" else set())
-        assert {one for one, outcome in outcomes.items() if outcome == "done"} >= trained | {
-            "controlnet_report",
-            "pix2pixhd_report",
-            "tests",
-        }, outcomes
-        parts = sorted((tmp_path / name).glob("weights.tar.*"))
-        with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts))) as tar:
-            weights = {Path(one).parts[0] for one in tar.getnames() if len(Path(one).parts) > 1}
-        assert weights == {"base", "controlnet", "pix2pixhd"}
+def test_the_rehearsal(tmp_path: Path) -> None:
+    """In miniature on a CPU: a call that is ended while the ControlNet trains, then two that go on from the last."""
+    packed(tmp_path / "packed")
+    first = make(tmp_path, "first")
+    while first.poll() is None and not (tmp_path / "work-first/logs/controlnet.log").exists():
+        time.sleep(0.5)
+    os.killpg(first.pid, signal.SIGTERM)
+    assert first.wait(60) != 0
+    found = check(tmp_path / "first")
+    done = {name for name, outcome in found.items() if outcome == "done"}
+    assert done >= {"tests", "benchmark_masks", "base", "pack"}, found
+    assert "base" in networks(tmp_path / "first", tmp_path)
+    for name, before in (("second", "first"), ("third", "second")):
+        assert make(tmp_path, name, f"CARRIED={tmp_path / before}").wait() == 0
+        found = check(tmp_path / name)
+        assert found == dict.fromkeys([*JOBS[1:], "pack"], "done")
+        assert set(json.loads((tmp_path / name / "results.json").read_text())) == {"controlnet", "pix2pixhd"}
+        assert networks(tmp_path / name, tmp_path) == {"base", "controlnet", "pix2pixhd"}
