@@ -20,7 +20,7 @@ OUT ?= runs/gpu-out
 PACKED ?= .gpu
 CARRIED ?=
 
-.PHONY: help setup dependencies demo studio test test-slow test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
+.PHONY: help setup dependencies demo studio test test-slow test-paper test-gpu test-kill test-slurm lint small fair-arms table1 table2 report dashboard verify-tables rewrite-tables verify-sd gpu docker clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -54,9 +54,12 @@ PARALLEL := -n 2 --dist worksteal
 test: setup ## run the tests, in minutes on two cores
 	$(PYTEST) $(PARALLEL) $(ARGS)
 
-test-slow: setup ## run the slow tests: the paper's counts, every experiment, two ranks for every trainer
+test-slow: setup ## run the slow tests: every experiment, two ranks for every trainer, all examples
 	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
 	$(PYTEST) $(PARALLEL) --hypothesis-profile=slow tests/data/test_fuzz.py tests/data/test_split.py tests/hostile/test_schema.py
+
+test-paper: setup ## run Table 2, tiny, with the paper's counts of samples
+	$(PYTEST) -m paper tests/sweep/test_table2.py $(ARGS)
 
 test-gpu: setup ## run the tests that compare a GPU with a CPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)

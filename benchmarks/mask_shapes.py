@@ -32,7 +32,7 @@ from dermprompt.masks.transform import TransformedMasks
 
 SIZE = 256
 FIGURES = ("area", "eccentricity", "solidity", "centre_y", "centre_x", "roughness", "border_share")
-COMPARED = ("area", "eccentricity", "solidity", "centre_y", "centre_x")
+COMPARED = ("area", "eccentricity", "solidity", "centre_y", "centre_x", "roughness", "corners")
 NUM_MASKS = 1000
 
 
@@ -52,8 +52,14 @@ def _read(path: Path) -> np.ndarray:
 
 def figures(masks: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Every figure of every mask."""
-    shapes = [asdict(measure(mask)) for mask in masks]
-    return {name: np.array([shape[name] for shape in shapes], float) for name in FIGURES}
+    shapes = [{**asdict(measure(mask)), "corners": corners(mask)} for mask in masks]
+    return {name: np.array([shape[name] for shape in shapes], float) for name in (*FIGURES, "corners")}
+
+
+def corners(mask: np.ndarray) -> int:
+    """Of the polygon that follows the outline to within a hundredth of the root of the area."""
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return len(cv2.approxPolyDP(max(outlines, key=len), 0.01 * float(mask.sum()) ** 0.5, True))
 
 
 def table(root: Path, out: Path) -> None:

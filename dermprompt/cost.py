@@ -91,7 +91,8 @@ def batch(config: Config) -> float:
         return _seconds(number * _at(_PIX2PIXHD, size) / 5 * (settings.base_channels / 64) ** 2, config)
     if not settings.has_base:
         return number / 100
-    passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
+    guided = 0 if settings.guidance_scale == 1 else max(0, settings.guidance_end - settings.guidance_start)
+    passes = settings.num_steps * (1 + guided)
     if isinstance(settings.base, ScratchBase):
         one = _scratch(_DENOISE_SCRATCH, config)
     else:

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -41,9 +41,14 @@ def printable(text: str, kept: str = "\n\t") -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file: beside its target, flushed to the disk, then put in its place. No link is followed."""
+    write_pieces(path, [data])
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """As :func:`write_bytes`, what is made as it is written."""
     staged = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
     with new_file(staged) as file:
-        file.write(data)
+        file.writelines(pieces)
     os.replace(staged, path)
 
 

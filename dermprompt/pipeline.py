@@ -91,7 +91,8 @@ class Pipeline(GeneratorPipeline):
         """New masks; they depend on the data only if they are derived from real masks."""
         masks = self.config.masks
         work = "dermprompt.stages.synthesize.draw_masks"
-        declared = self.declare(work, masks.name, 2, self.mask_settings, self.mask_inputs, "draw_masks")
+        version = 3 if isinstance(masks, schema.AutomaticMasks) else 2
+        declared = self.declare(work, masks.name, version, self.mask_settings, self.mask_inputs, "draw_masks")
         return self.grow(declared, self.num_batches, cost.masks(self.config.synthesis.batch_size))
 
     @cached_property
@@ -319,7 +320,10 @@ class Pipeline(GeneratorPipeline):
     def measured_external(self, arm: Arm) -> Artifact | None:
         """The same for the external data set."""
         scored = self.external(arm)
-        return None if scored is None else self._measure({"scored": scored}, f"arm-{scored.path.name}")
+        if scored is None:
+            return None
+        assert self.external_data is not None
+        return self._measure({"scored": scored, "indexed": self.external_data.indexed}, f"arm-{scored.path.name}")
 
     def _measure(self, inputs: Inputs, name: str) -> Artifact:
         work = "dermprompt.stages.evaluate_arm.evaluate_arm"
@@ -365,7 +369,7 @@ class Pipeline(GeneratorPipeline):
                 "prepared": self.prepared,
             }
             settings = stage.EvaluateSamples(self.config.synthesis.count, seed)
-            return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 1, settings, inputs, cost=15.0)
+            return self.make("dermprompt.stages.evaluate.evaluate_samples", own.name, 2, settings, inputs, cost=15.0)
         row = stage.EvaluateGenerator(own.name, "generator" if own.is_trained else "trivial", seed)
         drawn: Inputs = {
             "reproduced": self.reproduced,
@@ -375,7 +379,7 @@ class Pipeline(GeneratorPipeline):
         }
         if own.has_base:
             drawn = {**drawn, "base": self.base}
-        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 2, row, drawn, cost=15.0)
+        return self.make("dermprompt.stages.evaluate.evaluate_generator", own.name, 3, row, drawn, cost=15.0)
 
     @cached_property
     def distribution(self) -> Artifact | None:
@@ -387,6 +391,16 @@ class Pipeline(GeneratorPipeline):
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
         work = "dermprompt.stages.evaluate_distribution.evaluate_distribution"
         return self.make(work, f"distribution-{name}", 2, settings, inputs, "evaluate", 60.0)
+
+    @cached_property
+    def colours(self) -> Artifact | None:
+        """The samples' colours beside those of real images that no generator has seen."""
+        name, count = self.config.generator.name, self.config.synthesis.count
+        if not count:
+            return None
+        inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
+        work = "dermprompt.stages.evaluate_distribution.evaluate_colours"
+        return self.make(work, f"colours-{name}", 1, stage.EvaluateColours(name, count), inputs, "evaluate", 5.0)
 
     @cached_property
     def text_quality(self) -> Artifact | None:
@@ -419,7 +433,7 @@ class Pipeline(GeneratorPipeline):
         for arm in self.arms:
             _ = self.measured(arm), self.measured_external(arm)
         if self.config.generator.draws:
-            _ = self.generator_quality, self.text_quality, self.distribution
+            _ = self.generator_quality, self.text_quality, self.distribution, self.colours
         if self.config.synthesis.count:
             _ = self.copies, self.tallied
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,17 +193,42 @@ class DistributionRow:
 
 
 @dataclass(frozen=True)
+class ColourRow:
+    """Colours of ``n`` images inside or outside their masks (``region``), red, green and blue from 0 to 255: the mean
+    and the standard deviation over pixels, both averaged over images.
+
+    ``kind``: ``generator``, or ``real`` for images that no generator has seen. ``drifted``: which figures lie far from
+    real images'.
+    """
+
+    name: str
+    kind: str
+    region: str
+    n: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    drifted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MaskFidelity:
     """Mean Dice of the reference segmenter, trained on S.train alone, on S.test's masks.
 
     ``real``: on the real images. ``generated``: on images generated from the same masks.
-    ``shuffled``: those images against the masks of other images, the level of chance.
+    ``shuffled``: those images against the masks of other images, the level of chance; ``chance``: what images that
+    ignore their masks reach with a probability of 2.5 %, None in older files.
     """
 
     real: float
     generated: float
     shuffled: float
     n: int
+    chance: float | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the images follow their masks better than those of others."""
+        return self.generated > max(self.shuffled, self.chance or 0.0)
 
 
 @dataclass(frozen=True)
@@ -287,7 +311,7 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class External:
-    """One training on a data set that it has not seen: its Dice, and the means of all measures."""
+    """One training on a data set that it has not seen: its Dice, also of groups of images, and means of measures."""
 
     dataset: str
     arm: str
@@ -296,6 +320,7 @@ class External:
     seed: int
     dice: Interval
     measures: dict[str, float]
+    groups: tuple[Subgroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -345,6 +370,7 @@ class Results:
     test_reads: int = 0
     image_quality: tuple[ImageQuality, ...] = ()
     distribution: tuple[DistributionRow, ...] = ()
+    colours: tuple[ColourRow, ...] = ()
     segmentation: tuple[Segmentation, ...] = ()
     mask_fidelity: MaskFidelity | None = None
     text_fidelity: TextFidelity | None = None
@@ -411,26 +437,3 @@ def _renamed(values: Any) -> Any:
     if isinstance(values, dict):
         return {FORMER.get(key, key): _renamed(one) for key, one in values.items()}
     return [_renamed(one) for one in values] if isinstance(values, list) else values
-
-
-def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
-    found: dict[tuple[Any, ...], set[str]] = {}
-    for _, results in jobs:
-        for cell in results.segmentation:
-            found.setdefault(_key(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
-    named = []
-    for path, results in jobs:
-        cells = [
-            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
-            if len(found[_key(results, cell)]) > 1
-            else cell
-            for cell in results.segmentation
-        ]
-        named.append((path, replace(results, segmentation=tuple(cells))))
-    return named
-
-
-def _key(results: Results, cell: Segmentation) -> tuple[Any, ...]:
-    setting = (results.dataset, results.image_size, cell.segmenter, cell.num_real, cell.world)
-    return (*setting, cell.label, cell.count, cell.seed, cell.fold)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import examples  # noqa: F401  # registers the profile that --hypothesis-profile=slow names before it is looked for
 import pytest
 from real_data import REAL
 
@@ -157,6 +159,22 @@ def tiny_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part, network in (("encoder", encoder), ("decoder", decoder)):
         torch.save({key: value.half() for key, value in network.state_dict().items()}, folder / f"some_{part}.pth")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from miniature import miniature, run
+
+    folder = tmp_path_factory.mktemp("samples")
+    run(folder, *miniature("none", "synthesis.count=0", "stage=train_segmenter"))
+    run(folder, *miniature("pix2pixhd", "synthesis.count=12", "stage=synthesize"))
+    return folder / "store"
+
+
+@pytest.fixture
+def _with_samples(_samples: Path, tmp_path: Path) -> None:
+    """The store already holds the miniature's Pix2PixHD, twelve samples of it, and the segmenter of S only."""
+    shutil.copytree(_samples, tmp_path / "store")
 
 
 @pytest.fixture

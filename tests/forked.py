@@ -73,13 +73,24 @@ class Ended:
     stderr: str
 
 
-def command(*arguments: str) -> Ended:
+def command(*arguments: str, function: Callable[..., None] = main) -> Ended:
     """``python -m dermprompt`` with these arguments, to its end."""
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = start(main, arguments, out, err)
+        process = start(function, arguments, out, err)
         process.join()
         return Ended(process.exitcode, out.read_text(), err.read_text())
+
+
+def command_on_forked_ranks(*arguments: str) -> Ended:
+    """The same, with forked ranks for trainings on several devices."""
+    return command(*arguments, function=_main_on_forked_ranks)
+
+
+def _main_on_forked_ranks(*arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fork_ranks(monkeypatch)
+        main(*arguments)
 
 
 def fork_ranks(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None] | None = None) -> None:

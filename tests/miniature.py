@@ -5,12 +5,18 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
 
 from dermprompt.config import compose as configuration
 from dermprompt.config.schema import Config
+from dermprompt.config.targets import check_composed
 from dermprompt.job.run import run_job
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -82,15 +88,49 @@ def on(trainer: list[str], overrides: list[str]) -> list[str]:
 
 
 def compose(*overrides: str) -> Config:
-    """The configuration of a command line, composed once: that takes more than half a second."""
+    """The configuration of a command line, composed once."""
     return copy.deepcopy(_composed(overrides))
 
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> Config:
+    try:
+        found = composed(*overrides)
+        check_composed(found, CONF)
+    except Exception:
+        # What is refused is refused in the words of the program.
+        found = _chosen(overrides)
+    return configuration.freeze(found)
+
+
+def composed(*overrides: str, return_hydra_config: bool = False) -> DictConfig:
+    """What Hydra makes of a command line, the caller's to change.
+
+    A choice of groups is composed once, which takes more than half a second; other keys are set in a copy, as Hydra
+    does it. ``test_a_configuration_in_two_steps_is_that_of_one`` compares.
+    """
+    groups, values = ([one for one in overrides if _chooses(one) is chooses] for chooses in (True, False))
+    found = copy.deepcopy(_chosen(tuple(groups), return_hydra_config))
+    ConfigLoaderImpl._apply_overrides_to_config([_parsed(one) for one in values], found)
+    return found
+
+
+def _chooses(override: str) -> bool:
+    """Whether it chooses from a group, or where Hydra looks for them."""
+    key = re.split("[@=]", override.lstrip("+~"))[0]
+    return key.startswith("hydra") or (CONF / key).is_dir()
+
+
+@functools.cache
+def _parsed(override: str) -> Any:
+    return OverridesParser.create().parse_override(override)
+
+
+@functools.cache
+def _chosen(overrides: tuple[str, ...], return_hydra_config: bool = False) -> DictConfig:
     configuration.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return configuration.freeze(hydra.compose("config", overrides=list(overrides)))
+        return hydra.compose("config", overrides=list(overrides), return_hydra_config=return_hydra_config)
 
 
 def run(folder: Path, *overrides: str, store: str = "store", job: str = "job") -> dict:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-
-import hydra
+import miniature as whole
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from miniature import CONF, miniature
@@ -15,16 +12,9 @@ from dermprompt.config import compose as configuration
 from dermprompt.config.targets import check_composed
 
 
-@functools.cache
-def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    configuration.register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", list(overrides), return_hydra_config=True)
-
-
 def composed(*overrides: str) -> DictConfig:
     """A composed configuration with Hydra's own part, the caller's to change."""
-    return copy.deepcopy(_composed(overrides))
+    return whole.composed(*overrides, return_hydra_config=True)
 
 
 def overridden(generator: str, *overrides: str) -> DictConfig:

@@ -24,6 +24,12 @@ def fail(settings: Any, runtime: Runtime, folder: Path) -> None:
     _meet()
 
 
+def meet(settings: Any, runtime: Runtime, folder: Path) -> None:
+    """The ranks meet once, and each says so."""
+    _meet()
+    (folder / f"met-{rank_and_size()[0]}").touch()
+
+
 def work_on(settings: Any, runtime: Runtime, folder: Path) -> None:
     """Work together without end; a file says that it has begun."""
     while True:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
-import hydra
 import pytest
-from miniature import CONF
-
-from dermprompt.config import compose as configuration
+from miniature import CONF, compose
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]
@@ -44,9 +42,32 @@ def test_command_composes(line: str) -> None:
     words = overrides(line)
     bundled = any(word in BUNDLED for word in words)
     root = [] if bundled or any(word.startswith("data.root=") for word in words) else ["data.root=/data"]
-    configuration.register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        configuration.freeze(hydra.compose("config", [*words, *root]))
+    compose(*words, *root)
+
+
+def typed(path: Path) -> list[str]:
+    """What a reader may paste into a shell: commands of the package, and settings between backquotes or in examples."""
+    text = path.read_text()
+    spans = [*re.findall(r"`([^`\n]+)`", text), *re.findall(r"# .*for example (.*)", text)]
+    return [*commands(path), *(span for span in spans if re.match(r"['+~\w./@]+=[^|…]+$", span))]
+
+
+TYPED = sorted({line.strip() for path in (*DOCUMENTS, *CONF.rglob("*.yaml")) for line in typed(path)})
+
+
+def in_bash(lines: list[str]) -> list[list[str]]:
+    """The words that bash makes of each line."""
+    script = "\n".join(f"printf '%s\\0' {line}; printf '\\n\\0'" for line in lines)
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd="/").stdout
+    return [block.split("\0")[:-1] for block in said.split("\n\0")[:-1]]
+
+
+def test_a_pasted_command_reaches_the_program_as_it_is_written() -> None:
+    """No brace, star or bracket is left to the shell."""
+    lines = [line for line in TYPED if "$" not in line]
+    assert len(lines) > len(COMMANDS)
+    assert in_bash(lines) == [shlex.split(line) for line in lines]
+    assert in_bash(["prompts.mix={MEL:0.5,BKL:0.5}"]) != [["prompts.mix={MEL:0.5,BKL:0.5}"]]
 
 
 def test_commands_are_found() -> None:

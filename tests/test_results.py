@@ -9,6 +9,7 @@ import pytest
 
 from dermprompt.results import (
     FORMER,
+    ColourRow,
     Curation,
     Curve,
     Distribution,
@@ -36,6 +37,7 @@ FULL = Results(
     data={"images": 4, "findings": [["bad_row", 1]]},
     image_quality=(ImageQuality("controlnet", "generator", 4, {"mse": math.inf}, {"mse": 0.1}),),
     distribution=(DistributionRow("controlnet", "generator", "x", Distribution(4, 1.0, 2.0, 0.1, 0.2, 0.3, 0.4)),),
+    colours=(ColourRow("controlnet", "generator", "inside", 4, (9.0, 8.0, 7.0), (1.0, 2.0, 3.0), ("mean of red",)),),
     segmentation=(
         Segmentation("unet", None, 0, INTERVAL, None, 0.5, 0.1),
         Segmentation("unet", "warp", 4, INTERVAL, INTERVAL, 0.5, 0.1, groups=(Subgroup("size", "large", INTERVAL),)),
@@ -45,7 +47,7 @@ FULL = Results(
     label_fidelity=(LabelFidelity(SCORE, SCORE),),
     curation=Curation("agreement", 2, 1, 1, (("size", "large", 4, 2),), None),
     memorisation=Memorisation("thumbnails", 0.01, 4, 1, None, (Picture("a", "m.png", "a.jpg"),)),
-    external=(External("ph2", "s_only", 0, None, 0, INTERVAL, {"iou": 0.4}),),
+    external=(External("ph2", "s_only", 0, None, 0, INTERVAL, {"iou": 0.4}, (Subgroup("diagnosis", "NV", INTERVAL),)),),
     curves=(Curve("train_base", "loss", (1, 2), (0.5, 0.25)),),
     validation_pictures=("training/1.png",),
     work={"samples drawn": 4},

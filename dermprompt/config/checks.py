@@ -105,7 +105,7 @@ def _check_masks(masks: Any) -> None:
 
 def _check_prompts(prompts: schema.Prompts) -> None:
     if prompts.sampler == "target" and not _is_mix(prompts.mix):
-        raise ValueError(f"prompts.mix={prompts.mix}: shares by diagnosis, such as {{MEL:0.5,BKL:0.5}}")
+        raise ValueError(f"prompts.mix={prompts.mix}: shares by diagnosis, such as '{{MEL:0.5,BKL:0.5}}'")
 
 
 def _is_mix(mix: Any) -> bool:

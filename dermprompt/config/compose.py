@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +54,16 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 def register() -> None:
     """Put the schema into Hydra's ConfigStore, and hold what it composes to what may be built."""
     guard_hydra(CONF)
-    store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
-            store.store(group=f"schema/{group}", name=name, node=kind)
+            _keep(name, kind, f"schema/{group}")
+
+
+@functools.cache
+def _keep(name: str, node: type, group: str | None = None) -> None:
+    """Hydra's store builds each of its nodes anew."""
+    ConfigStore.instance().store(name=name, node=node, group=group)
 
 
 def _short_hash(value: Any) -> str:
@@ -80,7 +87,7 @@ def _check_all_set(composed: DictConfig) -> None:
     # Unresolved: Hydra's own part holds the run's folder, whose name may be what is being resolved.
     missing = sorted(_unset({**cast(dict, OmegaConf.to_container(composed)), "hydra": None}))
     if missing:
-        examples = " ".join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
+        examples = shlex.join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: {examples}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from omegaconf import MISSING
 
 from dermprompt.files import NAME_IN_WORDS, is_name, printable
-from dermprompt.store.artifacts import WAS
+from dermprompt.store.artifacts import SINCE, WAS
 
 KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
 DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
@@ -103,9 +103,14 @@ def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **boun
     return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
 
 
-def number(was: str | None = None, **bounds: Any) -> Any:
-    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such."""
-    return _field(Constraint(**bounds), was)
+def number(was: str | None = None, since: float | None = None, **bounds: Any) -> Any:
+    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such.
+
+    ``since``: the value at which all is as before the key was added: its default, which recipes leave out.
+    """
+    if since is None:
+        return _field(Constraint(**bounds), was)
+    return dataclasses.field(default=since, metadata={KEY: Constraint(**bounds), SINCE: since})
 
 
 def named() -> Any:
@@ -148,14 +153,22 @@ def check_section(section: Any, prefix: str = "") -> None:
         _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
-        if isinstance(one.default_factory, type) and not isinstance(value, one.default_factory):
-            raise ValueError(f"{key}={value}: keys and their values")
+        _check_container(one, key, value)
         if dataclasses.is_dataclass(value):
             check_section(value, f"{key}.")
         elif KNOWN in one.metadata:
             _check_known(one.metadata[KNOWN], key, value)
         else:
             _check_value(one, key, value)
+
+
+def _check_container(one: dataclasses.Field, key: str, value: Any) -> None:
+    """An interpolation may put a text where a section, a dict or a list belongs."""
+    word = str(one.type).partition("[")[0]
+    kind = {"dict": dict, "list": list}.get(word, one.default_factory)
+    if isinstance(kind, type) and not isinstance(value, kind) and not (value is None and "None" in str(one.type)):
+        what = "a list" if kind is list else "keys and their values"
+        raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {what}")
 
 
 def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:

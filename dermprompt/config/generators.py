@@ -99,6 +99,8 @@ class Sampler:
     guidance_scale: float = number(at_least=0, at_most=100, was="guidance")
     conditioning_scale: float = number(at_least=0, at_most=100, was="control_scale")
     eta: float = number(at_least=0, at_most=1)
+    guidance_start: float = number(at_least=0, at_most=1, since=0.0)
+    guidance_end: float = number(at_least=0, at_most=1, since=1.0)
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dermprompt.data.findings import Finding
 from dermprompt.data.folders import subfolders, tree
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair
-from dermprompt.files import sha256, stamp, write_bytes
+from dermprompt.files import sha256, stamp, write_pieces
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -32,6 +33,9 @@ LOADERS: dict[str, tuple[Callable[[Path, Path], Files], Callable[[Path], list[So
     "sample": (find_isic, read_isic_labels),
     "phantom": (find_isic, read_isic_labels),
 }
+
+# A task of each file would take more memory than its hash.
+_HASHED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,35 @@ class Index:
     @property
     def digest(self) -> str:
         """Hash (16 hex digits) of contents, labels and findings; where the files lie does not alter it."""
-        known = [_said_of(one) for one in self.lesions]
-        found = [asdict(one) for one in self.findings]
-        return sha256(json.dumps([known, self.contents, found]))[:16]
+        text = hashlib.sha256()
+        found = (asdict(one) for one in self.findings)
+        for piece in _join("[", [_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], _array(found)], "]"):
+            text.update(piece.encode())
+        return text.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write as JSON; :func:`load_index` reads it back."""
-        write_bytes(path, json.dumps(asdict(self), indent=1, default=str).encode())
+        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("lesions", "findings")}
+        rest["coverages"] = [asdict(one) for one in self.coverages]
+        named = [
+            _join('"lesions": ', [_array(map(asdict, self.lesions))]),
+            _join('"findings": ', [_array(map(asdict, self.findings))]),
+            *([f"{json.dumps(name)}: {json.dumps(value)}"] for name, value in rest.items()),
+        ]
+        write_pieces(path, (piece.encode() for piece in _join("{", named, "}")))
+
+
+def _array(rows: Iterable[Any]) -> Iterator[str]:
+    """The text that ``json.dumps`` makes of a list, row by row: a large data set's would not be small."""
+    return _join("[", ([json.dumps(row, default=str)] for row in rows), "]")
+
+
+def _join(first: str, parts: Iterable[Iterable[str]], last: str = "") -> Iterator[str]:
+    yield first
+    for number, part in enumerate(parts):
+        yield ", " if number else ""
+        yield from part
+    yield last
 
 
 def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:
@@ -154,10 +180,13 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _contents(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:
+    parts = [lesions[i : i + _HASHED_AT_ONCE] for i in range(0, len(lesions), _HASHED_AT_ONCE)]
     with ThreadPoolExecutor() as pool:
-        images = pool.map(sha256, [one.image for one in lesions])
-        masks = pool.map(sha256, [one.mask for one in lesions])
-        return {one.id: pair for one, pair in zip(lesions, zip(images, masks, strict=True), strict=True)}
+        return {id: pair for part in pool.map(_hashes, parts) for id, pair in part.items()}
+
+
+def _hashes(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:
+    return {one.id: (sha256(one.image), sha256(one.mask)) for one in lesions}
 
 
 def _repeated(contents: dict[str, tuple[str, str]]) -> list[Finding]:

@@ -17,14 +17,15 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dermprompt.distributed.processes import Runtime, is_first_rank, num_processes
+from dermprompt.distributed.processes import Runtime, is_first_rank, num_processes, rank_and_size
 from dermprompt.distributed.slurm import each_node, num_nodes, rendezvous, wait_for_nodes
-from dermprompt.files import read_json
+from dermprompt.files import read_json, write_json
 from dermprompt.store.artifacts import Unfinished
 
 CALL = "call.json"
 UNFINISHED = "unfinished.json"
 FAILED = "failed-{node}.json"
+MADE = "made-{rank}.json"
 OFFLINE = "offline"
 
 
@@ -49,21 +50,21 @@ class Call:
         self._write(folder, folder)
         return self._run_ranks(folder, devices, f"training on {devices} devices", folder)
 
-    def share_batches(self, folder: Path, numbers: list[int]) -> None:
+    def share_batches(self, folder: Path, numbers: list[int]) -> int:
         """Make batches of a growing set in a process for each device; see :mod:`dermprompt.store.claims`.
 
-        The processes do not talk to each other: each claims the batches that it makes.
+        The processes do not talk to each other: each claims the batches that it makes. Returns how many they made.
         """
         processes = min(num_processes(self.runtime.trainer), len(numbers))
         if processes == 1:
-            self.here(folder, numbers=numbers)
-            return
+            return int(self.here(folder, numbers=numbers))
         # Not in the set's folder: another job may share in it at the same time. But where all nodes see it.
         calls = folder.parents[1] / ".calls"
         calls.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=calls) as own:
             replace(self, arguments={**self.arguments, "numbers": numbers})._write(Path(own), folder)
             self._run_ranks(Path(own), processes, f"sampling on {processes} devices", folder)
+            return sum(read_json(path, int) for path in Path(own).glob(MADE.format(rank="*")))
 
     def _write(self, at: Path, folder: Path) -> None:
         """Leave at ``at`` what a rank needs to work in ``folder``."""
@@ -110,7 +111,9 @@ def work_of(folder: Path) -> None:
     """What each rank runs, left in ``folder`` by :class:`Call`."""
     left = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
-        left["call"].here(left["folder"])
+        made = left["call"].here(left["folder"])
+        if isinstance(made, int):
+            write_json(folder / MADE.format(rank=rank_and_size()[0]), made)
     except Unfinished as stop:
         # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
         if is_first_rank():

@@ -44,11 +44,7 @@ class Maker:
     def grow(self, declared: Declaration, num_batches: int, cost: float) -> Artifact:
         """A set of at least ``num_batches`` batches; ``cost``: of each."""
         call = self.call(declared)
-
-        def build(folder: Path, numbers: list[int]) -> None:
-            call.here(folder, numbers=numbers)
-
-        return self.store.grow(declared.recipe, num_batches, build, cost)
+        return self.store.grow(declared.recipe, num_batches, lambda at, numbers: call.here(at, numbers=numbers), cost)
 
     def draw(
         self, declared: Declaration, num_batches: int, cost: float, finish: Callable[[Path], None] | None = None

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +27,8 @@ def hd95(pred: Mask, target: Mask) -> float:
     1993; the percentile as in BraTS), as a share of the diagonal: 0 is best. Both empty: 0; one empty: 1.
     """
 
+    from monai.metrics import compute_hausdorff_distance  # seconds, which a report of finished scores does without
+
     def measure(pred: Tensor, target: Tensor) -> Tensor:
         return compute_hausdorff_distance(pred, target, include_background=True, percentile=95)
 
@@ -39,6 +40,8 @@ def surface_dice(pred: Mask, target: Mask, tolerance: float = TOLERANCE) -> floa
     """Normalized surface distance (Nikolov et al. 2021): the share of both outlines that lies within
     ``tolerance`` diagonals of the other, 1 is best. Both empty: 1; one empty: 0.
     """
+    from monai.metrics import compute_surface_dice
+
     pixels = tolerance * math.hypot(*pred.shape)
 
     def measure(pred: Tensor, target: Tensor) -> Tensor:

@@ -11,17 +11,22 @@ from dermprompt.evaluation.overlap import Masks, dice
 from dermprompt.results import MaskFidelity, TextFidelity
 
 
-def mask_fidelity(real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int) -> MaskFidelity:
+def mask_fidelity(
+    real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int, num_shuffles: int = 20
+) -> MaskFidelity:
     """Mean Dice of a reference segmenter's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
 
     ``real_pred`` and ``generated_pred`` are its masks of the real and of the generated images.
     Raises ValueError for fewer than two images, which leave no other mask to shuffle with.
     """
+    by_chance = np.stack([dice(generated_pred, masks[_derangement(len(masks), seed, k)]) for k in range(num_shuffles)])
+    error = by_chance.std() / np.sqrt(len(masks))
     return MaskFidelity(
         real=float(dice(real_pred, masks).mean()),
         generated=float(dice(generated_pred, masks).mean()),
-        shuffled=float(dice(generated_pred, masks[_derangement(len(masks), seed)]).mean()),
+        shuffled=float(by_chance[0].mean()),
         n=len(masks),
+        chance=float(by_chance.mean() + 1.96 * error),
     )
 
 
@@ -44,11 +49,11 @@ def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float
     return float(np.mean([np.mean(said[asked == name] == name) for name in np.unique(asked)]))
 
 
-def _derangement(n: int, seed: int) -> NDArray[np.int64]:
-    """A random permutation without fixed points: a single cycle through all indices."""
+def _derangement(n: int, seed: int, number: int = 0) -> NDArray[np.int64]:
+    """A random permutation without fixed points: a single cycle through all indices; each ``number`` is another."""
     if n < 2:
         raise ValueError(f"masks: {n} image; mask fidelity needs at least 2")
-    cycle = np.random.default_rng(seed).permutation(n)
+    cycle = np.random.default_rng([seed, number] if number else seed).permutation(n)
     partner = np.empty_like(cycle)
     partner[cycle] = np.roll(cycle, 1)
     return partner

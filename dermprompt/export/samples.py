@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import relabelled_masks
 from dermprompt.stages.curate import copied
 from dermprompt.synthesis.index import write_index, write_table
-from dermprompt.synthesis.samples import image_path, mask_path, sample_index
+from dermprompt.synthesis.samples import image_path, mask_path, read_file, sample_index
 
 Row = dict[str, Any]
 Place = Callable[[str], tuple[Path, Path]]
@@ -78,8 +77,8 @@ def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
     copies = []
     for row in rows:
         image, mask = (new_path(root, path) for path in place(row["id"]))
-        shutil.copyfile(row["image"], image)
-        shutil.copyfile(row["mask"], mask)
+        for kind, path in (("image", image), ("mask", mask)):
+            write_bytes(path, read_file(Path(row[kind]), row[f"{kind}_sha256"]))
         if curated and row["decision"] == "relabel":
             _write_mask(mask, relabelled_masks(curated.path)[sample_index(row["id"])], pipeline.config.image_size)
         copies.append(placed(row, root, image, mask))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermprompt.lesion import images_to_float, masks_to_float
+from dermprompt.progress import progress
 
 if TYPE_CHECKING:  # a loader's worker would import diffusers
     from dermprompt.generator.codec.load import Codec
@@ -141,7 +142,7 @@ def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> Lat
     means, stds = [], []
     device = next(iter(codec.state_dict().values())).device
     with torch.no_grad():
-        for start in range(0, len(data.images), batch_size):
+        for start in progress(range(0, len(data.images), batch_size), "latents", "batches"):
             images = images_to_float(data.images[start : start + batch_size]).to(device)
             moments = [codec.encode(orient(images, *turned)) for turned in ORIENTATIONS[augmentation]]
             means.append(torch.stack([mean for mean, _ in moments], 1).flatten(0, 1).cpu())

@@ -19,6 +19,7 @@ from dermprompt.files import read_json, sha256
 from dermprompt.pipeline import Arm, Pipeline
 from dermprompt.report.quiz import Question, write_quiz
 from dermprompt.results import (
+    ColourRow,
     Curation,
     Curve,
     DistributionRow,
@@ -89,8 +90,10 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
     found = read_json(pipeline.generator_quality.path / "generator.json")
     own = [ImageQuality(**row) for row in found["quality"]]
     sets = [] if pipeline.distribution is None else read_json(pipeline.distribution.path / "distribution.json")
+    colours = [] if pipeline.colours is None else read_json(pipeline.colours.path / "colours.json")
     return {
         "image_quality": (*own, *quality),
+        "colours": record(tuple[ColourRow, ...], colours),
         "distribution": record(tuple[DistributionRow, ...], sets),
         "mask_fidelity": record(MaskFidelity, found["masks"]),
         **_text(pipeline),
@@ -234,7 +237,7 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
             "num_real": arm.rules.num_real,
             "seed": arm.settings.seed,
         }
-        rows.append(record(External, {**named, "dice": found["dice"], "measures": found["measures"]}))
+        rows.append(record(External, {**named, **{key: found[key] for key in ("dice", "measures", "groups")}}))
     return tuple(rows)
 
 

@@ -10,9 +10,10 @@ points with sigma 25, opening and closing by an ellipse of half the radius, kept
   gives no numbers.
 
 The script's grid is so fine that it shreds the outline into a speckle, which the opening erodes to about half of the
-circle's area. No picture is warped here: the circle is evaluated at displaced coordinates. Large shapes, whose
-ellipses are large, are opened and closed at a half or a quarter of the resolution. ``benchmarks/mask_shapes.py``
-compares the result with the script's recipe word for word.
+circle's area. No picture is warped here: the circle is evaluated at displaced coordinates. Opening and closing are
+the script's to the pixel; on a GPU they are by discs, of large shapes at a half or a quarter of the resolution, and
+leave outlines a little rougher. ``benchmarks/mask_shapes.py`` compares the result with the script's recipe word for
+word.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dermprompt.masks import shape
 from dermprompt.masks.draw import CANVAS, draw_masks
 from dermprompt.masks.elastic import displaced
-from dermprompt.masks.morphology import all_in_blocks, is_one_component, open_and_close
+from dermprompt.masks.morphology import all_in_blocks, is_one_component, open_and_close, open_and_close_exactly
 from dermprompt.masks.noise import keys_of, normal, uniform
 
 # An ellipse of this radius in reduced pixels keeps its shape, so a larger one allows a coarser grid.
@@ -92,8 +94,9 @@ class AutomaticMasks:
 
     def _groups(self, radii: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """Rows that share a factor of reduction and a window in the canvas's middle, outside which nothing is left."""
-        ellipse = self._ellipse(radii)
+        ellipse, exact = self._ellipse(radii), radii.device.type == "cpu"
         factors = torch.where(ellipse < 2 * _FINEST_RADIUS, torch.where(ellipse < _FINEST_RADIUS, 1, 2), 4)
+        factors = torch.ones_like(factors) if exact else factors
         spread = max(abs(coordinate - CANVAS / 2) for coordinate in self.centre)
         # Closing reaches its ellipse further than the opened shape, which the deformation carries that far at most.
         half = radii + 2.5 * self.elastic_sigma + spread + ellipse
@@ -104,7 +107,10 @@ class AutomaticMasks:
 
     def _ellipse(self, radii: Tensor) -> Tensor:
         """Radius of the ellipse; one of an even diameter reaches half a pixel further to one side."""
-        return ((radii * self.kernel).floor().clamp(min=3) - 1) / 2
+        return (self._diameters(radii) - 1) / 2
+
+    def _diameters(self, radii: Tensor) -> Tensor:
+        return (radii * self.kernel).floor().clamp(min=3)
 
     def _shapes(self, keys: Tensor, centres: Tensor, radii: Tensor, factor: int, window: int) -> tuple[Tensor, Tensor]:
         """Which are one component, bool (N); and those, bool (M, window, window)."""
@@ -118,8 +124,14 @@ class AutomaticMasks:
             self._inside(keys[i : i + step], places[i : i + step], reach[i : i + step], factor, window)
             for i in range(0, len(keys), step)
         ]
+        inside = torch.cat(parts)
+        if inside.device.type == "cpu":
+            each = zip(inside.numpy(), self._diameters(radii).int().tolist(), strict=True)
+            found = np.stack([open_and_close_exactly(*one) for one in each])
+            whole = torch.tensor([shape.is_one_component(one) for one in found])
+            return torch.from_numpy(found).bool()[whole], whole
         ellipse = self._ellipse(radii) / factor + _ELLIPSE_ROUNDING[factor]
-        closed, distance = open_and_close(torch.cat(parts), ellipse)
+        closed, distance = open_and_close(inside, ellipse)
         single = is_one_component(closed)
         return _enlarge(distance[single], ellipse[single], factor), single
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dermprompt.report.tables import SEGMENTERS, setting_of
-from dermprompt.results import Job, Segmentation, tell_apart
+from dermprompt.report.tables import SEGMENTERS, setting_of, tell_apart
+from dermprompt.results import Job, Segmentation
 
 # Name of the measure, heading, digits.
 MEASURES = (

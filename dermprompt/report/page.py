@@ -20,8 +20,11 @@ from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.samples import (
     FOLLOWED,
+    colour_note,
+    colour_tables,
     curated,
     distribution_tables,
+    external_diagnoses,
     external_rows,
     fidelity_notes,
     fidelity_rows,
@@ -117,6 +120,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "details": details(jobs),
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
+        "colours": colour_tables(jobs),
         "fidelity": fidelity,
         "labels": label_tables(jobs),
         "followed": FOLLOWED,
@@ -124,6 +128,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "curation": curated(jobs),
         "memorisation": memorised(jobs),
         "external": external_rows(jobs),
+        "external_diagnoses": external_diagnoses(jobs),
         "gallery": figures.gallery(jobs),
         "samples": figures.samples(jobs),
         "quizzes": [*_quizzes(jobs).items()],
@@ -332,13 +337,14 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "strip": lambda path: _embedded(figures.thumbnail_png(path, 1024)),
-        "thumbnail": lambda path: _embedded(figures.thumbnail_png(path)),
-        "crop": lambda path: _embedded(figures.centre_crop_png(path)),
-        "outlined": lambda image, mask: _embedded(figures.outline_png(image, mask)),
+        "strip": lambda path: _embedded(figures.thumbnail(path, 1024)),
+        "thumbnail": lambda path: _embedded(figures.thumbnail(path)),
+        "crop": lambda path: _embedded(figures.centre_crop(path)),
+        "outlined": lambda image, mask: _embedded(figures.outlined(image, mask)),
         "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
         "md": _markdown,
         "interval": tables.interval_text,
+        "drift": colour_note,
         "score": score_text,
         "images": images_text,
         "count": tables.count_label,
@@ -349,8 +355,8 @@ def _environment(folder: Path) -> Environment:
     return environment
 
 
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _embedded(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
 def _markdown(text: object) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from dermprompt.report import tables
 from dermprompt.report.tables import Setting, Source, distinct, setting_of
 from dermprompt.results import (
+    ColourRow,
     Curation,
     DistributionRow,
     External,
@@ -19,6 +20,7 @@ from dermprompt.results import (
     MaskFidelity,
     Memorisation,
     Results,
+    Subgroup,
     TextFidelity,
 )
 
@@ -69,7 +71,7 @@ def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
             f"{who}: the reference segmenter finds lesions better in generated images than in real ones. "
             "Beware of cartoons: clean shapes without the difficulty of real photographs."
         )
-    if row.mask and row.mask.generated <= row.mask.shuffled:
+    if row.mask and not row.mask.shown:
         notes.append(f"{who}: not above chance, so the images do not follow their masks.")
     if row.text and row.text.accuracy <= row.text.shuffled:
         notes.append(f"{who}: not above chance, so the images do not follow their prompts.")
@@ -110,6 +112,25 @@ def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[Distr
     return tuple((setting, tuple(rows)) for (setting, _, _), rows in ordered.items())
 
 
+def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, ...]], ...]:
+    """The rows of one setting by region, real images first."""
+    found: dict[Setting, list[ColourRow]] = {}
+    for _, results in jobs:
+        found.setdefault(setting_of(results), []).extend(results.colours)
+    return tuple(
+        (setting, tuple(sorted(distinct(rows), key=lambda row: (row.region, row.kind != "real"))))
+        for setting, rows in found.items()
+        if rows
+    )
+
+
+def colour_note(row: ColourRow) -> str:
+    """The warning that follows from a row; empty where nothing drifts."""
+    if not row.drifted:
+        return ""
+    return f"{row.name}: colours {row.region} the masks drift from those of real images: {', '.join(row.drifted)}."
+
+
 def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
     """What became of the samples, by generator and count."""
     return distinct((source_label(r), r.count, r.curation) for _, r in jobs if r.curation)
@@ -133,6 +154,12 @@ def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]
         for found in [results.memorisation]
         if found
     ]
+
+
+def external_diagnoses(jobs: Sequence[Job]) -> tuple[tuple[External, tuple[Subgroup, ...]], ...]:
+    """The same by diagnosis, where some are known."""
+    found = [(row, tuple(one for one in row.groups if one.kind == "diagnosis")) for _, row in external_rows(jobs)]
+    return tuple((row, groups) for row, groups in found if {one.name for one in groups} - {"unknown"})
 
 
 def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
 
@@ -328,3 +328,26 @@ def _marked(row: QualityRow, generators: Sequence[QualityRow]) -> QualityRow:
 
 def _better(metric: str, ours: float, theirs: float) -> bool:
     return ours < theirs if metric == "mse" else ours > theirs
+
+
+def tell_apart(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for _, results in jobs:
+        for cell in results.segmentation:
+            found.setdefault(_trained_as(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
+    named = []
+    for path, results in jobs:
+        cells = [
+            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
+            if len(found[_trained_as(results, cell)]) > 1
+            else cell
+            for cell in results.segmentation
+        ]
+        named.append((path, replace(results, segmentation=tuple(cells))))
+    return named
+
+
+def _trained_as(results: Results, cell: Segmentation) -> tuple[Any, ...]:
+    setting = (results.dataset, results.image_size, cell.segmenter, cell.num_real, cell.world)
+    return (*setting, cell.label, cell.count, cell.seed, cell.fold)

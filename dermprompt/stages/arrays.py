@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from dermprompt.data.cache import load_cache
-from dermprompt.files import read_json, sha256
+from dermprompt.files import read_json
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.stages.prepare import load_generator_set, load_lesions, real_ids
 from dermprompt.stages.settings import HeldOut
-from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_records
+from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_file, read_records
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,7 @@ def _image(path: Path, expected: str, size: int) -> np.ndarray:
 
 def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
     """The pixels of a file whose sha256 (hex) is known. Raises ValueError for another or a damaged file."""
-    data = path.read_bytes()
-    if sha256(data) != expected:
-        raise ValueError(
-            f"{path}: changed since it was written; delete the record of its batch in batches/ to draw it again"
-        )
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    return np.asarray(cv2.imdecode(np.frombuffer(read_file(path, expected), np.uint8), flags))
 
 
 def _mask(path: Path, expected: str, size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from dermprompt.evaluation.fidelity import mask_fidelity, text_fidelity
 from dermprompt.evaluation.image import paper_protocol, standard_protocol, trivial_rows
 from dermprompt.evaluation.overlap import dice
 from dermprompt.files import write_bytes, write_json
-from dermprompt.results import ImageQuality, MaskFidelity, TextFidelity
+from dermprompt.results import ImageQuality, TextFidelity
 from dermprompt.stages.arrays import load_part, load_samples
 from dermprompt.stages.networks import open_segmenter, through_codec
 from dermprompt.stages.score import predict_masks
@@ -88,7 +88,7 @@ def evaluate_samples(
     found = predict_masks(network, drawn.images)
     own = mask_fidelity(found, found, drawn.masks, settings.seed)
     real = float(dice(predict_masks(network, test.images), test.masks).mean())
-    masks = MaskFidelity(real, own.generated, own.shuffled, own.n)
+    masks = dataclasses.replace(own, real=real)
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 
 

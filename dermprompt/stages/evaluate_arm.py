@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from dermprompt.data.index import load_index
 from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import FAILURE, MEASURES, Scores, load_scores, pooled
 from dermprompt.evaluation.statistics import DICE, mean_interval
 from dermprompt.evaluation.subgroups import size_of, subgroups
 from dermprompt.files import read_json, write_json
+from dermprompt.lesion import Lesion
 from dermprompt.results import Interval, Subgroup
 from dermprompt.stages.arrays import load_samples
 from dermprompt.stages.curate import copied
@@ -30,9 +32,18 @@ def evaluate_arm(
     folder: Path,
     baseline: Path | None = None,
     prepared: Path | None = None,
+    indexed: Path | None = None,
 ) -> None:
-    """Write ``arm.json``: Dice over images, gain over ``baseline``, means of all measures, groups of ``prepared``."""
+    """Write ``arm.json``: Dice over images, gain over ``baseline``, means of all measures, and groups of images.
+
+    Their labels are those of ``prepared``, or of the index of a data set that is not split.
+    """
     scores = load_scores(scored / "scores.csv")
+    lesions = {}
+    if prepared is not None:
+        lesions = load_lesions(prepared)[0]
+    elif indexed is not None:
+        lesions = {one.id: one for one in load_index(indexed / "index.json").lesions}
     values = _dice(scores)
     found: dict[str, Any] = {
         "dice": asdict(mean_interval(values[None], within=DICE)),
@@ -40,7 +51,7 @@ def evaluate_arm(
         "failures": float((values < FAILURE).mean()),
         "measures": {key: float(np.mean([getattr(one, key) for one in scores.values()])) for key in MEASURES},
         "gain": None,
-        "groups": [] if prepared is None else [asdict(one) for one in _groups(scores, prepared)],
+        "groups": [asdict(one) for one in _groups(scores, lesions)] if lesions else [],
     }
     if baseline is not None:
         found["gain"] = asdict(mean_interval((values - _dice(load_scores(baseline / "scores.csv")))[None]))
@@ -51,8 +62,7 @@ def _dice(scores: dict[str, Scores]) -> np.ndarray:
     return np.array([one.dice for one in scores.values()])
 
 
-def _groups(scores: dict[str, Scores], prepared: Path) -> list[Subgroup]:
-    lesions, _ = load_lesions(prepared)
+def _groups(scores: dict[str, Scores], lesions: dict[str, Lesion]) -> list[Subgroup]:
     found = subgroups([lesions[id] for id in scores], scores)
 
     def mean(ids: list[str]) -> Interval:

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from dermprompt.distributed.processes import Runtime, choose_device
+from dermprompt.evaluation.colour import REGIONS, drifted, region_colours
 from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
-from dermprompt.results import DistributionRow
-from dermprompt.stages.arrays import Part, load_generator_part, load_part, load_samples
-from dermprompt.stages.settings import EvaluateDistribution, FeatureNetwork
+from dermprompt.results import ColourRow, DistributionRow
+from dermprompt.stages.arrays import Part, load_generator_part, load_lesions_of, load_samples
+from dermprompt.stages.prepare import load_lesions
+from dermprompt.stages.settings import EvaluateColours, EvaluateDistribution, FeatureNetwork
 from dermprompt.store.artifacts import makes
 
 JPEG_QUALITY = 95
@@ -50,13 +52,42 @@ def evaluate_distribution(
     write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
 
 
+@makes("colours.json")
+def evaluate_colours(
+    settings: EvaluateColours,
+    runtime: Runtime,
+    prepared: Path,
+    generator_set: Path,
+    cache: Path,
+    samples: Path,
+    folder: Path,
+) -> None:
+    """Colours of samples beside those of real images that no generator has seen: ``colours.json``."""
+    real = held_out_part(prepared, cache, load_generator_part(generator_set, cache))
+    drawn = load_samples(samples, settings.count, real.images.shape[1])
+    rows = []
+    for region in REGIONS:
+        theirs, ours = (region_colours(one.images, one.masks, region) for one in (real, drawn))
+        for name, kind, found in (("real images", "real", theirs), (settings.name, "generator", ours)):
+            if len(found):
+                mean, deviation = np.split(found.mean(0).round(2), 2)
+                far = drifted(found, theirs) if kind == "generator" else ()
+                rows.append(ColourRow(name, kind, region, len(found), tuple(mean), tuple(deviation), far))
+    write_json(folder / "colours.json", [dataclasses.asdict(row) for row in rows])
+
+
 def held_out_images(
     prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")
 ) -> np.ndarray:
-    """The images of parts of the data, uint8 NSS3, that are not among those that the generator may see."""
+    """The images of :func:`held_out_part`."""
+    return held_out_part(prepared, cache, seen, names).images
+
+
+def held_out_part(prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")) -> Part:
+    """What parts of the data have that is not among what the generator may see."""
     ids = {one.id for one in seen.lesions}
-    parts = [load_part(prepared, cache, name) for name in names]
-    return np.concatenate([part.images[[one.id not in ids for one in part.lesions]] for part in parts])
+    lesions, split = load_lesions(prepared)
+    return load_lesions_of([lesions[id] for name in names for id in getattr(split, name) if id not in ids], cache)
 
 
 def feature_extractor(network: FeatureNetwork, runtime: Runtime) -> FeatureExtractor:

@@ -68,7 +68,7 @@ def score_images(
     prepared: Path,
     folder: Path,
     numbers: list[int],
-) -> None:
+) -> int:
     """Score batches of S.test (Table 2) or of an external data set, those that no other process scores."""
     part = load_lesions_of(scored_lesions(settings, prepared, indexed, cache), cache)
     network, _ = open_segmenter(runtime, trained)
@@ -80,7 +80,7 @@ def score_images(
             write_json(batch_record(folder, number), {id: dataclasses.asdict(one) for id, one in scores.items()})
 
     (folder / "batches").mkdir(exist_ok=True)
-    share_out(folder, numbers, work, "scores")
+    return share_out(folder, numbers, work, "scores")
 
 
 def list_batches(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[int]:

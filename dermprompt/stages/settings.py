@@ -353,6 +353,14 @@ class EvaluateText(EvaluateSamples):
 
 
 @dataclass(frozen=True)
+class EvaluateColours:
+    """So many samples of the generator ``name``."""
+
+    name: str
+    count: int
+
+
+@dataclass(frozen=True)
 class EvaluateDistribution(FeatureNetwork):
     """``count`` samples of the generator ``name``, by a network's features."""
 

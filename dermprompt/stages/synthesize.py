@@ -59,7 +59,7 @@ def draw_masks(
     generator_set: Path | None = None,
     cache: Path | None = None,
     given: Path | None = None,
-) -> None:
+) -> int:
     """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
     source = mask_source(settings, generator_set, cache, given)
     size = settings.batch_size
@@ -76,7 +76,7 @@ def draw_masks(
             rows = [{**vars(measure(mask)), "source": id} for mask, id in zip(masks, made_from, strict=True)]
             write_json(batch_record(folder, number), rows)
 
-    share_out(folder, numbers, draw, "masks")
+    return share_out(folder, numbers, draw, "masks")
 
 
 def mask_source(
@@ -175,7 +175,7 @@ def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cach
 
 def import_samples(
     settings: ImportSamples, runtime: Runtime, indexed: Path, cache: Path, folder: Path, numbers: list[int]
-) -> None:
+) -> int:
     """Take pairs that another method made as samples, sorted by id, in batches."""
     part = load_lesions_of(usable_lesions(settings, indexed, cache), cache)
     size, name = settings.batch_size, settings.name
@@ -187,7 +187,7 @@ def import_samples(
             batch = [(i, 0, one, part.images[i]) for i, one in zip(rows, conditions, strict=True)]
             write_batch(folder, batch_record(folder, number), batch, f"folder {name}", maker="another program")
 
-    share_out(folder, numbers, copy, "samples")
+    return share_out(folder, numbers, copy, "samples")
 
 
 def check_imported(count: int, path: str, samples: Path) -> None:
@@ -210,7 +210,7 @@ def synthesize(
     folder: Path,
     numbers: list[int],
     base: Path | None = None,
-) -> None:
+) -> int:
     """Draw batches of new samples: drawn masks, drawn prompts."""
     prompts, size = prompt_source(settings, generator_set), settings.batch_size
 
@@ -226,7 +226,7 @@ def synthesize(
         return Condition(mask, f"{masks.name}/{index}", made_from, text, label.diagnosis, label.attributes)
 
     generator = open_generator(settings, runtime, trained, base)
-    _draw(settings, generator, condition, trained.name, folder, numbers)
+    return _draw(settings, generator, condition, trained.name, folder, numbers)
 
 
 def describe(
@@ -267,7 +267,7 @@ def reproduce(
     folder: Path,
     numbers: list[int],
     base: Path | None = None,
-) -> None:
+) -> int:
     """Draw S.test's masks with empty prompts (paper, section 3.3)."""
     test = load_part(prepared, cache, "test")
 
@@ -275,7 +275,7 @@ def reproduce(
         return Condition(test.masks[index], test.lesions[index].id)
 
     generator = open_generator(settings, runtime, trained, base)
-    _draw(settings, generator, condition, trained.name, folder, numbers, len(test.lesions))
+    return _draw(settings, generator, condition, trained.name, folder, numbers, len(test.lesions))
 
 
 def _draw(
@@ -286,10 +286,10 @@ def _draw(
     folder: Path,
     numbers: list[int],
     total: int | None = None,
-) -> None:
+) -> int:
     size, seed, record = settings.batch_size, settings.seed, partial(batch_record, folder)
 
     def draw(unmade: Iterator[int]) -> None:
         draw_batches(generator, condition, unmade, size, seed, folder, record, name, total)
 
-    share_out(folder, numbers, draw, "samples")
+    return share_out(folder, numbers, draw, "samples")

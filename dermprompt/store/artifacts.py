@@ -30,6 +30,8 @@ RATE = "rate.json"
 DESCRIBED = "described.json"
 # In a field's metadata: its former name, which recipes keep using.
 WAS = "was"
+# Of a field that came later: the value at which all is as before, and which recipes therefore leave out.
+SINCE = "since"
 
 
 class Unfinished(SystemExit):
@@ -143,7 +145,8 @@ def _own_settings(settings: Any) -> dict[str, Any]:
 def recorded(value: Any) -> Any:
     """Settings as plain values, under the names that recipes use."""
     if is_dataclass(value):
-        return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in fields(value)}
+        told = [one for one in fields(value) if getattr(value, one.name) != one.metadata.get(SINCE, MISSING)]
+        return {one.metadata.get(WAS, one.name): recorded(getattr(value, one.name)) for one in told}
     if isinstance(value, dict):
         return {key: recorded(one) for key, one in value.items()}
     return [recorded(one) for one in value] if isinstance(value, list | tuple) else value
@@ -194,7 +197,7 @@ class Store:
         self,
         recipe: Recipe,
         num_batches: int,
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         cost: float = 0.0,
         finish: Callable[[Path], None] | None = None,
     ) -> Artifact:
@@ -203,7 +206,8 @@ class Store:
         The set has no number in its name, so sets of different counts share their batches. ``build`` commits
         batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
         Processes that want the same set at the same time share its batches out: ``build`` goes through
-        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them.
+        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them; it says how
+        many it made itself.
 
         Args:
             recipe: what determines a batch.
@@ -225,7 +229,7 @@ class Store:
         self,
         recipe: Recipe,
         missing: list[int],
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         folder: Path,
         cost: float,
     ) -> None:
@@ -234,11 +238,11 @@ class Store:
         (folder / "batches").mkdir(parents=True, exist_ok=True)
         with self.lock(recipe.folder):
             write_json(folder / RECIPE, asdict(recipe))
-        build(folder, missing)
+        made = build(folder, missing)
         seconds = time.monotonic() - start
         with self.lock(recipe.folder):
-            write_json(folder / RATE, {"seconds": seconds, "cost": cost * len(missing)})
-        self.count(recipe.stage, len(missing), seconds)
+            write_json(folder / RATE, {"seconds": seconds, "cost": cost * made})
+        self.count(recipe.stage, made, seconds)
 
     def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
         with self.lock(recipe.folder):
@@ -299,7 +303,7 @@ class PlanningStore(Store):
         self,
         recipe: Recipe,
         num_batches: int,
-        build: Callable[[Path, list[int]], None],
+        build: Callable[[Path, list[int]], int],
         cost: float = 0.0,
         finish: Callable[[Path], None] | None = None,
     ) -> Artifact:

@@ -15,7 +15,7 @@ from dermprompt.store.artifacts import batch_record
 PATIENCE = 0.2
 
 
-def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int]], None], what: str) -> None:
+def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int]], None], what: str) -> int:
     """Let ``work`` make the batches of a set that no other process is making, until all of ``numbers`` exist.
 
     Each batch is claimed by its own lock, so the claims of a dead process are taken over, and it does not matter how
@@ -27,18 +27,28 @@ def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int
         numbers: the requested batches.
         work: called with a lazy iterator of this process's numbers; commits each batch (:func:`batch_record`).
         what: what is made, for the progress bar.
+
+    Returns:
+        How many of them were made here.
     """
     wanted: Iterable[int] = progress(numbers, what, "batches")
+    ours: set[int] = set()
+
+    def claimed(held: dict[int, FileLock]) -> Iterator[int]:
+        for number in _claimed(folder, wanted, held):
+            ours.add(number)
+            yield number
+
     while True:
         held: dict[int, FileLock] = {}
         try:
-            work(_claimed(folder, wanted, held))
+            work(claimed(held))
         finally:
             for lock in held.values():
                 lock.release()
         wanted = [number for number in numbers if not batch_record(folder, number).exists()]
         if not wanted:
-            return
+            return len(ours)
         time.sleep(PATIENCE)
 
 

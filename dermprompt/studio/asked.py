@@ -56,6 +56,8 @@ class Drawing(Named):
     guidance_scale: Annotated[float, Field(ge=0, le=30)] | None = None
     conditioning_scale: Annotated[float, Field(ge=0, le=5)] | None = None
     eta: Annotated[float, Field(ge=0, le=1)] | None = None
+    guidance_start: Annotated[float, Field(ge=0, le=1)] | None = None
+    guidance_end: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def sampling(self) -> dict[str, Any]:
         """What is set of the sampler."""

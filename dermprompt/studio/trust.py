@@ -48,7 +48,7 @@ class Copies:
             self._seen[offer.id] = self._find(offer)
         seen = self._seen[offer.id]
         if seen is None:
-            return {"distance": None, "why": "the training images are not at hand"}, None
+            return {"distance": None, "why": "no training images here"}, None
         distances, rows = nearest(image[None], seen.images)
         distance, row = float(distances[0]), int(rows[0])
         near = seen.threshold is not None and distance < seen.threshold

@@ -28,6 +28,8 @@ COLUMNS = {
     "num_steps": "of the sampler",
     "guidance_scale": "weight of classifier-free guidance; 1 is none",
     "conditioning_scale": "weight of the control copy's residuals",
+    "guidance_start": "the share of the steps after which guidance begins",
+    "guidance_end": "the share of the steps after which it ends",
     "eta": "share of fresh noise at every step; 0 is none",
     "image_sha256": "of the image's file",
     "mask_sha256": "of the mask's file",

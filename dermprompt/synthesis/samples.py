@@ -88,6 +88,16 @@ def write_batch(
     write_bytes(record, json.dumps([asdict(row) for row in rows], indent=1).encode())
 
 
+def read_file(path: Path, expected: str) -> bytes:
+    """What a sample's file holds, by its record's sha256 (hex). Raises ValueError for another or a damaged file."""
+    data = path.read_bytes()
+    if sha256(data) != expected:
+        raise ValueError(
+            f"{path}: changed since it was written; delete the record of its batch in batches/ to draw it again"
+        )
+    return data
+
+
 def read_records(folder: Path, count: int) -> list[Sample]:
     """The first ``count`` samples of a set."""
     rows: list[Sample] = []

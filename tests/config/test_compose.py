@@ -8,9 +8,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
 import pytest
-from miniature import CONF, DATA, GENERATOR, SCRATCH, SEGMENTER, SYNTHESIS, UNET, _composed, compose, miniature, run
+from miniature import (
+    CONF,
+    DATA,
+    GENERATOR,
+    SCRATCH,
+    SEGMENTER,
+    SYNTHESIS,
+    UNET,
+    _chosen,
+    _composed,
+    compose,
+    composed,
+    miniature,
+    run,
+)
 
 from dermprompt.config import compose as configuration
 from dermprompt.config.schema import Config
@@ -21,20 +34,14 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 def jobs(experiment: str) -> list[list[str]]:
     """The first job of an experiment's sweep for each generator; one without choices where it has no sweep."""
-    configuration.register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose("config", [f"+experiment={experiment}"], return_hydra_config=True)
-    params = dict(composed.hydra.sweeper.params or {})
+    whole = composed(f"+experiment={experiment}", return_hydra_config=True)
+    params = dict(whole.hydra.sweeper.params or {})
     if "arm" in params:  # the first arm needs no generator; the others are in test_comparison.py
         params["generator"] = "none"
-    generators = str(params.pop("generator", composed.hydra.runtime.choices.generator)).split(",")
+    generators = str(params.pop("generator", whole.hydra.runtime.choices.generator)).split(",")
     params |= {"arm.num_real": 5} if "arm.num_real" in params else {}  # there are few phantoms
     first = [f"{key}={str(values).split(',')[0]}" for key, values in params.items() if "count" not in key]
     return [[f"generator={name}", *first] for name in generators]
-
-
-ALL_JOBS = [(name, job) for name in EXPERIMENTS for job in jobs(name)]
-EVERY_JOB = pytest.mark.parametrize(("experiment", "job"), ALL_JOBS, ids=[f"{e}-{j[0][10:]}" for e, j in ALL_JOBS])
 
 
 def test_the_papers_experiments_are_there():
@@ -43,10 +50,9 @@ def test_the_papers_experiments_are_there():
 
 
 def test_table2_is_the_whole_table():
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose("config", ["+experiment=table2"], return_hydra_config=True)
-    assert composed.hydra.mode.name == "MULTIRUN"
-    assert dict(composed.hydra.sweeper.params) == {
+    table2 = composed("+experiment=table2", return_hydra_config=True)
+    assert table2.hydra.mode.name == "MULTIRUN"
+    assert dict(table2.hydra.sweeper.params) == {
         "generator": "controlnet,pix2pixhd",
         "segmenter": "unet,dcsaunet",
         "synthesis.count": "1000,3000,5000",
@@ -83,16 +89,16 @@ def test_trainings_run_in_bfloat16_where_that_is_faster(trainer, flags, precisio
 def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
     """Overrides of the same job as small as :func:`miniature.miniature`'s, on Stable Diffusion in ``sd``."""
     name = job[0].removeprefix("generator=")
-    composed = compose_whole(experiment, job)
+    whole = compose_whole(experiment, job)
     if name == "none" or name == "pix2pixhd":
         base = []
-    elif composed.generator.base.name == "scratch":
-        base = SCRATCH
+    elif whole.generator.base.name == "scratch":
+        base = [one for one in SCRATCH if one != "generator/base=scratch"]
     else:
         base = [f"generator.base.path={sd}", "generator.base.text_layers=2"]
-    fresh = ["generator.init=null"] if getattr(composed.generator, "init", None) else []
-    count = ["synthesis.count=4"] if composed.synthesis.count else []
-    network = [f"segmenter.{UNET}"] if composed.segmenter.name == "unet" else []
+    fresh = ["generator.init=null"] if getattr(whole.generator, "init", None) else []
+    count = ["synthesis.count=4"] if whole.synthesis.count else []
+    network = [f"segmenter.{UNET}"] if whole.segmenter.name == "unet" else []
     return [
         f"+experiment={experiment}",
         *job,
@@ -108,19 +114,27 @@ def tiny_job(experiment: str, job: list[str], sd: Path) -> list[str]:
 
 
 def compose_whole(experiment: str, job: list[str]) -> Config:
-    """The experiment as it is."""
-    return compose(
-        f"+experiment={experiment}", *job, *([] if experiment in ("demo", "phantom", "studio") else ["data.root=/data"])
-    )
+    """The experiment as it is, but for the data and the trainer: a tiny job is composed of the same groups."""
+    return compose(f"+experiment={experiment}", *job, *DATA)
 
 
-@EVERY_JOB
-def test_every_experiment_is_planned(experiment, job, tiny_stable_diffusion, tmp_path, capfd):
-    run(tmp_path, *tiny_job(experiment, job, tiny_stable_diffusion), "stage=plan")
-    planned = set(re.findall(r"(\w+): ", capfd.readouterr().out))
-    drawn = {"train_generator", "synthesize"} if compose_whole(experiment, job).synthesis.count else set()
-    assert {"train_segmenter"} | drawn <= planned
-    assert not (tmp_path / "store").exists()
+@pytest.mark.parametrize("experiment", ["table2", "fair_arms_small", "studio"])
+def test_a_configuration_in_two_steps_is_that_of_one(experiment):
+    """Tests set single keys in a configuration that is composed once: miniature.composed."""
+    overrides = [f"+experiment={experiment}", *miniature("controlnet", "seed=3", "+data@external=folder")]
+    overrides += ["external.root=/x", "trainer=ddp", "++trainer.strategy=ddp", "segmenter.learning_rate=1e-3"]
+    overrides = [one for one in overrides if one != "trainer=cpu"]
+    assert compose(*overrides) == configuration.freeze(_chosen(tuple(overrides)))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_planned(experiment, tiny_stable_diffusion, tmp_path, capfd):
+    for job in jobs(experiment):
+        run(tmp_path, *tiny_job(experiment, job, tiny_stable_diffusion), "stage=plan")
+        planned = set(re.findall(r"(\w+): ", capfd.readouterr().out))
+        drawn = {"train_generator", "synthesize"} if compose_whole(experiment, job).synthesis.count else set()
+        assert {"train_segmenter"} | drawn <= planned
+        assert not (tmp_path / "store").exists()
 
 
 def becomes(config: Config) -> str:
@@ -129,22 +143,18 @@ def becomes(config: Config) -> str:
 
 
 def run_tiny(experiment: str, job: list[str], sd: Path, folder: Path) -> None:
-    composed = compose_whole(experiment, job)
+    whole = compose_whole(experiment, job)
     results = run(folder, *tiny_job(experiment, job, sd))
-    assert results["experiment"] == composed.name
-    assert results["count"] == (4 if composed.synthesis.count else 0)
-    assert len(results["segmentation"]) == (2 if composed.synthesis.count else 1)
+    assert results["experiment"] == whole.name
+    assert results["count"] == (4 if whole.synthesis.count else 0)
+    assert len(results["segmentation"]) == (2 if whole.synthesis.count else 1)
 
 
-ONE_OF_EACH_KIND = {
-    "from scratch": ("small", "controlnet"),
-    "on Stable Diffusion": ("table2", "controlnet"),
-    "pix2pixhd": ("table2", "pix2pixhd"),
-    "no generator": ("s_only", "none"),
-}
+# Both generators on a base from scratch are in test_table2.py.
+OF_EACH_KIND = {"on Stable Diffusion": ("table2", "controlnet"), "no generator": ("s_only", "none")}
 
 
-@pytest.mark.parametrize(("experiment", "generator"), ONE_OF_EACH_KIND.values(), ids=ONE_OF_EACH_KIND)
+@pytest.mark.parametrize(("experiment", "generator"), OF_EACH_KIND.values(), ids=OF_EACH_KIND)
 def test_one_experiment_of_each_kind_runs(experiment, generator, tiny_stable_diffusion, tmp_path):
     (job,) = (one for one in jobs(experiment) if one[0] == f"generator={generator}")
     run_tiny(experiment, job, tiny_stable_diffusion, tmp_path)
@@ -154,8 +164,8 @@ def test_one_experiment_of_each_kind_runs(experiment, generator, tiny_stable_dif
 def test_all_other_experiments_run(tiny_stable_diffusion, tmp_path):
     """Those that become the same job when they are so small run once."""
     kept = {}
-    for experiment, job in ALL_JOBS:
-        if (experiment, job[0].removeprefix("generator=")) not in ONE_OF_EACH_KIND.values():
+    for experiment, job in [(name, job) for name in EXPERIMENTS for job in jobs(name)]:
+        if (experiment, job[0].removeprefix("generator=")) not in OF_EACH_KIND.values():
             kept[becomes(compose(*tiny_job(experiment, job, tiny_stable_diffusion)))] = experiment, job
     for number, (experiment, job) in enumerate(kept.values()):
         run_tiny(experiment, job, tiny_stable_diffusion, tmp_path / str(number))

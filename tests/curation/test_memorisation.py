@@ -111,10 +111,13 @@ def test_the_range_by_chance_is_that_of_random_halves() -> None:
     """Halves that are drawn, and compared as the sets themselves are."""
     images, pool, rng = lesions(30, seed=3), lesions(40, seed=4), np.random.default_rng(1)
     _, (low, high) = nearer_share(images, pool[:20], pool[20:])
+    # The nearest of a half is the nearest of its images one by one.
+    each = np.stack([nearest(images, pool[[row]])[0] for row in range(40)])
+    np.testing.assert_allclose(each[:20].min(0), nearest(images, pool[:20])[0], atol=1e-6)
     shares = []
     for _ in range(200):
         order = rng.permutation(40)
-        seen, unseen = (nearest(images, pool[rows])[0] for rows in (order[:20], order[20:]))
+        seen, unseen = (each[rows].min(0) for rows in (order[:20], order[20:]))
         shares.append((seen < unseen).mean())
     assert np.quantile(shares, [0.025, 0.975]) == pytest.approx((low, high), abs=0.07)
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -50,11 +51,11 @@ def test_a_configuration_survives_its_file(tmp_path):
         assert configuration.thaw(tmp_path / "config.yaml") == config
 
 
-# By default test_resume.py trains one of them on two forked ranks, and test_a_killed_rank a segmenter on torch's.
+# By default test_resume.py trains one of them on two forked ranks, and test_a_killed_rank has torch's launcher.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["controlnet", "pix2pixhd"])
 def test_two_ranks_train_one_generator(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    fork_ranks(monkeypatch)
     run(tmp_path, *two_processes(name, "stage=train_generator"))
     (trained,) = (tmp_path / "store" / "train_generator").iterdir()
     assert (trained / "artifact.json").exists()
@@ -86,6 +87,23 @@ def test_a_failing_rank_fails_the_job(tmp_path):
         on_two_ranks("fail", tmp_path)
 
 
+NAMELESS = ["unshare", "--uts", "sh", "-c", 'hostname nowhere.invalid && exec "$@"', "-"]
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*NAMELESS, "true"], capture_output=True).returncode != 0,
+    reason="needs root, for a name of its own that does not resolve",
+)
+@pytest.mark.usefixtures("_tests_for_ranks")
+def test_two_ranks_meet_on_a_machine_whose_name_does_not_resolve(tmp_path: Path) -> None:
+    program = (
+        f"from rank_work import on_two_ranks; from pathlib import Path; on_two_ranks('meet', Path({str(tmp_path)!r}))"
+    )
+    ended = subprocess.run([*NAMELESS, sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in tmp_path.glob("met-*")) == ["met-0", "met-1"]
+
+
 @pytest.mark.slow
 def test_a_failing_rank_fails_a_training(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -99,14 +117,26 @@ def test_a_failing_rank_fails_a_training(tmp_path, monkeypatch):
     assert not list((tmp_path / "store" / "train_segmenter").glob("*/artifact.json"))
 
 
+Job = tuple[ForkServerProcess, dict[int, int]]
+
+
 @contextmanager
-def training_ranks(folder: Path, *overrides: str) -> Iterator[tuple[ForkServerProcess, dict[int, int]]]:
+def training_ranks(folder: Path, *overrides: str) -> Iterator[Job]:
     """A job as it trains a segmenter on two ranks, and their process ids by rank, once an epoch is over."""
     paths = [f"paths.store={folder / 'store'}", f"paths.runs={folder / 'runs'}"]
     long = ["synthesis.count=0", "stage=train_segmenter", "segmenter.max_epochs=100000"]
     job = start_command([*two_processes("none", *long, *overrides), *paths], folder / "log")
     with ending(job, folder):
         wait_for("store/train_segmenter/*/curves.csv", job, folder)
+        yield job, ranks_of(folder)
+
+
+@contextmanager
+def working_ranks(folder: Path) -> Iterator[Job]:
+    """The same of a job whose ranks do nothing but meet."""
+    job = start(on_two_ranks, ("work_on", folder), folder / "log", folder / "log")
+    with ending(job, folder):
+        wait_for("begun", job, folder)
         yield job, ranks_of(folder)
 
 
@@ -142,8 +172,10 @@ def ranks_of(folder: Path) -> dict[int, int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_killed_rank_ends_the_job(tmp_path):
-    with training_ranks(tmp_path) as (job, ranks):
+@pytest.mark.usefixtures("_tests_for_ranks")
+@pytest.mark.parametrize("running", [working_ranks, pytest.param(training_ranks, marks=pytest.mark.slow)])
+def test_a_killed_rank_ends_the_job(running, tmp_path):
+    with running(tmp_path) as (job, ranks):
         assert sorted(ranks) == [0, 1]
         os.kill(ranks[1], signal.SIGKILL)
         start = time.monotonic()
@@ -177,9 +209,7 @@ def test_a_stopped_rank_ends_the_job(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.usefixtures("_tests_for_ranks")
 def test_ranks_do_not_outlive_their_job(tmp_path):
-    job = start(on_two_ranks, ("work_on", tmp_path), tmp_path / "log", tmp_path / "log")
-    with ending(job, tmp_path):
-        wait_for("begun", job, tmp_path)
+    with working_ranks(tmp_path) as (job, _):
         assert len(processes_of(tmp_path)) == 3
         job.kill()
         job.join()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dermprompt.generator.validation import BEST, Conditions, ValidateGenerator, grid
+from dermprompt.training.callbacks import read_curves
 from dermprompt.training.fit import MakeTrainer, fit
 
 MASKS = torch.zeros(20, 1, 4, 4)
@@ -125,3 +126,30 @@ def test_watching_a_training_changes_none_of_its_weights(
         assert module.network.training
         weights.append(module.network.weight.detach().clone())
     assert weights[0] == weights[1]
+
+
+class Late(Counting):
+    """Ignores its masks until the fifth step, and paints them from then on."""
+
+    def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
+        obeys = float(self.network.weight.detach()) >= 5
+        return (2 * masks - 1 if obeys else torch.zeros_like(masks)).expand(-1, 3, -1, -1)
+
+
+def test_the_jump_from_unconditioned_to_conditioned_is_seen(tmp_path: Path, make_trainer: MakeTrainer) -> None:
+    """In the curve and in the pictures; the weights from before it are not kept."""
+    masks = (torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    conditions = Conditions(masks, ("",) * 20, tuple(range(20)))
+
+    def agreement(images: Tensor, masks: Tensor) -> Tensor:
+        return ((images[:, :1] > 0.5) == (masks > 0.5)).float().mean((1, 2, 3))
+
+    validation = ValidateGenerator(conditions, agreement, 1.0, 2, tmp_path)
+    loader = DataLoader(torch.zeros(8, 1), batch_size=2)
+    fit(Late(), loader, make_trainer, tmp_path, seed=0, max_steps=10, callbacks=(validation,))
+    logged = dict(zip(*read_curves(tmp_path / "curves.csv")["generator/val/agreement"], strict=True))
+    assert {step: value == 1 for step, value in logged.items()} == {4: False, 8: True, 10: True}
+    assert logged[4] < 0.7
+    shown = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "samples").iterdir())]
+    assert np.ptp(shown[1][4:]) == 0 < np.ptp(shown[2][4:])
+    assert kept_step(validation) >= 6

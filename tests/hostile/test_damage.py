@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from miniature import miniature, run
 from overridden import frozen
 from safetensors.torch import load_file, save_file
 
@@ -24,8 +25,9 @@ from dermprompt.generator.source import check_base, check_folder
 from dermprompt.generator.text_encoder import load_text_encoder
 from dermprompt.generator.warp import load_warp
 from dermprompt.stages.rehearsal import check_features, rehearse
-from dermprompt.store.artifacts import RECORD, read_artifact, read_recipe
+from dermprompt.store.artifacts import RECORD, batch_record, read_artifact, read_recipe
 from dermprompt.store.locks import _who
+from dermprompt.synthesis.samples import image_path, mask_path, sample_id
 from dermprompt.tensors import check_weights, load_tensors, open_pretrained
 
 
@@ -176,6 +178,20 @@ def test_pairs_of_a_warp_that_are_damaged(tmp_path: Path) -> None:
     save_file({"images": torch.zeros(1)}, tmp_path / "pairs.safetensors")
     with pytest.raises(ValueError, match="masks"):
         load_warp(tmp_path)
+
+
+def test_a_sample_that_was_swapped_for_another_is_refused_by_whatever_reads_it(tmp_path: Path) -> None:
+    small = miniature("warp", "synthesis.count=8", "synthesis.export_copies=true")
+    run(tmp_path, *small, "stage=export", "export=isic")
+    (samples,) = tmp_path.glob("store/synthesize/warp-*")
+    for first, second in ((image_path, 1), (mask_path, 3)):
+        shutil.copyfile(first(samples, sample_id(second)), first(samples, sample_id(second + 1)))
+    for asked in (["stage=export", "export=isic"], ["stage=export", "export=imagefolder"], ["stage=export"], []):
+        with pytest.raises(ValueError, match=r"SYN_0000002.jpg: changed since it was written; delete the record"):
+            run(tmp_path, *small, *asked)
+    batch_record(samples, 0).unlink()
+    with pytest.raises(ValueError, match=r"SYN_0000004_segmentation.png: changed since it was written"):
+        run(tmp_path, *small, "stage=export", "export=isic")
 
 
 @pytest.mark.parametrize("content", [*JSON[:8], '{"seconds": 1}', "[]"], ids=lambda text: repr(text[:9]))

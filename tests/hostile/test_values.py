@@ -75,6 +75,9 @@ def test_a_value_is_refused_by_its_key(override: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("segmenter.network", "/root"),
+        ("evaluation.primary", []),
+        ("masks.centre", "/root"),
         ("caution", "one\nmore"),
         ("caution", "\x1b]0;title\x07"),
         ("caution", "\u202egpj"),

@@ -88,6 +88,7 @@ def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path: Path) -> N
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_an_export_and_its_predictions_come_back_into_the_tables(tmp_path: Path) -> None:
     small = miniature("pix2pixhd", "synthesis.count=4", "synthesis.export_copies=true")
     run(tmp_path, *small, "stage=export")
@@ -160,6 +161,26 @@ def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> N
             "external.max_bad_fraction=1",
         )
     assert len(list((tmp_path / "store/train_segmenter").iterdir())) == trained
+
+
+def test_an_export_of_the_archive_is_tested_on_by_diagnosis(tmp_path: Path) -> None:
+    """Its images, masks of some of them, and its own table."""
+    pairs, root = own_folder(tmp_path, 5), tmp_path / "archive"
+    (root / "masks").mkdir(parents=True)
+    ids = [f"ISIC_900000{k}" for k in range(5)]
+    for id, image in zip(ids, sorted((pairs / "images").iterdir()), strict=True):
+        shutil.copy(image, root / f"{id}.jpg")
+        shutil.copy(pairs / "masks" / f"{image.stem}.png", root / f"masks/{id}_segmentation.png")
+    (root / "masks" / f"{ids[4]}_segmentation.png").unlink()
+    named = ("Nevus", "Melanoma, NOS", "Nevus", "", "Nevus")
+    rows = "".join(f'{id},"{name}",IP_{k}\n' for k, (id, name) in enumerate(zip(ids, named, strict=True)))
+    (root / "metadata.csv").write_text("isic_id,diagnosis_3,patient_id\n" + rows)
+    external = ["+data@external=isic_archive", f"external.root={root}"]
+    results = run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
+    (row,) = results["external"]
+    groups = {one["name"]: one["dice"]["n"] for one in row["groups"] if one["kind"] == "diagnosis"}
+    assert (row["dice"]["n"], groups) == (4, {"MEL": 1, "NV": 2, "unknown": 1})
+    assert "<td>MEL</td>" in (tmp_path / "runs/job/index.html").read_text()
 
 
 @pytest.mark.parametrize("how", ["id", "file", "picture"])

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,25 @@ from dermprompt.training.callbacks import read_curves
 REPOSITORY = Path(__file__).parents[2]
 
 
+# What the job has left when it is killed: checkpoints of three trainings, and the first batch of samples.
+MOMENTS = (
+    "train_base/*.partial/last.ckpt",
+    "train_generator/*.partial/last.ckpt",
+    "synthesize/*/batches/*.json",
+    "train_segmenter/*.partial/last.ckpt",
+)
+
+
 def job_for(kills: int) -> list[str]:
     """A job of every kind of work, the longer the more often it is to be killed."""
     return miniature(
         "controlnet",
-        "synthesis.count=16",
+        f"synthesis.count={16 if kills > 9 else 8}",
         "curation=memorisation",
         f"generator.max_steps={2 * kills}",
         f"generator.validation.every={kills}",
         f"generator.base.max_steps={4 * kills}",
-        f"segmenter.max_epochs={2 * kills // 5}",
+        f"segmenter.max_epochs={max(3, 2 * kills // 5)}",
         "evaluation.reference.max_epochs=3",
     )
 
@@ -48,38 +57,38 @@ def command_line(folder: Path, overrides: Sequence[str]) -> list[str]:
 
 @dataclass
 class Kills:
-    """Starts the same command, kills it at random, and remembers what was finished when."""
+    """Starts the same command, kills it again and again, and remembers what was finished when."""
 
     folder: Path
     start: Callable[[str], Any]
-    number: int = 50
     finished: dict[Path, int] = field(default_factory=dict)
     redone: list[str] = field(default_factory=list)
     continued: int = 0
     attempts: int = 0
 
-    def run(self, seconds: Callable[[], float]) -> None:
-        """Start the command and kill it after so long, ``number`` times; then let it end.
+    def run(self, waits: Iterable[Callable[[Any], int | None]]) -> None:
+        """Start the command, and kill it after each wait that it outlives; then let it end.
 
         On a machine whose load varies it may end before its last kills, but not before half of them.
         """
-        while self.attempts < self.number:
-            if self.attempt(seconds()) not in (None, -signal.SIGKILL):
+        waits = list(waits)
+        for wait in waits:
+            if self.attempt(wait) not in (None, -signal.SIGKILL):
                 break
-        assert self.attempts > self.number // 2, f"it ended before kill {self.attempts}"
-        assert self.attempt(None) == 0, self.log.read_text()[-3000:]
+        assert self.attempts > len(waits) // 2, f"it ended before kill {self.attempts}"
+        assert self.attempt(wait_for) == 0, self.log.read_text()[-3000:]
 
     @property
     def log(self) -> Path:
         return self.folder / f"attempt-{self.attempts}.log"
 
-    def attempt(self, seconds: float | None) -> int | None:
+    def attempt(self, wait: Callable[[Any], int | None]) -> int | None:
         self.attempts += 1
         process = self.start(str(self.log))
-        ended = wait_for(process, seconds)
+        ended = wait(process)
         if ended is None:
             process.kill()
-            wait_for(process, None)
+            wait_for(process)
         self.look_back()
         return ended
 
@@ -104,7 +113,7 @@ class Kills:
         )
 
 
-def wait_for(process: Any, seconds: float | None) -> int | None:
+def wait_for(process: Any, seconds: float | None = None) -> int | None:
     """The exit code of a Popen or a Process; None where it has not ended within so long."""
     if isinstance(process, subprocess.Popen):
         try:
@@ -115,10 +124,26 @@ def wait_for(process: Any, seconds: float | None) -> int | None:
     return process.exitcode
 
 
+def until(pattern: str, folder: Path) -> Callable[[Any], int | None]:
+    """Waits for a file in a folder; its wait is over, too, when the process has ended."""
+
+    def wait(process: Any) -> int | None:
+        while not (ended := process.exitcode is not None) and not list(folder.glob(pattern)):
+            time.sleep(0.02)
+        return process.exitcode if ended else None
+
+    return wait
+
+
+def after(seconds: Iterable[float]) -> Iterable[Callable[[Any], int | None]]:
+    """Waits of so long each."""
+    return (lambda process, length=length: wait_for(process, length) for length in seconds)
+
+
 def duration(start: Callable[[str], Any], log: Path) -> float:
     """How long the command takes in success (s)."""
     begin = time.monotonic()
-    assert wait_for(start(str(log)), None) == 0, log.read_text()[-3000:]
+    assert wait_for(start(str(log))) == 0, log.read_text()[-3000:]
     return time.monotonic() - begin
 
 
@@ -158,29 +183,39 @@ def check(killed: Kills, folder: Path, seconds: float) -> None:
     assert killed.continued
 
 
-@pytest.mark.parametrize("number", [12, pytest.param(50, marks=pytest.mark.kill)])
-def test_kills_change_nothing(number, tmp_path):
-    # Forked from a process that has imported all: a kill then meets work, and no imports.
-    def starter(folder: Path, *overrides: str) -> Callable[[str], Any]:
-        return lambda log: start_command(command_line(folder, overrides), Path(log))
+def starter(folder: Path, *overrides: str) -> Callable[[str], Any]:
+    """Starts a job in a process that is forked from one that has imported all: a kill then meets work, not imports."""
+    folder.mkdir(exist_ok=True)
+    return lambda log: start_command(command_line(folder, overrides), Path(log))
 
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
+
+def test_a_kill_in_each_kind_of_work_changes_nothing(tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    job = job_for(len(MOMENTS))
+    seconds = duration(starter(whole, *job), tmp_path / "whole.log")
+    killed = Kills(folder, starter(folder, *job))
+    killed.run(until(f"store/{moment}", folder) for moment in MOMENTS)
+    check(killed, whole, seconds)
+
+
+@pytest.mark.kill
+def test_fifty_kills_at_random_change_nothing(tmp_path):
+    whole, folder, number = tmp_path / "whole", tmp_path / "killed", 50
     job = job_for(number)
-    seconds = duration(starter(tmp_path / "whole", *job), tmp_path / "whole.log")
-    to_begin = duration(starter(tmp_path / "whole", *job, "stage=prepare"), tmp_path / "again.log")
-    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed", *job), number)
+    seconds = duration(starter(whole, *job), tmp_path / "whole.log")
+    to_begin = duration(starter(whole, *job, "stage=prepare"), tmp_path / "again.log")
+    killed = Kills(folder, starter(folder, *job))
     draw = random.Random(0)
     # So that the last kill comes well before the end.
-    killed.run(lambda: draw.uniform(0, to_begin + (seconds - to_begin) * 2 / number))
-    check(killed, tmp_path / "whole", seconds)
+    killed.run(after(draw.uniform(0, to_begin + (seconds - to_begin) * 2 / number) for _ in range(number)))
+    check(killed, whole, seconds)
 
 
 @pytest.mark.kill
 def test_fifty_kills_of_the_demo(tmp_path):
     """The same of the demo, in processes of their own; about three times as long as the demo."""
 
-    def starter(folder: Path) -> Callable[[str], Any]:
+    def started(folder: Path) -> Callable[[str], Any]:
         def start(log: str) -> Any:
             command = [sys.executable, "-m", "dermprompt", *command_line(folder, ["+experiment=demo"])]
             with open(log, "ab") as out:
@@ -190,12 +225,12 @@ def test_fifty_kills_of_the_demo(tmp_path):
 
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    seconds = duration(starter(tmp_path / "whole"), tmp_path / "whole.log")
-    killed = Kills(tmp_path / "killed", starter(tmp_path / "killed"))
+    seconds = duration(started(tmp_path / "whole"), tmp_path / "whole.log")
+    killed = Kills(tmp_path / "killed", started(tmp_path / "killed"))
     draw = random.Random(0)
     # A process needs some seconds to begin.
-    killed.run(lambda: draw.uniform(0, 10 + seconds / 50))
+    killed.run(after(draw.uniform(0, 10 + seconds / 50) for _ in range(50)))
     # A job tells how often the store has been scored: once more, so that each tells it of a whole sweep.
     for name in ("whole", "killed"):
-        duration(starter(tmp_path / name), tmp_path / "again.log")
+        duration(started(tmp_path / name), tmp_path / "again.log")
     check(killed, tmp_path / "whole", seconds)

@@ -6,7 +6,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dermprompt.masks.morphology import all_in_blocks, is_one_component, open_and_close, squared_distance
+from dermprompt.masks.morphology import (
+    all_in_blocks,
+    is_one_component,
+    open_and_close,
+    open_and_close_exactly,
+    squared_distance,
+)
 
 
 def blobs(number: int, size: int, sigma: float, level: float, seed: int = 0) -> np.ndarray:
@@ -40,6 +46,19 @@ def test_opening_and_closing_are_opencvs() -> None:
         # Two dilations by a disc of pixels fall short of one by twice its radius, here and there by a pixel.
         assert (theirs != ours).mean() < 0.01
     np.testing.assert_array_equal(found, distance > radius)
+
+
+@pytest.mark.parametrize("diameter", [3, 4, 7, 16, 33, 70, 131, 142])
+def test_one_mask_is_opened_and_closed_as_by_opencv_to_the_pixel(diameter: int) -> None:
+    """Also where it touches the frame."""
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+    changed = 0
+    for level in (-0.3, 0.0, 0.3):
+        mask = blobs(1, 256, max(2, diameter / 4), level)[0].astype(np.uint8)
+        theirs = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, ellipse), cv2.MORPH_CLOSE, ellipse)
+        np.testing.assert_array_equal(open_and_close_exactly(mask, diameter), theirs)
+        changed += int((mask != theirs).sum())
+    assert changed
 
 
 def test_every_mask_has_its_own_radius() -> None:

@@ -52,11 +52,12 @@ def test_no_real_mask_with_any_foreground() -> None:
 
 
 @pytest.mark.real_data("isic2018_256")
-def test_nearer_to_real_shapes_than_the_authors_masks_and_no_copies() -> None:
-    files = sorted((REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::9]
+@pytest.mark.parametrize(("every", "number"), [(27, 80), pytest.param(9, 200, marks=pytest.mark.slow)])
+def test_nearer_to_real_shapes_than_the_authors_masks_and_no_copies(every: int, number: int) -> None:
+    files = sorted((REAL / "isic2018_256" / "ISIC2018_Task1_Training_GroundTruth").glob("*.png"))[::every]
     real = np.stack([cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) // 255 for file in files])
-    drawn = RealisticMasks(real, 256, 0).sample(range(200))
-    circles = AutomaticMasks(256, 0).sample(range(200))
+    drawn = RealisticMasks(real, 256, 0).sample(range(number))
+    circles = AutomaticMasks(256, 0).sample(range(number))
     assert all(ndimage.label(mask, np.ones((3, 3)))[1] == 1 for mask in drawn)
 
     def mean_distance(masks: np.ndarray) -> float:

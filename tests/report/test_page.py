@@ -13,6 +13,7 @@ from PIL import Image
 
 from dermprompt.report.page import flatten, headlines, write_page
 from dermprompt.results import (
+    ColourRow,
     Curve,
     ImageQuality,
     Interval,
@@ -148,7 +149,7 @@ def test_the_page_is_self_contained(html):
     assert not re.search(r"@import|url\((?!#)", html)
     targets = re.findall(r"""(?:src|href|srcset|data|poster|action)\s*=\s*["']?([^"'\s>]*)""", html)
     assert len(targets) > 20
-    assert {target[:22] for target in targets if not target.startswith("#")} == {"data:image/png;base64,"}
+    assert {target[:23] for target in targets if not target.startswith("#")} == {"data:image/webp;base64,"}
 
 
 def test_anchors_and_names_are_consistent(html):
@@ -257,6 +258,30 @@ def test_a_sweep_without_results_says_so(tmp_path):
 def test_bad_news_is_told(html):
     assert "Beware of cartoons" in html
     assert "“mean image” needs no generator and is better than the best generator in MSE, PSNR, SSIM" in html
+
+
+@pytest.mark.parametrize("chance", [None, 0.33])
+def test_masks_that_are_not_obeyed_are_said_whatever_else_was_gained(jobs, tmp_path, chance):
+    """Above one shuffled order by chance, or below it."""
+    path, results = jobs[1]
+    mask = MaskFidelity(0.8, 0.32 if chance else 0.3, 0.31, 20, chance)
+    page = write_page([(path, replace(results, mask_fidelity=mask))], tmp_path, "ignored").read_text()
+    assert "not above chance, so the images do not follow their masks" in page
+    assert "is better" not in page.replace("is better than the best generator", "")
+
+
+def test_colours_stand_beside_real_ones_and_drift_is_said(jobs, tmp_path):
+    path, results = jobs[0]
+    mean, deviation = (150.25, 100.0, 90.0), (12.0, 11.0, 10.0)
+    real = ColourRow("real images", "real", "inside", 40, mean, deviation)
+    drawn = ColourRow("controlnet", "generator", "inside", 50, (90.5, *mean[1:]), deviation, ("mean of red",))
+    write_page([(path, replace(results, colours=(drawn, real)))], tmp_path, "colours")
+    for name in ("index.html", "report.md"):
+        text = (tmp_path / name).read_text()
+        assert text.index("150.2") < text.index("90.5")
+        assert "controlnet: colours inside the masks drift from those of real images: mean of red." in text
+    write_page([(path, replace(results, colours=(real,)))], tmp_path, "calm")
+    assert "drift" not in (tmp_path / "index.html").read_text()
 
 
 def test_no_warning_without_a_reason(jobs, tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,10 +96,17 @@ def _environment(cluster: Cluster) -> dict[str, str]:
     return {**cluster.environment, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
-def undisturbed(cluster: Cluster, folder: Path, *overrides: str) -> dict[str, str]:
-    """What the same command makes without SLURM."""
-    subprocess.run(_command(folder, *overrides), cwd=REPOSITORY, env=_environment(cluster), check=True)
-    return made(folder)
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """Says what a command makes without SLURM."""
+
+    @functools.cache
+    def give(*overrides: str) -> dict[str, str]:
+        folder = tmp_path_factory.mktemp("undisturbed")
+        subprocess.run(_command(folder, *overrides), cwd=REPOSITORY, env=_environment(cluster), check=True)
+        return made(folder)
+
+    return give
 
 
 def made(folder: Path) -> dict[str, str]:
@@ -127,14 +135,14 @@ def test_a_sweep_is_one_array(cluster, tmp_path):
     assert len(list((tmp_path / "store" / "train_generator").glob("*/artifact.json"))) == 2
 
 
-def test_a_training_on_two_nodes(cluster, tmp_path):
+def test_a_training_on_two_nodes(cluster, undisturbed, tmp_path):
     start = time.monotonic()
     overrides = miniature("pix2pixhd", "synthesis.count=8", "stage=synthesize", "synthesis.batch_size=2")
     with submit(cluster, tmp_path / "nodes", *on(TWO_NODES, overrides)) as sweep:
         wait(lambda: all(_ranks(cluster, node) for node in NODES), PATIENCE, "a rank on each node")
         sweep.finish()
     print(f"on two nodes in {time.monotonic() - start:.0f} s")
-    expected = undisturbed(cluster, tmp_path / "one", *on(TWO_RANKS, overrides))
+    expected = undisturbed(*on(TWO_RANKS, overrides))
     assert len(expected) >= 17
     assert made(tmp_path / "nodes") == expected
 
@@ -151,7 +159,7 @@ def _read(path: str) -> bytes:
 
 
 @pytest.mark.parametrize("trainer", [[], TWO_RANKS, TWO_NODES], ids=["one_rank", "two_ranks", "two_nodes"])
-def test_a_signal_queues_the_job_again(cluster, tmp_path, trainer):
+def test_a_signal_queues_the_job_again(cluster, undisturbed, tmp_path, trainer):
     overrides = miniature("pix2pixhd", *LONG)
     with submit(cluster, tmp_path / "signal", *(on(trainer, overrides) if trainer else overrides)) as sweep:
         job = sweep.job()
@@ -162,12 +170,12 @@ def test_a_signal_queues_the_job_again(cluster, tmp_path, trainer):
         said = sweep.finish()
     print(f"signalled, went on from step {continued(said)}, {time.monotonic() - start:.0f} s later done")
     assert len(continued(said)) == 1
-    expected = undisturbed(cluster, tmp_path / "not", *(on(TWO_RANKS, overrides) if trainer else overrides))
+    expected = undisturbed(*(on(TWO_RANKS, overrides) if trainer else overrides))
     assert made(tmp_path / "signal") == expected
 
 
 @pytest.mark.parametrize("trainer", [[], TWO_NODES], ids=["the_only_node", "the_second_node"])
-def test_the_loss_of_a_node_queues_the_job_again(cluster, tmp_path, trainer):
+def test_the_loss_of_a_node_queues_the_job_again(cluster, undisturbed, tmp_path, trainer):
     overrides = miniature("pix2pixhd", *LONG)
     with submit(cluster, tmp_path / "lost", *(on(trainer, overrides) if trainer else overrides)) as sweep:
         job = sweep.job()
@@ -182,5 +190,5 @@ def test_the_loss_of_a_node_queues_the_job_again(cluster, tmp_path, trainer):
         said = sweep.finish()
     print(f"went on from step {continued(said)}, {time.monotonic() - start:.0f} s after the loss done")
     assert len(continued(said)) == 1
-    expected = undisturbed(cluster, tmp_path / "not", *(on(TWO_RANKS, overrides) if trainer else overrides))
+    expected = undisturbed(*(on(TWO_RANKS, overrides) if trainer else overrides))
     assert made(tmp_path / "lost") == expected

@@ -24,6 +24,7 @@ def decided(store: Path, name: str) -> list[list[dict[str, Any]]]:
     return [json.loads(path.read_text())["rows"] for path in folders]
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=8", "stage=train_segmenter"), *FOLDS]
     for keep, relabel in ((1.0, 0.0), (0.0, 0.0)):
@@ -40,6 +41,7 @@ def test_another_threshold_needs_no_new_scores(tmp_path: Path) -> None:
     assert [row["score"] for row in every] == scores["samples"]
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_judges_look_at_their_own_size(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "stage=train_segmenter"), *FOLDS]
     run(tmp_path, *small, "curation=agreement", "curation.relabel=0", "evaluation.reference.image_size=32")
@@ -53,6 +55,7 @@ def test_no_reference_segmenter_has_seen_its_fold() -> None:
     assert [sum(k in one for one in rows) for k in range(10)] == [2] * 10
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_the_controls_keep_as_many(tmp_path: Path) -> None:
     rule = ["curation.keep=0.3", "curation.relabel=0.2", *FOLDS]
     small = [*miniature("pix2pixhd", "synthesis.count=12", "stage=train_segmenter"), *rule]
@@ -69,12 +72,14 @@ def test_the_controls_keep_as_many(tmp_path: Path) -> None:
     assert set(relabelled) == {0.25}
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_all_dropped_is_said(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=4", "stage=train_segmenter"), *FOLDS]
     with pytest.raises(ValueError, match="drops all 4 samples"):
         run(tmp_path, *small, "curation=agreement", "curation.keep=1.0", "curation.relabel=1.0")
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_the_report_says_what_became_of_the_samples(tmp_path: Path) -> None:
     small = [*miniature("pix2pixhd", "synthesis.count=8"), *FOLDS, "curation.keep=0.5", "curation.relabel=0.0"]
     results = run(tmp_path, *small, "curation=agreement")
@@ -109,6 +114,29 @@ def test_copies_are_found_dropped_and_not_exported(tmp_path: Path) -> None:
     assert [path.name[:11] for path in images] == [f"SYN_{k:07d}" for k in range(2, 8)]
     run(tmp_path, *theirs, "stage=export", "synthesis.export_copies=true")
     assert len(list((tmp_path / "runs/job/Dataset500_default/imagesTr").glob("SYN_*"))) == 8
+
+
+def test_a_generator_that_knows_forty_images_by_heart_is_not_exported(tmp_path: Path) -> None:
+    """Its masks are those of its training set, and for each it gives back the image, as an overtrained network does."""
+    unchanged = ["max_rotation=0", "scale_range=[1,1]", "elastic_sigma=[]", "elastic_points=[]"]
+    masks = ["masks=transform", *(f"masks.{one}" for one in unchanged), "arm.world=closed"]
+    learnt = [*miniature("warp", "synthesis.count=12", "generator.best=1"), *masks, "data.split.sizes=[4,28,4,4]"]
+    for export in ("nnunet", "isic", "imagefolder"):
+        with pytest.raises(ValueError, match=r"12 of 12 samples count as copies of real images: SYN_0000000, "):
+            run(tmp_path, *learnt, "stage=export", f"export={export}")
+    assert not list((tmp_path / "runs").rglob("*.jpg"))
+    assert not list((tmp_path / "runs").rglob("*.png"))
+
+
+def test_a_generator_that_ignores_its_condition_is_called_by_its_name(tmp_path: Path) -> None:
+    """Control switched off, and one step of training: the page says that masks are not obeyed, and of no gain."""
+    ignores = miniature("controlnet", "synthesis.count=8", "generator.max_steps=1", "generator.conditioning_scale=0")
+    results = run(tmp_path, *ignores)
+    fidelity = results["mask_fidelity"]
+    assert fidelity["generated"] <= max(fidelity["shuffled"], fidelity["chance"])
+    page = (tmp_path / "runs/job/index.html").read_text()
+    assert "not above chance, so the images do not follow their masks" in page
+    assert "a gain is shown" not in page.replace("no gain is shown", "")
 
 
 def _noise(seed: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from small_disk import small_disk
 
 from dermprompt.files import write_json
 from dermprompt.store.artifacts import (
+    SINCE,
     WAS,
     Declaration,
     PlanningStore,
@@ -95,9 +96,10 @@ def test_of_two_processes_one_builds(tmp_path):
     assert (tmp_path / RECIPE.folder / "log").read_text() == "built\n"
 
 
-def draw(folder: Path, numbers: list[int]) -> None:
+def draw(folder: Path, numbers: list[int]) -> int:
     for number in numbers:
         write_json(batch_record(folder, number), [number])
+    return len(numbers)
 
 
 def test_a_growing_set_draws_what_is_missing(tmp_path):
@@ -155,24 +157,21 @@ def test_what_describes_a_set_is_made_up_for(tmp_path):
     """Also where all batches were there when the process ended."""
     store, described = Store(tmp_path, say=lambda _: None), []
 
-    def build(folder, numbers):
-        for number in numbers:
-            write_json(batch_record(folder, number), {})
-
     def killed(folder):
         raise KeyboardInterrupt
 
     recipe = Recipe("draw", "set", 1, {})
     with pytest.raises(KeyboardInterrupt):
-        store.grow(recipe, 3, build, finish=killed)
+        store.grow(recipe, 3, draw, finish=killed)
     for number in (3, 3, 2, 5):
-        store.grow(recipe, number, build, finish=described.append)
+        store.grow(recipe, number, draw, finish=described.append)
     assert len(described) == 2
 
 
 @dataclass(frozen=True)
 class Inner:
     guidance_scale: float = field(metadata={WAS: "guidance"})
+    guidance_end: float = field(metadata={SINCE: 1.0}, default=1.0)
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,8 @@ class Outer:
     ema_decay: float = field(metadata={WAS: "ema"}, default=0.5)
 
 
-def test_a_recipe_knows_renamed_settings_by_their_former_names():
+def test_a_recipe_knows_settings_as_they_were_before_they_were_renamed_or_added():
     assert recorded(Outer([Inner(1.0)])) == {"inner": [{"guidance": 1.0}], "ema": 0.5}
+    assert recorded(Inner(1.0, 0.5)) == {"guidance": 1.0, "guidance_end": 0.5}
     for settings, ema in ((Outer([]), {}), (Outer([], 0.9), {"ema": 0.9})):
         assert Declaration("a.b", "stage", "name", 1, settings).recipe.settings == {"inner": [], **ema}

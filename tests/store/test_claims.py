@@ -40,7 +40,8 @@ def make(folder: Path, name: str, seconds: float = 0.0, dies_at: int | None = No
                 file.write(name)
             write_json(batch_record(folder, number), name)
 
-    share_out(folder, NUMBERS, work, "things")
+    ours = share_out(folder, NUMBERS, work, "things")
+    (folder / f"count_{name}").write_text(str(ours))
 
 
 def makers(folder: Path) -> str:
@@ -64,6 +65,8 @@ def test_two_processes_make_each_batch_once_whoever_dies(folder, dies_at):
         make(folder, "c")
         assert (folder / "made_2").read_text() == "c"
     assert len(makers(folder)) == len(NUMBERS)
+    for name in {"a", "b", "c"} & set(makers(folder)) if dies_at is None else "c":
+        assert (folder / f"count_{name}").read_text() == str(makers(folder).count(name)), "each counts its own"
     assert {"a", "b"} <= set(makers(folder))
 
 

@@ -1,15 +1,17 @@
-"""The pictures of docs/studio: ``python tests/studio/screenshots.py [ADDRESS]`` draws each state of the page anew.
+"""The pictures of docs/studio: ``python tests/studio/screenshots.py`` takes each state of the page anew.
 
-Without an address a studio is started on the weights in the box, in a folder of its own.
+Without ``--address`` a studio is started on the weights in the box, in a folder of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import shutil
-import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from serving import serve
 
+from dermprompt.weights.box import SAMPLE
+
 OUT = Path(__file__).parents[2] / "docs" / "studio"
 WIDE, NARROW = (1500, 980), (420, 900)
+PHOTOGRAPH = next(SAMPLE.rglob("*.jpg"))
 WAIT = 120_000.0
 
 
@@ -45,78 +50,101 @@ def drawn(page: Any, number: int) -> None:
     page.wait_for_timeout(800)
 
 
-def save(page: Any, name: str) -> None:
-    """A PNG of at most 150 kB: scaled down, in 256 colours."""
-    path = OUT / f"{name}.png"
-    page.screenshot(path=path, full_page=True)
+def size(page: Any, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_timeout(500)
+
+
+def save(folder: Path, page: Any, name: str) -> None:
+    """The whole page as a PNG of at most 150 kB: scaled down, in 200 colours."""
+    path = folder / f"{name}.png"
+    window = page.viewport_size
+    size(page, window["width"], page.evaluate("document.documentElement.scrollHeight"))  # or Draw sticks to its middle
+    page.screenshot(path=path)
+    size(page, **window)
     image = Image.open(path).convert("RGB")
-    if image.width > 1200:
-        image = image.resize((1200, round(image.height * 1200 / image.width)), Image.Resampling.LANCZOS)
-    image.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+    for width in (1200, 1000, 850):
+        if image.width > width:
+            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+        image.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size < 150_000:
+            break
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB, {image.width}×{image.height}")
 
 
-def take(browser: Any, address: str) -> None:
+def chip(page: Any, name: str) -> Any:
+    """A generator, a diagnosis or an attribute; the counts follow its name."""
+    return page.locator("#naming .chip", has_text=name)
+
+
+def take(browser: Any, address: str, save: Callable[[Any, str], None]) -> None:
     """All states."""
-    page = browser.new_context(viewport=dict(zip(("width", "height"), WIDE, strict=True))).new_page()
+    page = browser.new_page(color_scheme="light")
+    size(page, *WIDE)
     page.set_default_timeout(WAIT)
-    page.emulate_media(color_scheme="light")
     page.goto(address)
     page.wait_for_selector("body[data-started=yes]")
     save(page, "empty")
     paint(page)
-    page.get_by_role("button", name="melanoma").click()
-    page.get_by_role("button", name="pigment network").click()
-    page.get_by_role("button", name="Pix2PixHD").click()
+    chip(page, "melanoma").click()
+    chip(page, "pigment network").click()
+    chip(page, "Pix2PixHD").click()
     page.locator("#seed").fill("11")
     page.locator("#draw").click()
-    page.wait_for_timeout(400)
+    page.wait_for_selector(".wait span:text-matches('^step')")
     save(page, "drawing")
     drawn(page, 2)
     save(page, "side_by_side")
+    page.locator(".made summary").first.click()
     page.locator("#comparing").check()
     page.wait_for_timeout(300)
     save(page, "slider")
     page.locator("#comparing").uncheck()
-    page.get_by_role("button", name="Pix2PixHD").click()
+    chip(page, "Pix2PixHD").click()
+    page.emulate_media(color_scheme="dark")
     page.locator("#every-diagnosis").click()
     drawn(page, 3)
     for button in page.locator(".add").all():
         button.click()
-    save(page, "diagnoses")
+    save(page, "diagnoses_dark")
     page.locator("#every-scale").click()
     drawn(page, 5)
+    page.emulate_media(color_scheme="light")
     save(page, "scales")
+    page.locator("#segmenting summary").click()
+    page.locator("#photograph-file").set_input_files(PHOTOGRAPH)
+    page.wait_for_selector("#segmented:not([hidden])")
+    page.locator("#take").click()
+    page.wait_for_timeout(500)
+    save(page, "photograph")
+    page.locator("#segmenting summary").click()
     page.locator("#four").click()
     drawn(page, 4)
-    page.emulate_media(color_scheme="dark")
     page.locator("#backdrop").select_option("picture")
-    page.wait_for_timeout(500)
-    save(page, "dark")
-    page.set_viewport_size(dict(zip(("width", "height"), NARROW, strict=True)))
-    page.wait_for_timeout(500)
+    page.emulate_media(color_scheme="dark")
+    size(page, *NARROW)
     save(page, "narrow_dark")
     page.emulate_media(color_scheme="light")
     page.get_by_role("radio", name="Free words").click()
     page.locator("#text").fill("melanoma " * 100)
     page.locator("#draw").click()
-    page.wait_for_selector(".card.failed", timeout=WAIT)
-    page.set_viewport_size(dict(zip(("width", "height"), WIDE, strict=True)))
-    page.wait_for_timeout(400)
+    page.wait_for_selector(".card.failed")
+    size(page, *WIDE)
     save(page, "refused")
 
 
 def main() -> None:
     """Take them all."""
-    OUT.mkdir(exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--address", help="of a studio that serves already")
+    options = parser.parse_args()
+    options.out.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory() as folder:
-        given = sys.argv[1] if len(sys.argv) > 1 else None
-        with (
-            nullcontext() if given else serve(Path(folder) / "studio", real=True) as served,
-            sync_playwright() as started,
-        ):
+        serving = nullcontext() if options.address else serve(Path(folder) / "studio", real=True)
+        with serving as served, sync_playwright() as started:
             browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            take(browser, given or served.address)
+            take(browser, options.address or served.address, partial(save, options.out))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 # Serves with the worker of the tests: what ``dermprompt studio`` does, but for the worker.
 FAKE = """
+import os
 import sys
 from pathlib import Path
 from dermprompt.studio import command, guard
-guard.BODY_SECONDS = 1.0
+guard.BODY_SECONDS = float(os.environ.get("FAKE_BODY_SECONDS", guard.BODY_SECONDS))
 command.worker_command = lambda config: [sys.executable, sys.argv[1], str(Path(config).parent)]
 command.main(sys.argv[2:])
 """

@@ -25,7 +25,7 @@ API = "/api/v1"
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with tempfile.TemporaryDirectory() as folder, serve(Path(folder) / "studio") as one:
+    with tempfile.TemporaryDirectory() as folder, serve(Path(folder) / "studio", FAKE_BODY_SECONDS="1") as one:
         yield one
 
 

@@ -69,6 +69,7 @@ def test_all_of_s_train_is_no_number(tmp_path: Path) -> None:
     assert plain.segmenter(plain.arms[1]).path == numbered.segmenter(numbered.arms[1]).path
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_in_every_fold_the_generator_is_the_same(tmp_path: Path) -> None:
     overrides = miniature("pix2pixhd", "synthesis.count=4", "stage=train_generator")
     for fold in ("null", "0", "4"):
@@ -143,6 +144,7 @@ def test_what_cannot_be_is_said(override: str, said: str) -> None:
         compose("data.root=/x", "synthesis.count=0", *override.split())
 
 
+@pytest.mark.usefixtures("_with_samples")
 def test_arms_run_and_are_compared(tmp_path: Path) -> None:
     own = ["evaluation.primary.ours=pix2pixhd_1k", "evaluation.primary.purpose=instead"]
     small = [*miniature("pix2pixhd"), "synthesis.count=8", *own]
@@ -396,14 +398,15 @@ def test_a_chart_by_purpose_is_written_with_the_tables(tmp_path: Path) -> None:
 STUDIES = sorted(path.parent for path in (CONF.parent / "experiments").rglob("tables.json"))
 
 
+@pytest.mark.parametrize("orders", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
-def test_published_verdicts_do_not_depend_on_chance(folder: Path) -> None:
-    """Nothing is drawn: in twenty random orders of the scores every verdict and interval is the published one."""
+def test_published_verdicts_do_not_depend_on_chance(folder: Path, orders: int) -> None:
+    """Nothing is drawn: in random orders of the scores every verdict and interval is the published one."""
     published = json.loads((folder / "tables.json").read_text())
     records, rng = load_records(folder / "scores.csv"), np.random.default_rng(0)
     wanted = _verdicts(published["tables"])
     assert wanted
-    for _ in range(20):
+    for _ in range(orders):
         mixed = [records[k] for k in rng.permutation(len(records))]
         tables = [asdict(table) for table in arm_tables(mixed, published["primary"])]
         found = _verdicts(tables)

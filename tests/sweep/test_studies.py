@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 import pytest
-from miniature import CONF, SEGMENTER, UNET, compose, run
+from miniature import SEGMENTER, UNET, compose, composed, run
 
-from dermprompt.config import compose as configuration
 from dermprompt.config.schema import PURPOSES
 from dermprompt.cost import images_an_epoch
 from dermprompt.results import load_results
@@ -21,9 +19,7 @@ TINY += ["segmenter.validate_every=1"]
 
 def cells(study: str) -> list[list[str]]:
     """Every arm of a study, with the first of its numbers of real images."""
-    configuration.register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        params = hydra.compose("config", [f"+experiment={study}"], return_hydra_config=True).hydra.sweeper.params
+    params = composed(f"+experiment={study}", return_hydra_config=True).hydra.sweeper.params
     assert (params["segmenter.seed"], params["data.split.fold"]) == ("0,1,2,3,4", "0,1,2,3,4")
     names = [name.strip() for name in params["arm"].split(",")]
     first = str(params["arm.num_real"]).split(",")[0]

@@ -1,16 +1,13 @@
-"""The paper's Table 2, tiny: the command of the README; slowly with the paper's counts, and on two ranks."""
+"""The paper's Table 2, tiny: the command of the README; with the paper's counts, and on two ranks."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from forked import Ended, command
+from forked import Ended, command, command_on_forked_ranks
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = "-m +experiment=table2 generator=controlnet,pix2pixhd"
@@ -27,13 +24,7 @@ TINY += [f"hydra.searchpath=[file://{REPOSITORY}/tests/conf]"]
 
 
 def on_two_ranks(*arguments: str) -> Ended:
-    """The command as it is, with torch's launcher."""
-    ranks = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"]
-    call = [sys.executable, "-m", "dermprompt", *arguments, *ranks]
-    ended = subprocess.run(
-        call, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    return command_on_forked_ranks(*arguments, "trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true")
 
 
 def on_one(*arguments: str) -> Ended:
@@ -41,8 +32,8 @@ def on_one(*arguments: str) -> Ended:
 
 
 SIZES = [
-    pytest.param(on_one, (10, 30, 50), id="tiny"),
-    pytest.param(on_one, (1000, 3000, 5000), id="the paper's counts", marks=pytest.mark.slow),
+    pytest.param(on_one, (4, 8), id="tiny"),
+    pytest.param(on_one, (1000, 3000, 5000), id="the paper's counts", marks=pytest.mark.paper),
     pytest.param(on_two_ranks, (10,), id="two ranks", marks=pytest.mark.slow),
 ]
 
@@ -50,7 +41,7 @@ SIZES = [
 @pytest.mark.parametrize(("call", "counts"), SIZES)
 def test_table2(call, counts, tmp_path):
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs"]
-    samples = [f"synthesis.count={','.join(map(str, counts))}", f"synthesis.batch_size={max(10, counts[0] // 10)}"]
+    samples = [f"synthesis.count={','.join(map(str, counts))}", f"synthesis.batch_size={max(4, counts[0] // 10)}"]
     ended = call(*COMMAND.split(), *samples, *TINY, *paths)
     assert ended.returncode == 0, ended.stderr[-3000:]
     work = f"1 bases trained, 2 generators trained, {2 * counts[-1]} samples drawn"

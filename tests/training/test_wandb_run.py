@@ -162,6 +162,21 @@ def test_a_server_at_fault_costs_seconds_and_no_metric(tmp_path, stub, capsys, m
     assert open_run(tmp_path)._sender is None, "the next run does not wait again"
 
 
+@pytest.mark.parametrize("fault", [Stub.hang, too_many], ids=["hangs", "429"])
+def test_a_server_that_stalls_at_the_end_costs_seconds_and_no_metric(tmp_path, stub, fault):
+    opened = open_run(tmp_path, patience=3)
+    fill(opened, store_of_two(tmp_path))
+    deadline = time.monotonic() + 60
+    while len([row for row in stub.rows if "x" in row]) < 6:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    fault(stub)
+    start = time.monotonic()
+    opened.close(failed=False)
+    assert time.monotonic() - start < 8
+    assert not (tmp_path / SENT).exists(), "it is sent again, for nobody knows what arrived"
+
+
 def test_what_was_not_sent_is_sent_later_once(tmp_path, stub):
     opened = open_run(tmp_path, offline=True)
     fill(opened, store_of_two(tmp_path))
@@ -195,9 +210,10 @@ def test_a_closed_port_ends_no_training(tmp_path, capsys):
 JOB = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, "tests")
-from training.test_wandb_run import open_run
-open_run(Path(sys.argv[1])).log({"x": 1})
+from types import SimpleNamespace
+from dermprompt.training.wandb_run import WandbRun
+logger = SimpleNamespace(name="wandb", project="p", group="g", offline=False)
+WandbRun(logger, Path(sys.argv[1]), "run", 60, name="n", job_type="j", config={}).log({"x": 1})
 print("open", flush=True)
 time.sleep(60)
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from diffusers import ControlNetModel
 from torch import Tensor, nn
@@ -19,14 +18,15 @@ class Constant(nn.Module):
         super().__init__()
         self.register_buffer("output", output, persistent=False)
 
-    def forward(self, _: Any) -> Tensor:
-        """The output, whatever the input."""
-        return self.output
+    def forward(self, given: Tensor) -> Tensor:
+        """The output for the last rows, as many as are given."""
+        return self.output[-len(given) :]
 
 
 @contextmanager
 def step_cache(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text: Tensor) -> Iterator[None]:
-    """Inside, both networks take masks N1HW and text states MLD as given here; M is a multiple of N.
+    """Inside, both networks take masks N1HW and text states MLD as given here, or their last rows; M is a multiple
+    of N.
 
     Layers are exchanged, not methods or ids: a compiled network is not compiled again for the next batch.
     """

@@ -47,7 +47,7 @@ export function showLabels() {
   $("words").hidden = !one || state.mode !== "words";
   $("every-diagnosis").disabled = !one;
   $("every-scale").disabled = !offers().some((offer) => offer.sampler);
-  $("prompt").parentElement.hidden = !one;
+  $("prompt").parentElement.hidden = $("labels").hidden;
   if (one) showChips(one);
   if (one) showPrompt(one);
 }

@@ -31,6 +31,12 @@ function keepMask() {
 }
 
 async function watch() {
+  await look();
+  setTimeout(watch, $("status").className === "ready" ? 5000 : 1500);
+}
+
+// Is the studio ready, how long is its queue, what does it offer?
+async function look() {
   try {
     const now = (session.about = await api.about());
     $("status").className = now.ready ? "ready" : "";
@@ -40,7 +46,6 @@ async function watch() {
     $("status").className = "away";
     $("status").textContent = "not answering";
   }
-  setTimeout(watch, $("status").className === "ready" ? 5000 : 1500);
 }
 
 // What is shown.
@@ -63,7 +68,7 @@ function show() {
   for (const key of ["fresh", "outlines"]) $(key).checked = state[key];
   for (const key of SLIDERS) $(key).nextElementSibling.value = state[key];
   $("brush-said").value = `${state.brush} px`;
-  $("sampling-said").textContent = `${state.sampler}, ${state.num_steps} steps`;
+  $("sampling-said").textContent = `${$("sampler").selectedOptions[0].text}, ${state.num_steps} steps`;
   document.documentElement.dataset.theme = state.theme;
   showGenerators();
   showLabels();
@@ -123,6 +128,7 @@ async function draw(plan) {
   } finally {
     drawing = null;
     busy(false);
+    look();
   }
 }
 
@@ -182,6 +188,7 @@ function toggleSet(id) {
 }
 
 function present() {
+  $("legend").hidden = true; // until something is found
   $("stage").replaceChildren(...cards.map((card) => card.root));
   $("stage").classList.toggle("two", cards.length <= 2);
   compare();

@@ -128,14 +128,14 @@ export class Card {
 }
 
 function maskMark(mask) {
-  if (mask.dice === null) return element("li", {}, element("span", {}, `Mask obeyed? ${mask.why}`));
+  if (mask.dice === null) return element("li", {}, element("span", {}, `Mask obeyed? Unknown: ${mask.why}`));
   const verdict = mask.dice >= 0.8 ? "good" : mask.dice >= 0.6 ? "fair" : "poor";
   const said = { good: "Mask obeyed", fair: "Mask obeyed in part", poor: "Mask not obeyed" }[verdict];
   return element("li", { class: verdict }, element("span", {}, element("b", {}, said), `: Dice ${mask.dice.toFixed(2)}`));
 }
 
 function copyMark(copy, id) {
-  if (copy.distance === null) return element("li", {}, element("span", {}, `A copy? ${copy.why}`));
+  if (copy.distance === null) return element("li", {}, element("span", {}, `A copy? Unknown: ${copy.why}`));
   const threshold = copy.threshold === null ? "nothing to calibrate with" : `threshold ${copy.threshold.toFixed(2)}`;
   const said = element("span", {}, element("b", {}, copy.is_copy ? "Counts as a copy" : "No copy"),
     `: ${copy.distance.toFixed(2)} from the nearest training image, ${threshold} `);

@@ -28,6 +28,7 @@ from dermprompt.generator.controlnet.module import (
     loss_weights,
 )
 from dermprompt.generator.export import load_controlnet, save_controlnet
+from dermprompt.generator.validation import Conditions, ValidateGenerator
 from dermprompt.training.fit import fit
 
 MakeBase = Callable[..., LatentDiffusion]
@@ -143,6 +144,22 @@ def test_pictures_on_the_way_are_of_the_averaged_unlocked_weights(
     save_controlnet(module.ema_model(), module.base.unet, tmp_path)
     opened = load_controlnet(tmp_path, module.base, num_steps=2)
     torch.testing.assert_close(opened.generate(masks, *rest), images)
+
+
+def test_pictures_on_the_way_leave_the_trained_weights_in_place(
+    make_scratch_base: MakeBase, make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """Averaged weights that a validation draws by are swapped out again: all ends as without it."""
+    ends = []
+    for name in ("unwatched", "watched"):
+        module = build_controlnet_module(make_scratch_base(), trainable="unlocked_decoder", sampler={"num_steps": 2})
+        conditions = Conditions(torch.ones(2, 1, 16, 16), ("naevus", ""), (0, 1))
+        watch = ValidateGenerator(conditions, lambda images, masks: images[:, 0, 0, 0], 0.8, 2, tmp_path / name)
+        train(module, make_trainer, tmp_path / name, 2, *([watch] if name == "watched" else []))
+        ends.append((copied(module.trained), copied(module.ema_model())))
+    assert not unequal(ends[0][0], ends[1][0])
+    assert not unequal(ends[0][1], ends[1][1])
+    assert unequal(*ends[0])
 
 
 def test_the_trained_noise_levels_are_uniform_or_log_normal() -> None:

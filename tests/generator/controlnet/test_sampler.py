@@ -102,6 +102,19 @@ def test_with_text_guidance_doubles_the_batch_and_changes_the_image(make_scratch
     torch.testing.assert_close(one[1], two[1], atol=1e-4, rtol=0)
 
 
+def test_guidance_in_some_steps_halves_the_others(make_scratch_base: MakeBase) -> None:
+    base = make_scratch_base()
+    masks, prompts, seeds = squares(2), PROMPTS[:2], SEEDS[:2]
+    middle = {"guidance_scale": 9.0, "guidance_start": 0.25, "guidance_end": 0.75}
+    sizes = passes(base.unet)
+    one = build(base, **middle).generate(masks, prompts, seeds)
+    assert sizes == [2, 4, 4, 2]
+    for other in ({"guidance_scale": 9.0}, {"guidance_scale": 1.0}):
+        assert (one - build(base, **other).generate(masks, prompts, seeds)).abs().max() > 0.01
+    none = build(base, guidance_scale=9.0, guidance_start=0.5, guidance_end=0.5).generate(masks, prompts, seeds)
+    torch.testing.assert_close(none, build(base, guidance_scale=1.0).generate(masks, prompts, seeds))
+
+
 @torch.no_grad()
 def ddim(generator: ControlNetGenerator, masks: Tensor, prompts: list[str], steps: list[int], last: Tensor) -> Tensor:
     """Song et al. 2020, equation 12, with σ = 0; ``last`` is ᾱ after the last step."""

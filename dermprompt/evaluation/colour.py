@@ -1,0 +1,30 @@
+"""Colours of images inside and outside their masks: what a dull or tinted generator loses, channel by channel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+REGIONS = ("inside", "outside")
+FIGURES = tuple(f"{figure} of {channel}" for figure in ("mean", "deviation") for channel in ("red", "green", "blue"))
+# Drift is so large a part of real images' spread and so many standard errors, of so many images at least.
+_FAR, _ERRORS, _FEW = 0.5, 4.0, 10
+
+
+def region_colours(images: np.ndarray, masks: np.ndarray, region: str) -> np.ndarray:
+    """:data:`FIGURES` of each image in its region, float64 (M, 6) in grey levels; without images that have no region.
+
+    ``images`` uint8 NSS3, RGB; ``masks`` uint8 NSS in {0, 1}.
+    """
+    wanted = int(region == "inside")
+    pixels = [image[mask == wanted] for image, mask in zip(images, masks, strict=True) if (mask == wanted).any()]
+    return np.array([[*one.mean(0), *one.std(0)] for one in pixels]).reshape(-1, len(FIGURES))
+
+
+def drifted(found: np.ndarray, real: np.ndarray) -> tuple[str, ...]:
+    """Which of :data:`FIGURES` lie further from real images' than half of their spread, and than chance explains."""
+    if min(len(found), len(real)) < _FEW:
+        return ()
+    gap, spread = np.abs(found.mean(0) - real.mean(0)), real.std(0, ddof=1)
+    error = np.sqrt(found.var(0, ddof=1) / len(found) + spread**2 / len(real))
+    far = (gap > _FAR * spread) & (gap > _ERRORS * error)
+    return tuple(name for name, one in zip(FIGURES, far, strict=True) if one)
