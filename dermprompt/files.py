@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also after a power cut."""
+"""Atomic files: complete or absent, even after a power failure; and safe reading of files from elsewhere."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def _check_generator(config: Config) -> None:
 
 
 def _check_init(generator: Any) -> None:
-    """Where a generator begins; without steps it is drawn from as it is."""
+    """The weights that a generator starts from; with ``max_steps=0`` they are used as they are."""
     if generator.init is None and generator.max_steps == 0:
         raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
     if generator.init is not None and not in_box(generator.init, generator.name).is_dir():

@@ -156,7 +156,7 @@ class DrawnPrompts:
 
 @dataclass
 class Prompts(DrawnPrompts):
-    """The same, what is said of words that no training image shows, and the share of prompts dropped in training."""
+    """The same, how to treat words that no training image shows, and the share of prompts dropped in training."""
 
     unseen: str = one_of("warn", "error")
     dropout: float = number(at_least=0, at_most=1)

@@ -51,7 +51,7 @@ LOG_PLACES = frozenset(
 
 
 def check_targets(node: Any, allowed: frozenset[str], key: str = "") -> None:
-    """Look at every ``_target_`` in plain dicts and lists, and at what else Hydra does with a dict of its own accord.
+    """Check every ``_target_`` in plain dicts and lists, and all other keys that Hydra interprets.
 
     Raises:
         ValueError: one that is not allowed; names its key.

@@ -77,7 +77,7 @@ def _copy(
 
 
 def _scaled(scale: float, state: Weights) -> Weights:
-    """A ControlNet whose residuals, which its last convolutions give, are so many times as strong."""
+    """Multiply a ControlNet's residuals, the output of its last convolutions, by ``scale``."""
     return {key: value * scale if key.startswith(_RESIDUALS) else value for key, value in state.items()}
 
 

@@ -1,4 +1,4 @@
-"""What an export was made from, for its card; and the licence files of the source, carried along."""
+"""What an export was made from, for its card, and copies of the source's licence files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _own_settings(pipeline: Pipeline) -> str:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings on one line; of a file or folder only its name, for where it lies is nobody's business."""
+    """Settings on one line; files and folders by name alone, since a card is public and paths are private."""
     shown = {key: Path(value).name if _is_local(value) else value for key, value in settings.items()}
     return json.dumps(shown)
 

@@ -15,7 +15,7 @@ from dermprompt.synthesis.samples import image_path, mask_path, read_records
 
 
 def sample_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """A row a sample: its provenance and sampler, how near it comes to G, what became of it; its files in the store."""
+    """One row per sample: provenance, sampler, distance to G, curation decision, and its files in the store."""
     config, root, curated = pipeline.config, pipeline.samples.path, pipeline.curated
     distances = read_json(pipeline.memorised.path / "nearest.json")["distances"]
     rows = read_records(root, config.synthesis.count)

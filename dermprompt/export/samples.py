@@ -1,4 +1,4 @@
-"""The samples of an arm, as a curation left them: in ISIC's layout, or as Hugging Face's image folder."""
+"""The samples of an arm after curation, in ISIC's layout or as Hugging Face's image folder."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _grid(config: Config, samples: Path) -> np.ndarray:
 
 
 def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
-    """A run for what the job found out: its page, its table, and of what they tell."""
+    """A run for the job's report: its page, its table, and the artifacts that they are based on."""
     trained = [pipeline.segmenter(arm).path for arm in pipeline.arms if not arm.settings.predictions]
     samples = [pipeline.samples.path] if results.count else []
     with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:

@@ -61,7 +61,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
 
 
 def _ask(pipeline: Pipeline) -> None:
-    """Ask for what the stage stops after."""
+    """Request the artifacts that the stage stops after."""
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
@@ -79,7 +79,7 @@ def _ask(pipeline: Pipeline) -> None:
 
 
 def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
-    """Write what the stage leaves outside of the store, and say where it is."""
+    """Write the stage's output outside the store, and print where it is."""
     stage = pipeline.config.stage
     if stage == "prepare":
         report = pipeline.coverage.path / "coverage.txt"
@@ -96,10 +96,10 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
 
 
 def _check_run_folder(folder: Path) -> None:
-    """What a job writes over is what a job wrote: in a folder of the user's own, everything is.
+    """A job overwrites only what a job wrote, never a user's own files.
 
     Raises:
-        ValueError: something of the same name is not; names it.
+        ValueError: names a file that was not written by a job.
     """
     there = [folder / name for name in WRITTEN if (folder / name).exists() or (folder / name).is_symlink()]
     linked = [path for path in there if path.is_symlink()]
@@ -109,10 +109,10 @@ def _check_run_folder(folder: Path) -> None:
 
 
 def _check(planned: Pipeline, to_do: set[str]) -> None:
-    """What would otherwise fail after hours of work; what no work needs is not looked at.
+    """Check early what would otherwise fail after hours of work, as far as this job needs it.
 
     Args:
-        planned: was asked for what the stage needs, in a planning store.
+        planned: the pipeline on a planning store, after everything was requested that the stage needs.
         to_do: the stages of which something is missing.
     """
     config, generator = planned.config, planned.config.generator
@@ -131,7 +131,7 @@ def _check(planned: Pipeline, to_do: set[str]) -> None:
 
 
 def _rehearse(config: Config, to_do: set[str]) -> None:
-    """Build once what this job will train and compare with."""
+    """Build once the networks that this job will train or compare with."""
     if any(stage.startswith("train_") for stage in to_do):
         from dermprompt.stages.rehearsal import rehearse
 
@@ -184,7 +184,7 @@ def _check_batches(config: Config, to_do: set[str]) -> None:
 
 
 def _check_shared(pipeline: Pipeline, samples: bool) -> None:
-    """Look whether images from elsewhere are images of this study, before anything is trained on those.
+    """Check whether images from elsewhere are images of this study, before anything is trained.
 
     Args:
         pipeline: of the job.
@@ -208,7 +208,7 @@ def _check_shared(pipeline: Pipeline, samples: bool) -> None:
 
 
 def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
-    """Masks and prompts that cannot be drawn are said before the training that they wait for."""
+    """Report masks and prompts that cannot be made before the generator is trained, not after."""
     config = pipeline.config
     elsewhere = not config.generator.is_drawn_from
     if not elsewhere and config.prompts.unseen != "error" and drawn:

@@ -42,7 +42,7 @@ from dermprompt.training.callbacks import read_curves
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
-    """Gather what a finished job found out; writes its pictures into the run folder."""
+    """Gather the results of a finished job, and write its images into the run folder."""
     config, generator, arms = pipeline.config, _name(pipeline), pipeline.arms
     shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
     return Results(
@@ -76,14 +76,14 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
 
 
 def _reading(data: Data) -> dict[str, list[str]]:
-    """How the data's pictures were read, where that is not the usual way."""
+    """How images were read, if not by default settings."""
     chosen = {one.name: getattr(data, one.name) for one in fields(Reading)}
     changed = [f"data.{name}={value}" for name, value in chosen.items() if value != getattr(PLAIN, name)]
     return {"pictures read with": changed} if changed else {}
 
 
 def _generated(pipeline: Pipeline) -> dict[str, Any]:
-    """What was measured of the images themselves."""
+    """What was measured on the synthetic images."""
     quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
     if _name(pipeline) is None:
         return {"image_quality": tuple(quality)}
@@ -112,7 +112,7 @@ def _text(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
-    """The comparison of this job, a hash of it and of its rule, and whether it was named before S.test was scored."""
+    """The primary comparison, a hash of it and its rule, and whether it was declared before S.test was scored."""
     rule = pipeline.primary_rule
     declared = read_json(pipeline.declared.path / "primary.json") == rule
     digest = sha256(json.dumps(rule, sort_keys=True))[:16]
@@ -125,7 +125,7 @@ def _name(pipeline: Pipeline) -> str | None:
 
 
 def _work(pipeline: Pipeline) -> dict[str, int]:
-    """What this run made itself; what it found in the store is not counted."""
+    """What this job made itself, without what it found in the store."""
     made = dict(pipeline.store.made)
     batches = made.pop("synthesize", 0)
     names = {"train_base": "bases trained", "train_generator": "generators trained"}
@@ -153,7 +153,7 @@ def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
 
 
 def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
-    """The arm's name; of an arm without one what sets it apart from S and a generator's samples."""
+    """The arm's name, or, for an arm without one, how it differs from S plus a generator's samples."""
     rules, parts = arm.rules, []
     if rules.name != "default":
         return rules.name
@@ -169,7 +169,7 @@ def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
 
 
 def _caution(pipeline: Pipeline) -> str | None:
-    """What the head of the page warns of."""
+    """The warning at the top of the page."""
     theirs = "What the generator of these samples has seen, perhaps images of S.test, is not known here."
     said = [
         pipeline.config.caution,
@@ -179,7 +179,7 @@ def _caution(pipeline: Pipeline) -> str | None:
 
 
 def _scope(pipeline: Pipeline) -> str:
-    """What the generator has seen, where that is not G."""
+    """What the generator has seen, if that is not G."""
     rules, seen = pipeline.rules, f"{pipeline.rules.num_real or 'all'} of S.train"
     if rules.world == "closed":
         return f"closed world, {seen}"
@@ -187,14 +187,14 @@ def _scope(pipeline: Pipeline) -> str:
 
 
 def _curation(pipeline: Pipeline) -> Curation | None:
-    """What became of the samples; None where all are used."""
+    """How many samples curation kept, relabelled and dropped; None if all are used."""
     if pipeline.tallied is None:
         return None
     return record(Curation, {"name": pipeline.config.curation.name, **read_json(pipeline.tallied.path / "tally.json")})
 
 
 def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
-    """Which samples are copies, and pictures of those that come nearest to G."""
+    """Which samples are copies, and images of those nearest to G."""
     config = pipeline.config
     if not config.synthesis.count:
         return None
@@ -222,7 +222,7 @@ def _nearest_pairs(pipeline: Pipeline, nearest: list[tuple[int, str, float]], fo
 
 
 def _external(pipeline: Pipeline) -> tuple[External, ...]:
-    """The arms on the data set that nothing was trained on."""
+    """The arms on the external test set."""
     config, rows = pipeline.config, []
     for arm in pipeline.arms:
         measured = pipeline.measured_external(arm)
@@ -263,7 +263,7 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
 
 
 def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
-    """The pictures of the generator's training, copied into the run folder; none where it came trained."""
+    """The validation images of the generator's training, copied into the run folder; none if it was pretrained."""
     generator = pipeline.config.generator
     if not generator.is_trained or generator.max_steps == 0:
         return ()

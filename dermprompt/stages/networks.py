@@ -75,17 +75,8 @@ def through_codec(runtime: Runtime, base: Path, images: np.ndarray) -> np.ndarra
 
 def build_base(settings: ScratchBase, codec: Codec, size: int) -> LatentDiffusion:
     """An untrained scratch base for images of ``size`` pixels."""
-    return build_scratch(
-        codec,
-        size,
-        tuple(settings.channels),
-        settings.attention_levels,
-        settings.layers_per_block,
-        settings.text_width,
-        settings.text_layers,
-        settings.context_length,
-        settings.prediction,
-    )
+    unet, text = ("attention_levels", "layers_per_block", "prediction"), ("text_width", "text_layers", "context_length")
+    return build_scratch(codec, size, tuple(settings.channels), **{key: getattr(settings, key) for key in unet + text})
 
 
 def pix2pixhd_shape(settings: Pix2PixHD) -> dict[str, Any]:
@@ -105,15 +96,8 @@ def build_network(settings: SegmenterTraining) -> nn.Module:
 
 def build_segmenter_module(settings: SegmenterTraining, network: nn.Module, num_steps: int) -> SegmenterModule:
     """The segmenter's training of ``num_steps`` steps."""
-    return SegmenterModule(
-        network,
-        settings.learning_rate,
-        settings.seed,
-        settings.loss,
-        settings.augmentation,
-        settings.schedule,
-        num_steps,
-    )
+    how = {key: getattr(settings, key) for key in ("learning_rate", "seed", "loss", "augmentation", "schedule")}
+    return SegmenterModule(network, **how, max_steps=num_steps)
 
 
 def open_segmenter(runtime: Runtime, trained: Path) -> tuple[nn.Module, int]:

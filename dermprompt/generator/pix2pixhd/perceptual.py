@@ -15,9 +15,6 @@ from dermprompt.files import reading
 from dermprompt.pretrained import PACKAGED, packaged_weights
 from dermprompt.tensors import load_tensors
 
-# What ``generator.perceptual`` may be.
-PERCEPTUAL_NETWORKS = ("none", "vgg19", "efficientnet_lite0")
-
 # Places of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 in VGG-19.
 VGG_PLACES = (1, 6, 11, 20, 29)
 # From the shallowest to the deepest features, as in the authors' release.
