@@ -9,12 +9,14 @@ import sys
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from dermprompt.entry import in_words, interruptible
 
-from dermprompt.config import compose, schema
-from dermprompt.entry import in_words
+with interruptible():
+    import hydra
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dermprompt.config import compose, schema
 
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")

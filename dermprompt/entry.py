@@ -9,7 +9,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from dermprompt.files import printable
@@ -26,12 +27,9 @@ def in_words(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def command() -> None:
         try:
-            main()
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            # A second one, from impatience, shall not end in a stack.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            _end("interrupted; the same command continues", INTERRUPTED)
+            with interruptible():
+                main()
+                sys.stdout.flush()
         except SystemExit as error:
             if not isinstance(error.code, str):
                 raise
@@ -45,6 +43,17 @@ def in_words(main: Callable[[], None]) -> Callable[[], None]:
             _end(f"error: {_said(error)}")
 
     return command
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C in here ends in one line, also while a command imports what it needs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # A second one, from impatience, shall not end in a stack.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end("interrupted; the same command continues", INTERRUPTED)
 
 
 def _end(sentence: str, code: int = 1) -> None:
