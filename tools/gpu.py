@@ -231,6 +231,11 @@ SMALL_NETWORKS = (
     "evaluation.quiz=0",
     "synthesis.batch_size=4",
     "data.num_images=60",
+    "image_size=64",
+    "evaluation.reference.image_size=32",
+    "evaluation.reference.max_epochs=1",
+    "segmenter.image_size=32",
+    "segmenter.max_epochs=1",
     "trainer=cpu",
 )
 SMALL = {

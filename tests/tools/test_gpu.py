@@ -147,7 +147,7 @@ def test_every_job_can_be_composed(small: bool, carried: tuple[str, ...], tmp_pa
     for name, words in jobs:
         config = compose([word for word in words if not word.startswith("hydra.")])
         generator = name.removesuffix("_report").replace("base", "controlnet")
-        assert config.image_size == 256
+        assert config.image_size == (64 if small else 256)
         assert config.generator.init == (str(tmp_path / "carried" / generator) if generator in carried else None)
 
 
