@@ -24,7 +24,7 @@ from dermprompt.weights.box import SAMPLE
 OUT = Path(__file__).parents[2] / "docs" / "studio"
 WIDE, NARROW = (1500, 980), (420, 900)
 PHOTOGRAPH = next(SAMPLE.rglob("*.jpg"))
-WAIT = 120_000.0
+WAIT = 300_000.0
 
 
 def paint(page: Any) -> None:
@@ -91,7 +91,7 @@ def take(browser: Any, address: str, save: Callable[[Any, str], None]) -> None:
     chip(page, "Pix2PixHD").click()
     page.locator("#seed").fill("11")
     page.locator("#draw").click()
-    page.wait_for_selector(".wait span:text-matches('^step')")
+    page.wait_for_selector(".wait span:text-matches('^step'), #stage .trust:not([hidden])")
     save(page, "drawing")
     drawn(page, 2)
     save(page, "side_by_side")
