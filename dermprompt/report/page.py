@@ -104,7 +104,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
     curves = [curve for _, results in jobs for curve in results.curves]
     gains = _gains(runs)
     return {
-        "headlines": (*primary_sentences(arms), *headlines(jobs)),
+        "headlines": primary_sentences(arms) or headlines(jobs),
         "arms": arms,
         "arm_charts": [arm_chart(table) for table in arms],
         "purpose_charts": purpose_charts(arms),

@@ -331,21 +331,24 @@ def _better(metric: str, ours: float, theirs: float) -> bool:
 
 
 def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where several trained one arm in different ways each under a name with its job's hash."""
-    found: dict[tuple[Any, ...], set[str]] = {}
-    for _, results in jobs:
-        for cell in results.segmentation:
-            found.setdefault(_trained_as(results, cell), set()).add(repr((cell.dice.mean, cell.measures)))
-    named = []
+    """The jobs; of an arm that was trained in several ways, each is named by the hash of the first job that has it."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
     for path, results in jobs:
-        cells = [
-            replace(cell, arm=f"{cell.label} {path.name.rpartition('-')[2]}")
-            if len(found[_trained_as(results, cell)]) > 1
-            else cell
-            for cell in results.segmentation
-        ]
-        named.append((path, replace(results, segmentation=tuple(cells))))
-    return named
+        for cell in results.segmentation:
+            found.setdefault(_trained_as(results, cell), {}).setdefault(_scored(cell), path.name.rpartition("-")[2])
+
+    def named(results: Results, cell: Segmentation) -> Segmentation:
+        ways = found[_trained_as(results, cell)]
+        return cell if len(ways) == 1 else replace(cell, arm=f"{cell.label} {ways[_scored(cell)]}")
+
+    return [
+        (path, replace(results, segmentation=tuple(named(results, cell) for cell in results.segmentation)))
+        for path, results in jobs
+    ]
+
+
+def _scored(cell: Segmentation) -> str:
+    return repr((cell.dice.mean, cell.measures))
 
 
 def _trained_as(results: Results, cell: Segmentation) -> tuple[Any, ...]:

@@ -34,7 +34,7 @@ def test_every_arm_composes_under_its_own_name(arm: str) -> None:
     assert (config.generator.name == "none") == (without and arm != "s_decoded")
     assert (config.segmenter.augmentation == "strong") == ("strong" in arm or arm in STRONG)
     # As many steps as its control.
-    assert config.arm.steps_of in (None, *(1000 * k for k in (1, 3, 5)), 250)
+    assert config.arm.steps_of in (None, *(1000 * k for k in (1, 3, 5)), 250, 300)
 
 
 def test_strong_augmentation_survives_the_scale() -> None:
@@ -255,6 +255,7 @@ def test_jobs_of_one_arm_that_differ_are_told_apart(tmp_path: Path) -> None:
         _job(tmp_path / "x-bb", "b", 0, [0.6, 0.9], **OURS),
         _job(tmp_path / "x-cc", "s_strong_5", 0, [0.6, 0.9], **CONTROL),
         _job(tmp_path / "x-dd", "s_strong_5", 0, [0.6, 0.9], **CONTROL),
+        _job(tmp_path / "x-ee", "b", 0, [0.6, 0.9], **OURS),
     ]
     (table,) = arm_tables(records_of(jobs), {})
     assert {row.arm for row in table.rows} == {"b aa", "b bb", "s_strong_5"}
