@@ -152,7 +152,7 @@ def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> N
         mask.unlink()
     with pytest.raises(ValueError, match="no_mask"):
         run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
-    with pytest.raises(ValueError, match="no image with a mask is left"):
+    with pytest.raises(ValueError, match="no usable image with a mask"):
         run(
             tmp_path,
             *miniature("none", "synthesis.count=0"),

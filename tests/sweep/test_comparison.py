@@ -133,7 +133,7 @@ def test_the_share_of_samples_falls_to_zero() -> None:
         ("arm.finetune=true", "arm.finetune=true with synthesis.count=0"),
         ("arm.num_real=701", "at most the 700 of S.train"),
         ("arm.num_real=0", "arm.num_real=0"),
-        ("arm.real=s_and_g arm.world=closed", "G stands outside"),
+        ("arm.real=s_and_g arm.world=closed", "a closed world excludes G"),
         ("arm.world=other", "allowed are open, closed"),
         ("data.split.fold=5", "data.split.fold=5: a whole number, at least 0 and at most 4"),
         ("segmenter.max_steps=5", "one of them, the other null"),
