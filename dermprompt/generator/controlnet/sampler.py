@@ -90,21 +90,22 @@ class ControlNetGenerator(nn.Module):
         # eta > 0 draws noise at every step: one generator a sample here too.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
+        hints = masks.repeat(len(text) // len(latents), 1, 1, 1)
         # The scheduler counts on the host: it would wait for the device at every step.
         for place, (step, on_device) in enumerate(
             zip(scheduler.timesteps, scheduler.timesteps.to(latents.device), strict=True)
         ):
             guided = self.guidance_start <= place / len(scheduler.timesteps) < self.guidance_end
-            prediction = self._predict(latents, on_device, masks, text if guided else text[-len(latents) :])
+            rows = slice(None if guided else -len(latents), None)
+            prediction = self._predict(latents, on_device, hints[rows], text[rows])
             latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents
 
     def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
-        """Ho & Salimans 2022, equation 6, where the text is twice as long as the latents: empty first."""
+        """Ho & Salimans 2022, equation 6, where text and masks are twice as long as the latents: empty text first."""
         passes = len(text) // len(latents)
         noisy = latents.to(text.dtype).repeat(passes, 1, 1, 1)
-        hints = masks.repeat(passes, 1, 1, 1)
-        residuals = control(self.controlnet, noisy, step, text, hints, self.conditioning_scale)
+        residuals = control(self.controlnet, noisy, step, text, masks, self.conditioning_scale)
         prediction = predict(self.base, noisy, step, text, residuals).float()
         if passes == 1:
             return prediction
