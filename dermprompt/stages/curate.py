@@ -18,7 +18,7 @@ from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
 from dermprompt.stages.arrays import load_generator_part, load_lesions_of, load_part, load_samples
-from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_images
+from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_part
 from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.score import predict_logits
@@ -84,7 +84,7 @@ def find_nearest(
     """
     seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
     # S.test takes no part in what samples are dropped.
-    unseen = held_out_images(prepared, cache, seen, ("generator", "train", "val"))
+    unseen = held_out_part(prepared, cache, seen, ("generator", "train", "val")).images
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
     compared = load_lesions_of(list(load_lesions(prepared)[0].values()), cache) if settings.of_all else seen
     distances, rows = nearest(drawn.images, compared.images, embed)

@@ -37,7 +37,7 @@ def evaluate_distribution(
     All sets have one size, the smallest's; all images go through one JPEG encoding, whose traces a feature sees.
     """
     seen = load_generator_part(generator_set, cache)
-    held_out = held_out_images(prepared, cache, seen)
+    held_out = held_out_part(prepared, cache, seen).images
     number = min(settings.count, len(held_out), len(seen.lesions))
     rows = []
     if number > NEIGHBOURS:
@@ -74,13 +74,6 @@ def evaluate_colours(
                 far = drifted(found, theirs) if kind == "generator" else ()
                 rows.append(ColourRow(name, kind, region, len(found), tuple(mean), tuple(deviation), far))
     write_json(folder / "colours.json", [dataclasses.asdict(row) for row in rows])
-
-
-def held_out_images(
-    prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")
-) -> np.ndarray:
-    """The images of :func:`held_out_part`."""
-    return held_out_part(prepared, cache, seen, names).images
 
 
 def held_out_part(prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")) -> Part:

@@ -14,7 +14,7 @@ from dermprompt.evaluation.overlap import dice
 from dermprompt.files import read_json
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import load_generator_part, load_lesions_of
-from dermprompt.stages.evaluate_distribution import held_out_images
+from dermprompt.stages.evaluate_distribution import held_out_part
 from dermprompt.studio.offers import BOX_SIZE, Offer
 from dermprompt.weights.box import BOX
 
@@ -62,7 +62,7 @@ class Copies:
                 return None
             seen = load_generator_part(paths["known"], paths["cache"])
             # As the curation does: S.test takes no part in what counts as a copy.
-            unseen = held_out_images(paths["prepared"], paths["cache"], seen, ("generator", "train", "val"))
+            unseen = held_out_part(paths["prepared"], paths["cache"], seen, ("generator", "train", "val")).images
             return self._calibrated(tuple(one.id for one in seen.lesions), seen.images, unseen)
         return self._in_box(offer)
 
