@@ -25,6 +25,8 @@ from dermprompt.tensors import fill, load_tensors
 BEST = "best.safetensors"
 NUM_SHOWN = 8
 AT_ONCE = 16
+# Agreement so close to that of real images is as good as theirs: images still improve while it wavers (experiments/box_128).
+TOLERANCE = 0.05
 
 Network = TypeVar("Network", bound=nn.Module)
 # Images N3SS in [-1, 1] and masks N1SS to how well each mask is found again, N numbers in [0, 1].
@@ -64,8 +66,8 @@ class ValidateGenerator(Callback):
     """Samples every ``every`` steps and at the end, and keeps the best weights in ``best.safetensors``.
 
     Logs ``generator/val/agreement``, writes ``samples/<step>.png`` (masks above, images below), and shows it in loggers
-    that support images. The best weights have the highest agreement; values above that of real images count as equal,
-    and later weights are then preferred. Each process generates its share.
+    that support images. The best weights have the highest agreement; values above that of real images, or less than
+    ``TOLERANCE`` below it, count as equal, and later weights are then preferred. Each process generates its share.
 
     Args:
         agreement: how well masks are found again.
@@ -88,7 +90,7 @@ class ValidateGenerator(Callback):
         module.log("generator/val/agreement", value, rank_zero_only=True)
         if trainer.is_global_zero:
             self._show(trainer, images, step)
-            self._keep(cast(Validated, module).ema_model(), min(value, self.goal))
+            self._keep(cast(Validated, module).ema_model(), min(value, self.goal - TOLERANCE))
 
     def _look(self, trainer: lightning.Trainer, module: Validated) -> tuple[float, Tensor]:
         share = self.conditions.share(trainer.global_rank, trainer.world_size)
