@@ -78,7 +78,7 @@ class Segmentation:
     ``num_real`` images of S.train (None: all), with ``seed``; ``scores`` is the csv of every image's measures, in
     the run folder; ``measures`` are their means. ``world``: what its samples or real images come from, ``open`` (G) or
     ``closed`` (S.train alone); None for S only, which belongs to both. ``steps_of``: it took as many steps as S with
-    so many samples.
+    this many samples.
     """
 
     segmenter: str
@@ -112,7 +112,7 @@ class ArmRow:
 
     ``adjusted`` is the comparison's p after Holm's correction among the exploratory rows; the intervals of those
     are simultaneous. ``primary``: the one comparison that was named beforehand. ``dice`` is None where its seeds share
-    fewer than two test images, ``against`` where it shares so few with its control: gaps, to be shown as such.
+    fewer than two test images, ``against`` where it and its control do: gaps, to be shown as such.
     """
 
     arm: str

@@ -220,13 +220,13 @@ class Segmenter(SegmenterTraining):
 
 @dataclass
 class TrainingSet:
-    """What a segmenter trains on beside its samples, and for how long.
+    """The real images that a segmenter trains on beside its samples, how they are mixed, and for how long.
 
-    ``real``: the real images, ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the
-    generator's base) or ``none``. ``num_real``: only so many of S.train, and
-    of S.val in proportion. ``batches``: of everything as it comes (``concatenated``), each half real images
-    (``half_real``), or with samples whose share falls to zero (``fading``). ``finetune``: first the samples alone, then
-    the real images alone. ``steps_of``: as many steps as S with this many samples would take.
+    ``real``: ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the generator's base) or
+    ``none``. ``num_real``: the number of images of S.train; S.val shrinks in proportion. ``batches``: drawn from all
+    pairs alike (``concatenated``), half real images (``half_real``), or with a share of samples that falls to zero
+    (``fading``). ``finetune``: on the samples first, then on the real images. ``steps_of``: train for as many steps as
+    S with this many samples would take.
     """
 
     real: str = one_of("s", "s_and_g", "s_decoded", "none")

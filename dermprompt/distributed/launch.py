@@ -71,7 +71,7 @@ class Call:
         (at / CALL).write_text(json.dumps({"call": self, "folder": folder}, default=_plain, indent=1))
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
-        """Run what :meth:`_write` left at ``at`` in so many processes, as many on each node."""
+        """Run what :meth:`_write` left at ``at`` in ``processes`` processes, spread evenly over the nodes."""
         for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
             left.unlink(missing_ok=True)
         nodes = num_nodes(self.runtime.trainer)

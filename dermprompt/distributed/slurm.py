@@ -69,7 +69,7 @@ def wait_for_nodes(number: int) -> None:
 
 
 def _answer(number: int, seconds: float) -> bool:
-    """Whether all nodes do, within so long: of a lost one SLURM may try for ever to start a step."""
+    """Whether all nodes answer within ``seconds``; on a lost one SLURM may try to start a step for ever."""
     try:
         return subprocess.run([*each_node(number), "true"], timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:

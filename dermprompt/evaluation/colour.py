@@ -6,7 +6,7 @@ import numpy as np
 
 REGIONS = ("inside", "outside")
 FIGURES = tuple(f"{figure} of {channel}" for figure in ("mean", "deviation") for channel in ("red", "green", "blue"))
-# Drift is so large a part of real images' spread and so many standard errors, of so many images at least.
+# Drift: a shift of at least this share of the real images' deviation and this many standard errors, from at least this many images.
 _FAR, _ERRORS, _FEW = 0.5, 4.0, 10
 
 

@@ -83,7 +83,7 @@ def _scaled(scale: float, state: Weights) -> Weights:
 
 def _words_of_prompts(state: Weights) -> Weights:
     if not any(key.endswith("token_embedding.weight") for key in state):
-        return state  # a base that was trained on from the box has no others
+        return state  # a base that was trained from the package's weights has no others
     every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
     return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from dermprompt.results import Results
 from dermprompt.synthesis.index import COLUMNS
 
-# Prompts and labels beyond so many are counted together.
+# Prompts and labels beyond this number are counted together.
 MOST = 50
 
 # Hugging Face's names for numbers of images below a bound.

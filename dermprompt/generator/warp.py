@@ -40,8 +40,8 @@ def load_warp(folder: Path) -> WarpGenerator:
 class WarpGenerator(nn.Module):
     """Real pairs behind the interface of all generators; the seed chooses the pair, text changes nothing.
 
-    ``best``: it chooses among so many whose outlines have to be stretched least, by the mean logarithm over all
-    directions; None: among all.
+    ``best``: the number of pairs it chooses from, those whose outlines need the least stretching (mean logarithm over
+    all directions); None: all.
     """
 
     def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], best: int | None = None) -> None:

@@ -31,9 +31,9 @@ def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tup
 class MixedOrder(Sampler[list[int]]):
     """Batches of real pairs, the first ``num_real`` rows, and samples, in a share that is fixed for each step.
 
-    One half of every batch is real; with ``fading_steps`` the samples' share is at first theirs of all rows, and falls
-    to 0 over so many steps. An epoch has as many batches as if all rows came once; in it each row comes as often as the
-    others of its kind to within one. Epoch e's order is a function of (seed, e) alone.
+    Half of every batch is real; with ``fading_steps`` the share of samples starts at their share of all rows and falls
+    to 0 over that many steps. An epoch has as many batches as if every row came once; within it, rows of one kind come
+    equally often, to within one. The order of epoch e depends on (seed, e) alone.
     """
 
     def __init__(

@@ -191,7 +191,7 @@ def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: P
 
 
 def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
-    """The ids of a part, or of S.train only so many, and of S.val in proportion."""
+    """The ids of a part; with ``num_real``, that many of S.train, and of S.val in proportion."""
     ids: tuple[str, ...] = getattr(split, part)
     if num_real is None or part not in ("train", "val"):
         return ids

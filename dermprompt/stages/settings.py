@@ -217,8 +217,8 @@ class DrawSamples:
 class TrainSegmenter:
     """A segmenter and what it trains on: the real images of an arm, and ``count`` samples.
 
-    ``left_out``: the fold of S.train, of so many, that a cross-fitted reference segmenter leaves out. ``stamps``: of
-    pretrained weights.
+    ``left_out``: the fold of S.train that a cross-fitted reference segmenter leaves out, and the number of folds.
+    ``stamps``: of pretrained weights.
     """
 
     segmenter: schema.SegmenterTraining

@@ -60,7 +60,7 @@ async def serve(config: Config, host: str, listening: socket.socket) -> None:
 
 
 def configuration(overrides: list[str]) -> Config:
-    """The studio's configuration: the box, and what is said otherwise."""
+    """The studio's configuration: the package's weights, unless the overrides say otherwise."""
     config = compose.compose(["+experiment=studio", *overrides])
     if not isinstance(config.generator, Sampler):
         raise ValueError(f"generator={config.generator.name}: the studio offers every generator there is; leave it out")

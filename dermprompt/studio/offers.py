@@ -1,4 +1,4 @@
-"""What can be drawn with and segmented by: the networks in the box, and those that a store holds."""
+"""What can be drawn with and segmented by: the networks of the package, and those that a store holds."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def find_offers(config: Config) -> dict[str, Offer]:
 
 
 def box_offers(config: Config) -> list[Offer]:
-    """The generators in the box."""
+    """The package's generators."""
     labels = read_json(BOX / "labels.json")
     template = labels.pop("template")
     shared: dict[str, Any] = {"image_size": BOX_SIZE, "vocabulary": Vocabulary(**labels)}
@@ -190,7 +190,7 @@ def prompt_of(asked: Named, offer: Offer) -> str:
 
 
 def find_segmenters(config: Config) -> dict[str, str]:
-    """Folders of trained segmenters by id: the reference segmenter of the box first, where there is one."""
+    """Folders of trained segmenters by id: the package's reference segmenter first, where there is one."""
     store = Path(config.paths.store).expanduser().resolve()
     found = {path.parent.name: str(path.parent) for path in sorted(store.glob(f"train_segmenter/*/{RECORD}"))}
     reference = reference_segmenter()
@@ -198,7 +198,7 @@ def find_segmenters(config: Config) -> dict[str, str]:
 
 
 def reference_segmenter() -> Path | None:
-    """The segmenter in the box; None without one."""
+    """The package's segmenter; None without one."""
     folder = in_box("box", "segmenter")
     return folder if folder.is_dir() else None
 
