@@ -6,7 +6,7 @@ import numpy as np
 
 REGIONS = ("inside", "outside")
 FIGURES = tuple(f"{figure} of {channel}" for figure in ("mean", "deviation") for channel in ("red", "green", "blue"))
-# Drift: a shift of at least this share of the real images' deviation and this many standard errors, from at least this many images.
+# Drift: a shift of this share of the real images' deviation and this many standard errors, in this many images.
 _FAR, _ERRORS, _FEW = 0.5, 4.0, 10
 
 

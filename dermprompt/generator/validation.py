@@ -25,7 +25,7 @@ from dermprompt.tensors import fill, load_tensors
 BEST = "best.safetensors"
 NUM_SHOWN = 8
 AT_ONCE = 16
-# Agreement so close to that of real images is as good as theirs: images still improve while it wavers (experiments/box_128).
+# Agreement this close to that of real images is as good: images still improve while it wavers (experiments/box_128).
 TOLERANCE = 0.05
 
 Network = TypeVar("Network", bound=nn.Module)
