@@ -66,7 +66,8 @@ def in_memory(files: list[tuple[Path, Path]], size: int, batch: int) -> Batches:
     distinct = Files(files[:32], size)
     images = torch.stack([((distinct[i % len(distinct)][0] + 1) * 127.5).byte() for i in range(len(files))])
     masks = torch.stack([distinct[i % len(distinct)][1][0].byte() for i in range(len(files))])
-    return make_loader(SegmentationBatches(images.permute(0, 2, 3, 1).contiguous(), masks), len(files), batch, 0)
+    pairs = (images.permute(0, 2, 3, 1).contiguous().numpy(), masks.numpy())
+    return make_loader(SegmentationBatches(pairs), len(files), batch, 0)
 
 
 def images_a_second(batches: Batches, device: torch.device, steps: int) -> float:

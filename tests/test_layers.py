@@ -27,7 +27,7 @@ LAYERS = (
     ("results", "store"),
     ("entry", "pretrained"),
     ("tensors", "upstream"),
-    ("files", "lesion", "progress", "weights"),
+    ("files", "lesion", "mapped", "progress", "weights"),
 )
 HEIGHT = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 HYDRA_USERS = {

@@ -12,13 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Images = NDArray[np.uint8]
+from dermprompt.mapped import Rows, slices
+
+Images = NDArray[np.uint8] | Rows
 Values = NDArray[np.float32]
 # Images to a row of features each.
 Embed = Callable[[Images], Values]
 
 NUM_HALVES = 10000
 _SIZE = 16
+# Images that are in memory together.
+_AT_ONCE = 256
 # A high-pass at an eighth of the thumbnail: vignettes and a lesion's mere presence say nothing of copying.
 _SIGMA = 2.0
 
@@ -35,12 +39,17 @@ def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tu
     of the image. Returns distances (N, in [0, 2]) and indices (N). An image of one colour has a distance of 1 to
     all thumbnails.
     """
-    known = embed(references)
+    return _nearest(images, embed(references), embed)
+
+
+def _nearest(images: Images, known: Values, embed: Embed) -> tuple[Values, NDArray[np.int64]]:
+    """The same for features of the references."""
     centre = known.mean(axis=0) if embed is not thumbnails else np.float32(0)
     flat = _unit(known - centre)
-    correlation = np.full((len(images), len(references)), -1, np.float32)
-    for view in symmetries(images):
-        np.maximum(correlation, _unit(embed(view) - centre) @ flat.T, out=correlation)
+    correlation = np.full((len(images), len(known)), -1, np.float32)
+    for part in slices(len(images), _AT_ONCE):
+        for view in symmetries(images[part]):
+            np.maximum(correlation[part], _unit(embed(view) - centre) @ flat.T, out=correlation[part])
     indices = correlation.argmax(axis=1)
     return np.clip(1 - correlation.max(axis=1), 0, 2), indices
 
@@ -70,7 +79,7 @@ def nearer_share(
     for a random half of both sets.
     """
     assert len(seen) == len(unseen), (len(seen), len(unseen))
-    rows = nearest(images, np.concatenate([unseen, seen]), embed)[1]
+    rows = _nearest(images, np.concatenate([embed(unseen), embed(seen)]), embed)[1]
     counts = np.bincount(rows, minlength=2 * len(seen)) / len(images)
     rng = np.random.default_rng(0)
     halves = (rng.permutation(counts)[: len(seen)].sum() for _ in range(NUM_HALVES))
@@ -78,7 +87,7 @@ def nearer_share(
     return float(counts[len(unseen) :].sum()), (float(low), float(high))
 
 
-def symmetries(images: Images) -> Iterator[Images]:
+def symmetries(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """The eight mirrorings and quarter turns of square images."""
     for view in (images, images[:, :, ::-1]):
         for turns in range(4):

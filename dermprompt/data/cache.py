@@ -15,20 +15,20 @@ from dermprompt.data.index import Index
 from dermprompt.data.library import Pair, grow_library, library_name, open_records, read_entries, record_sha256
 from dermprompt.data.reading import Reading
 from dermprompt.files import sha256, write_json
+from dermprompt.mapped import Rows
 
 PICTURES = "pictures.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The pairs of ``ids``; ``images`` uint8 (M, size, size, 3) in [0, 255], RGB, and ``masks`` uint8
-    (M, size, size) in {0, 1} are mapped to memory, and id k is their row ``rows[k]``.
+    """The pairs of ``ids``: ``images`` uint8 (N, size, size, 3) in [0, 255], RGB, and ``masks`` uint8
+    (N, size, size) in {0, 1}, which stay on the disk until they are indexed.
     """
 
     ids: tuple[str, ...]
-    rows: np.ndarray
-    images: np.ndarray
-    masks: np.ndarray
+    images: Rows
+    masks: Rows
 
 
 def build_cache(
@@ -78,4 +78,4 @@ def load_cache(folder: Path, ids: Iterable[str]) -> Cache:
     for id, row in zip(wanted, rows, strict=True):
         if row >= min(len(images), len(masks)) or record_sha256(images[row], masks[row]) != records[id]["sha256"]:
             raise ValueError(f"the cached pixels of {id} were damaged; delete {library} and {folder}, and run again")
-    return Cache(wanted, rows, images, masks)
+    return Cache(wanted, Rows(images, rows), Rows(masks, rows))

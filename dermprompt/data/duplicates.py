@@ -18,6 +18,7 @@ import numpy as np
 from scipy.fft import dctn, irfft2, rfft2
 
 from dermprompt.data.clusters import Duplicate
+from dermprompt.mapped import Rows
 
 # Quarter turns, and whether the image is mirrored first; the identity comes first.
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
@@ -61,7 +62,7 @@ _PHASES = np.exp(
 
 
 def find_duplicates(
-    ids: Sequence[str], images: Sequence[np.ndarray], progress: Callable[[int], None] | None = None
+    ids: Sequence[str], images: Sequence[np.ndarray] | Rows, progress: Callable[[int], None] | None = None
 ) -> list[Duplicate]:
     """Find the pairs whose fine structure correlates by at least ``THRESHOLD`` in some orientation, sorted.
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from dermprompt.mapped import Arrays
+
 REGIONS = ("inside", "outside")
 FIGURES = tuple(f"{figure} of {channel}" for figure in ("mean", "deviation") for channel in ("red", "green", "blue"))
 # Drift: a shift of this share of the real images' deviation and this many standard errors, in this many images.
 _FAR, _ERRORS, _FEW = 0.5, 4.0, 10
 
 
-def region_colours(images: np.ndarray, masks: np.ndarray, region: str) -> np.ndarray:
+def region_colours(images: Arrays, masks: Arrays, region: str) -> np.ndarray:
     """:data:`FIGURES` of each image in its region, float64 (M, 6) in grey levels; without images that have no region.
 
     ``images`` uint8 NSS3, RGB; ``masks`` uint8 NSS in {0, 1}.

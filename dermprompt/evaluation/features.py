@@ -13,9 +13,11 @@ from timm.data import resolve_model_data_config
 from torch import nn
 from torch.nn import functional
 
+from dermprompt.mapped import Rows
 from dermprompt.pretrained import weights_of
 
 Images = NDArray[np.uint8]
+Pictures = Images | Rows
 Features = NDArray[np.float32]
 
 BATCH = 32
@@ -43,12 +45,12 @@ class FeatureExtractor:
         self.size, self.device = data["input_size"][1:], device
         self.mean, self.std = (torch.tensor(data[key]).view(3, 1, 1).to(device) for key in ("mean", "std"))
 
-    def __call__(self, images: Images) -> Features:
+    def __call__(self, images: Pictures) -> Features:
         """One row of features per image; images of any size are resized to the network's input."""
         return np.concatenate(list(self._batches(images)))
 
     @torch.no_grad()
-    def _batches(self, images: Images) -> Iterator[Features]:
+    def _batches(self, images: Pictures) -> Iterator[Features]:
         for start in range(0, len(images), BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(self.device)
             pixels = batch.permute(0, 3, 1, 2).float() / 255

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dermprompt.evaluation.overlap import dice_matrix
+from dermprompt.mapped import Arrays, slices
 
 Images = NDArray[np.uint8]
 Masks = NDArray[np.uint8]
@@ -63,7 +64,7 @@ def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
     return _means(squares, _psnr(squares, peak=1), ssim(real, generated, "gaussian", 1))
 
 
-def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: Masks, seed: int) -> dict[str, Images]:
+def trivial_rows(real_test: Images, masks_test: Masks, real_g: Arrays, masks_g: Masks, seed: int) -> dict[str, Images]:
     """Images (uint8 NHW3, like ``real_test``) that need no generator, as baselines for Table 1.
 
     All images have one size; ``masks_test`` and ``masks_g`` are NHW in {0, 1}. Some rows are read-only views.
@@ -73,10 +74,16 @@ def trivial_rows(real_test: Images, masks_test: Masks, real_g: Images, masks_g: 
     colour = real_test.mean(axis=(1, 2), keepdims=True)
     return {
         "another real image": real_g[other],
-        "mean image of G": _fill(real_g.mean(axis=0), real_test),
+        "mean image of G": _fill(_mean(real_g), real_test),
         "G image whose mask fits best": real_g[fitting],
         "the image's own mean colour (oracle)": _fill(colour, real_test),
     }
+
+
+def _mean(images: Arrays) -> NDArray[np.float64]:
+    """The mean image HW3 of images NHW3, a few in memory at a time."""
+    sums = (images[part].sum(axis=0, dtype=np.float64) for part in slices(len(images), 256))
+    return np.asarray(sum(sums) / len(images))
 
 
 def _pairs(real: Images, generated: Images) -> Iterator[tuple[Images, Images]]:

@@ -21,6 +21,7 @@ from dermprompt.export.provenance import write_dataset_card
 from dermprompt.export.sample_index import placed
 from dermprompt.export.samples import used_rows
 from dermprompt.files import write_bytes, write_json
+from dermprompt.mapped import Rows
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import Part, load_part, load_samples
 from dermprompt.stages.networks import through_codec
@@ -113,7 +114,7 @@ def _real(pipeline: Pipeline) -> list[Pairs]:
         part, base = _part(pipeline, "train"), pipeline.base
         assert base is not None
         decoded = through_codec(pipeline.runtime, base.path, part.images)
-        return [_pairs(Part(part.lesions, decoded, part.masks))]
+        return [_pairs(Part(part.lesions, Rows(decoded), part.masks))]
     names = {"s": ["train"], "s_and_g": ["train", "generator"], "none": []}[pipeline.rules.real]
     return [_pairs(_part(pipeline, name)) for name in names]
 

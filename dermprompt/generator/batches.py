@@ -1,4 +1,4 @@
-"""Training data of the generators: images, masks and prompts in memory, in seeded batches."""
+"""Training data of the generators: images, masks and prompts, in seeded batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermprompt.lesion import images_to_float, masks_to_float
+from dermprompt.mapped import Rows
 from dermprompt.progress import progress
 
 if TYPE_CHECKING:  # a loader's worker would import diffusers
@@ -74,8 +75,8 @@ class SeededOrder(Sampler[list[int]]):
 class TrainingImages:
     """Images uint8 NSS3, masks uint8 NSS in {0, 1}, a prompt and an id each."""
 
-    images: Tensor
-    masks: Tensor
+    images: Rows
+    masks: Rows
     prompts: tuple[str, ...]
     ids: tuple[str, ...]
 
@@ -91,7 +92,8 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
         rows, turned = _split(items, self.orientations)
-        images, masks = images_to_float(self.data.images[rows]), masks_to_float(self.data.masks[rows])
+        images = images_to_float(torch.from_numpy(self.data.images[rows]))
+        masks = masks_to_float(torch.from_numpy(self.data.masks[rows]))
         return {
             "images": _orient_each(images, turned),
             "masks": _orient_each(masks, turned),
@@ -106,9 +108,8 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, mean: Tensor, std: Tensor, data: TrainingImages, augmentation: str) -> None:
-        self.mean, self.std = mean, std
+        self.mean, self.std, self.masks = mean, std, data.masks
         self.orientations = ORIENTATIONS[augmentation]
-        self.masks = torch.stack([orient(data.masks, *turned) for turned in self.orientations], 1).flatten(0, 1)
         self.prompts = ("", *sorted(set(data.prompts) - {""}))
         self.numbers = torch.tensor([self.prompts.index(prompt) for prompt in data.prompts])
 
@@ -116,11 +117,11 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
         return len(self.mean)
 
     def __getitem__(self, items: list[int]) -> dict[str, Tensor]:
-        rows = [item // len(self.orientations) for item in items]
+        rows, turned = _split(items, self.orientations)
         return {
             "mean": self.mean[items],
             "std": self.std[items],
-            "masks": masks_to_float(self.masks[items]),
+            "masks": _orient_each(masks_to_float(torch.from_numpy(self.masks[rows])), turned),
             "prompts": self.numbers[rows],
             "rows": torch.tensor(rows),
         }
@@ -143,7 +144,7 @@ def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> Lat
     device = next(iter(codec.state_dict().values())).device
     with torch.no_grad():
         for start in progress(range(0, len(data.images), batch_size), "latents", "batches"):
-            images = images_to_float(data.images[start : start + batch_size]).to(device)
+            images = images_to_float(torch.from_numpy(data.images[start : start + batch_size])).to(device)
             moments = [codec.encode(orient(images, *turned)) for turned in ORIENTATIONS[augmentation]]
             means.append(torch.stack([mean for mean, _ in moments], 1).flatten(0, 1).cpu())
             stds.append(torch.stack([std for _, std in moments], 1).flatten(0, 1).cpu())
@@ -153,7 +154,7 @@ def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> Lat
 def make_loader(
     data: Dataset[Any], num_images: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
 ) -> DataLoader[Any]:
-    """A loader over data in memory, with as many variants of each image as the length says."""
+    """A loader with as many variants of each image as the length says."""
     variants = len(data) // num_images  # type: ignore[arg-type]
     order = SeededOrder(num_images, batch_size, seed, variants, rank, num_processes)
     # A sampler of whole batches: Lightning tells a sampler its epoch, a batch sampler never.

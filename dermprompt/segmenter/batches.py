@@ -1,25 +1,32 @@
-"""Training data of the segmenters: pairs in memory as uint8, converted to floats on the device."""
+"""Training data of the segmenters: pairs as uint8, converted to floats on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dermprompt.mapped import Arrays
+
 
 class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of images uint8 NSS3 in [0, 255] and masks uint8 NSS in {0, 1}."""
+    """Batches of images uint8 NSS3 in [0, 255] and masks uint8 NSS in {0, 1}, of one set of pairs after another."""
 
-    def __init__(self, images: Tensor, masks: Tensor) -> None:
-        self.images, self.masks = images, masks
+    def __init__(self, *pairs: tuple[Arrays, Arrays]) -> None:
+        self.pairs, self.ends = pairs, np.cumsum([len(images) for images, _ in pairs])
 
     def __len__(self) -> int:
-        return len(self.images)
+        return int(self.ends[-1])
 
     def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        return self.images[rows], self.masks[rows]
+        sets = np.searchsorted(self.ends, rows, "right")
+        # Below zero, for the rows of a set are counted from its end.
+        picked = [(self.pairs[k], row - self.ends[k]) for k, row in zip(sets, rows, strict=True)]
+        images, masks = (np.stack([pair[part][row] for pair, row in picked]) for part in (0, 1))
+        return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from dermprompt.data.cache import load_cache
 from dermprompt.files import read_json
 from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
+from dermprompt.mapped import Rows
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.stages.prepare import load_generator_set, load_lesions, real_ids
 from dermprompt.stages.settings import HeldOut
@@ -22,19 +21,18 @@ from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_fil
 
 @dataclass(frozen=True)
 class Part:
-    """Lesions of one part of the split, images uint8 NSS3 and masks uint8 NSS in {0, 1}, in one order."""
+    """Lesions of one part of the split, images uint8 NSS3 and masks uint8 NSS in {0, 1}, in one order.
+
+    Pixels stay on the disk until they are indexed: a data set may be larger than memory.
+    """
 
     lesions: tuple[Lesion, ...]
-    images: np.ndarray
-    masks: np.ndarray
-
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Images and masks as tensors."""
-        return torch.from_numpy(self.images), torch.from_numpy(self.masks)
+    images: Rows
+    masks: Rows
 
     def only(self, rows: np.ndarray) -> Part:
         """These rows."""
-        return Part(tuple(self.lesions[row] for row in rows), self.images[rows], self.masks[rows])
+        return Part(tuple(self.lesions[row] for row in rows), self.images.only(rows), self.masks.only(rows))
 
     def without(self, rows: np.ndarray) -> Part:
         """All but these rows."""
@@ -61,16 +59,15 @@ def load_generator_part(generator_set: Path, cache: Path) -> Part:
 def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
     """Load the pictures of lesions, in their order."""
     pictures = load_cache(cache, [one.id for one in lesions])
-    return Part(tuple(lesions), pictures.images[pictures.rows], pictures.masks[pictures.rows])
+    return Part(tuple(lesions), pictures.images, pictures.masks)
 
 
 def training_images(held_out: HeldOut, generator_set: Path, cache: Path, template: str | None = None) -> TrainingImages:
     """What a generator may see but for a few images that validate its training; prompts of a template, if any."""
     part = load_generator_part(generator_set, cache)
     part = part.without(held_out_rows(held_out, len(part.lesions)))
-    images, masks = part.tensors()
     ids = tuple(one.id for one in part.lesions)
-    return TrainingImages(images, masks, part.prompts(template), ids)
+    return TrainingImages(part.images, part.masks, part.prompts(template), ids)
 
 
 def held_out_rows(held_out: HeldOut, number: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.overlap import dice
 from dermprompt.evaluation.subgroups import size_of
 from dermprompt.files import read_json, write_json
+from dermprompt.mapped import Arrays
 from dermprompt.stages.arrays import load_generator_part, load_lesions_of, load_part, load_samples
 from dermprompt.stages.evaluate_distribution import choose, feature_extractor, held_out_part
 from dermprompt.stages.networks import open_segmenter
@@ -54,7 +55,7 @@ def score_agreement(
     for fold, network in enumerate(networks):
         rows = np.delete(np.arange(len(real)), kept(len(real), fold, len(networks)))
         if len(rows):
-            found = _probabilities(network, train.images[rows]) > 0.5
+            found = _probabilities(network, train.images.only(rows)) > 0.5
             real[rows] = dice(found, train.masks[rows])
     size = (settings.size, settings.size)
     np.save(folder / PREDICTIONS, np.stack([cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in predictions]))
@@ -62,7 +63,7 @@ def score_agreement(
     write_json(folder / "scores.json", {"samples": scores.tolist(), "real": real.tolist()})
 
 
-def _probabilities(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+def _probabilities(network: torch.nn.Module, images: Arrays) -> np.ndarray:
     return np.concatenate([logits.sigmoid().numpy() for logits in predict_logits(network, images)])
 
 
@@ -91,7 +92,7 @@ def find_nearest(
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = chance = None
     if len(unseen) and not settings.of_all:
-        others = unseen[apart >= np.quantile(apart, 0.01)]
+        others = unseen.only(apart >= np.quantile(apart, 0.01))
         number = min(len(others), len(seen.images))
         nearer, chance = nearer_share(drawn.images, choose(seen.images, number), choose(others, number), embed)
     found = {

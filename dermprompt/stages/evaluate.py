@@ -32,8 +32,9 @@ def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> d
 def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
     """Table 1's rows that need no generator, as ``quality.json``."""
     test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
-    rows = trivial_rows(test.images, test.masks, known.images, known.masks, settings.seed)
-    write_json(folder / "quality.json", [_quality(n, "trivial", test.images, x) for n, x in rows.items()])
+    real = test.images[:]
+    rows = trivial_rows(real, test.masks[:], known.images, known.masks[:], settings.seed)
+    write_json(folder / "quality.json", [_quality(n, "trivial", real, x) for n, x in rows.items()])
 
 
 @makes("generator.json")
@@ -53,20 +54,20 @@ def evaluate_generator(
     Table 1's row, the same for images that only pass through the codec, and mask fidelity, by images of
     the reference segmenter's size (``reference_cache``).
     """
-    test = load_part(prepared, cache, "test")
-    samples = load_samples(reproduced, len(test.lesions), test.images.shape[1])
-    quality = [_quality(settings.name, settings.kind, test.images, samples.images)]
+    images = load_part(prepared, cache, "test").images[:]
+    samples = load_samples(reproduced, len(images), images.shape[1])
+    quality = [_quality(settings.name, settings.kind, images, samples.images)]
     if base is not None:
         name = "the image through the codec (oracle)"
-        quality.append(_quality(name, "trivial", test.images, through_codec(runtime, base, test.images)))
+        quality.append(_quality(name, "trivial", images, through_codec(runtime, base, images)))
 
     network, side = open_segmenter(runtime, reference)
     real, generated = (
         load_part(prepared, reference_cache, "test"),
-        load_samples(reproduced, len(test.lesions), side).images,
+        load_samples(reproduced, len(images), side).images,
     )
     masks = mask_fidelity(
-        predict_masks(network, real.images), predict_masks(network, generated), real.masks, settings.seed
+        predict_masks(network, real.images), predict_masks(network, generated), real.masks[:], settings.seed
     )
     write_json(folder / "generator.json", {"quality": quality, "masks": dataclasses.asdict(masks)})
 
@@ -87,7 +88,7 @@ def evaluate_samples(
     drawn = load_samples(samples, settings.count, side)
     found = predict_masks(network, drawn.images)
     own = mask_fidelity(found, found, drawn.masks, settings.seed)
-    real = float(dice(predict_masks(network, test.images), test.masks).mean())
+    real = float(dice(predict_masks(network, test.images), test.masks[:]).mean())
     masks = dataclasses.replace(own, real=real)
     write_json(folder / "generator.json", {"quality": [], "masks": dataclasses.asdict(masks)})
 

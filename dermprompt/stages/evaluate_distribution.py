@@ -13,6 +13,7 @@ from dermprompt.evaluation.colour import REGIONS, drifted, region_colours
 from dermprompt.evaluation.distribution import NEIGHBOURS, compare_sets
 from dermprompt.evaluation.features import FeatureExtractor
 from dermprompt.files import write_json
+from dermprompt.mapped import Arrays, Rows, slices
 from dermprompt.results import ColourRow, DistributionRow
 from dermprompt.stages.arrays import Part, load_generator_part, load_lesions_of, load_samples
 from dermprompt.stages.prepare import load_lesions
@@ -20,6 +21,8 @@ from dermprompt.stages.settings import EvaluateColours, EvaluateDistribution, Fe
 from dermprompt.store.artifacts import makes
 
 JPEG_QUALITY = 95
+# Images that are in memory together.
+AT_ONCE = 256
 
 
 @makes("distribution.json")
@@ -43,11 +46,11 @@ def evaluate_distribution(
     if number > NEIGHBOURS:
         extract = feature_extractor(settings, runtime)
         drawn = load_samples(samples, number, seen.images.shape[1]).images
-        sets = {"real images seen": choose(seen.images, number), settings.name: drawn}
-        real = extract(encoded(choose(held_out, number)))
+        sets: dict[str, Arrays] = {"real images seen": choose(seen.images, number), settings.name: drawn}
+        real = _features(extract, choose(held_out, number))
         for name, images in sets.items():
             kind = "floor" if name == "real images seen" else "generator"
-            found = compare_sets(real, extract(encoded(images)))
+            found = compare_sets(real, _features(extract, images))
             rows.append(DistributionRow(name, kind, settings.model, found))
     write_json(folder / "distribution.json", [dataclasses.asdict(row) for row in rows])
 
@@ -95,6 +98,11 @@ def encoded(images: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)) for file in files])
 
 
-def choose(images: np.ndarray, number: int) -> np.ndarray:
+def _features(extract: FeatureExtractor, images: Arrays) -> np.ndarray:
+    """Of the same images after one JPEG encoding."""
+    return np.concatenate([extract(encoded(images[part])) for part in slices(len(images), AT_ONCE)])
+
+
+def choose(images: Rows, number: int) -> Rows:
     """A seeded choice, the same for all generators."""
-    return images[sorted(np.random.default_rng([0, len(images)]).permutation(len(images))[:number])]
+    return images.only(np.sort(np.random.default_rng([0, len(images)]).permutation(len(images))[:number]))

@@ -13,9 +13,10 @@ from dermprompt.evaluation.features import crops
 from dermprompt.evaluation.labels import Question, questions_of, score_question
 from dermprompt.evaluation.probe import Components, Probe, fit_probe
 from dermprompt.files import read_json, write_json
+from dermprompt.mapped import Arrays, slices
 from dermprompt.results import LabelFidelity, LabelScore, record
 from dermprompt.stages.arrays import load_part, load_samples
-from dermprompt.stages.evaluate_distribution import encoded, feature_extractor
+from dermprompt.stages.evaluate_distribution import AT_ONCE, encoded, feature_extractor
 from dermprompt.stages.settings import EvaluateText, FeatureNetwork, TrainClassifier
 from dermprompt.store.artifacts import makes, read_recipe
 from dermprompt.tensors import load_arrays
@@ -33,8 +34,7 @@ def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path
     if not questions:
         write_json(folder / "classifier.json", {"images": len(lesions), "questions": [], "real": []})
         return
-    images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "masks"))
-    features = _features(settings, runtime, images, masks)
+    features = np.concatenate([_features(settings, runtime, part.images, part.masks) for part in parts])
     components = Components.of(features)
     learnt, seed = components(features), settings.seed
     probes = {q.name: fit_probe(learnt, q.answers(lesions), len(q.classes), seed) for q in questions}
@@ -71,7 +71,10 @@ def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, cla
     write_json(folder / "labels.json", [dataclasses.asdict(row) for row in rows])
 
 
-def _features(network: FeatureNetwork, runtime: Runtime, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def _features(network: FeatureNetwork, runtime: Runtime, images: Arrays, masks: Arrays) -> np.ndarray:
     """Of each image as a whole, and of the square around its mask, as one row; all through one JPEG encoding."""
-    extract, seen = feature_extractor(network, runtime), encoded(images)
-    return np.concatenate([extract(seen), extract(crops(seen, masks))], axis=1)
+    extract, rows = feature_extractor(network, runtime), []
+    for part in slices(len(images), AT_ONCE):
+        seen = encoded(images[part])
+        rows.append(np.concatenate([extract(seen), extract(crops(seen, masks[part]))], axis=1))
+    return np.concatenate(rows)

@@ -22,6 +22,7 @@ from dermprompt.generator.export import load_weights
 from dermprompt.generator.pix2pixhd.networks import MultiscaleDiscriminator
 from dermprompt.generator.source import resolve_base
 from dermprompt.lesion import images_to_float, images_to_uint8
+from dermprompt.mapped import Arrays
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.settings import DrawSamples, OpenBase
 from dermprompt.store.artifacts import read_recipe
@@ -61,7 +62,7 @@ def make_fast(networks: tuple[nn.Module, ...], precision: str, compiled: bool) -
 
 
 @torch.no_grad()
-def through_codec(runtime: Runtime, base: Path, images: np.ndarray) -> np.ndarray:
+def through_codec(runtime: Runtime, base: Path, images: Arrays) -> np.ndarray:
     """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
     device = choose_device(runtime.trainer)
     codec: Any = load_codec(resolve_base(str(base)) / "vae")

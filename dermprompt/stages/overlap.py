@@ -96,8 +96,8 @@ def _thumbnails(lesions: list[Lesion], cache: Path) -> tuple[np.ndarray, dict[st
     """Images uint8 (N, 32, 32, 3), and the hash of each one's pixels by id; one after the other, for they are many."""
     pictures = load_cache(cache, [one.id for one in lesions])
     small, hashes = np.empty((len(lesions), _SIDE, _SIDE, 3), np.uint8), {}
-    for i, row in enumerate(pictures.rows):
-        image = np.ascontiguousarray(pictures.images[row])
+    for i in range(len(lesions)):
+        image = pictures.images[i]
         small[i], hashes[lesions[i].id] = (
             cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA),
             sha256(image.tobytes()),

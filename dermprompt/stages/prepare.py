@@ -68,11 +68,11 @@ def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cac
     index = load_index(indexed / "index.json")
     bad = {one.id for one in read_findings(cache) if one.bad}
     pictures = load_cache(cache, [one.id for one in index.lesions if one.id not in bad])
-    images = [pictures.images[row] for row in pictures.rows]
-    with tqdm(total=len(images) * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
-        pairs = find_duplicates(pictures.ids, images, bar.update)
+    number = len(pictures.ids)
+    with tqdm(total=number * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
+        pairs = find_duplicates(pictures.ids, pictures.images, bar.update)
     about = (
-        f"Near-duplicates among {len(images)} images, turned by quarters and mirrored ones included: perceptual hashes "
+        f"Near-duplicates among {number} images, turned by quarters and mirrored ones included: perceptual hashes "
         f"at most {MAX_HASH_DISTANCE} of 64 bits apart, and fine structures that correlate by at least {THRESHOLD} "
         "once aligned."
     )

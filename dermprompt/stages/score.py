@@ -24,6 +24,7 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
+from dermprompt.mapped import Arrays
 from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
@@ -32,13 +33,13 @@ from dermprompt.store.artifacts import batch_record, makes
 from dermprompt.store.claims import share_out
 
 
-def predict_masks(network: nn.Module, images: np.ndarray) -> np.ndarray:
+def predict_masks(network: nn.Module, images: Arrays) -> np.ndarray:
     """Predicted masks uint8 NSS in {0, 1} of images uint8 NSS3."""
     return np.concatenate([(logits > 0).byte().numpy() for logits in predict_logits(network, images)])
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: np.ndarray) -> Iterator[Tensor]:
+def predict_logits(network: nn.Module, images: Arrays) -> Iterator[Tensor]:
     """Logits of images uint8 NSS3, in batches NSS.
 
     Raises:

@@ -170,7 +170,7 @@ def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cach
     """Copy an arm's pairs of S.train, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)
     shown = part.without(np.flatnonzero([one.negative for one in part.lesions]))
-    save_pairs(shown.images, shown.masks, folder, settings.best)
+    save_pairs(shown.images[:], shown.masks[:], folder, settings.best)
 
 
 def import_samples(

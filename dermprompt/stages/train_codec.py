@@ -14,6 +14,7 @@ from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.tiny import read_tiny
 from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
 from dermprompt.lesion import images_to_float
+from dermprompt.mapped import Rows, slices
 from dermprompt.stages.arrays import load_generator_part, training_images
 from dermprompt.stages.settings import FitCodec, TrainVAE
 from dermprompt.store.artifacts import makes
@@ -26,16 +27,16 @@ PCA_PIXELS = 2**25
 @makes("config.json", "codec.safetensors")
 def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Principal components of patches of G's images, of every k-th image where there are many large ones."""
-    codec, images = settings.codec, load_generator_part(generator_set, cache).tensors()[0]
+    codec, images = settings.codec, load_generator_part(generator_set, cache).images
     step = -(-len(images) * images.shape[1] ** 2 // PCA_PIXELS)
-    PCACodec.fit(images_to_float(images[::step]), codec.downscale, codec.channels).save(folder)
+    PCACodec.fit(images_to_float(torch.from_numpy(images[::step])), codec.downscale, codec.channels).save(folder)
 
 
 @makes("config.json", "codec.safetensors")
 def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """A pretrained tiny autoencoder, its latents standardised on G's images."""
     codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
-    codec.fit(_batches(load_generator_part(generator_set, cache).tensors()[0]))
+    codec.fit(_batches(load_generator_part(generator_set, cache).images))
     codec.save(folder)
 
 
@@ -52,7 +53,7 @@ def train_vae(settings: TrainVAE, runtime: Runtime, generator_set: Path, cache: 
         scaled_codec(vae.to(choose_device(runtime.trainer)), _batches(data.images)).save(folder)
 
 
-def _batches(images: Tensor) -> Iterator[Tensor]:
+def _batches(images: Rows) -> Iterator[Tensor]:
     """Images N3SS in [-1, 1], a few at a time."""
-    for some in images.split(max(1, PIXELS_AT_ONCE // images.shape[1] ** 2)):
-        yield images_to_float(some)
+    for some in slices(len(images), max(1, PIXELS_AT_ONCE // images.shape[1] ** 2)):
+        yield images_to_float(torch.from_numpy(images[some]))

@@ -13,8 +13,9 @@ from dermprompt.config.schema import SegmenterTraining
 from dermprompt.distributed.processes import Runtime, is_first_rank, rank_and_size
 from dermprompt.generator.batches import make_loader
 from dermprompt.generator.export import save_weights
+from dermprompt.mapped import Arrays
 from dermprompt.segmenter.batches import MixedOrder, SegmentationBatches, ordered_loader
-from dermprompt.stages.arrays import load_part, load_samples
+from dermprompt.stages.arrays import Part, load_part, load_samples
 from dermprompt.stages.networks import build_network, build_segmenter_module, through_codec
 from dermprompt.stages.prepare import load_lesions, real_ids
 from dermprompt.stages.settings import TrainSegmenter
@@ -22,7 +23,7 @@ from dermprompt.store.artifacts import makes
 from dermprompt.training.fit import fit
 from dermprompt.training.trainer import trainer_factory
 
-Pairs = tuple[np.ndarray, np.ndarray]
+Pairs = tuple[Arrays, Arrays]
 
 
 @makes("network.safetensors")
@@ -44,7 +45,7 @@ def train_segmenter(
     real = _real_pairs(settings, runtime, prepared, cache, base)
     drawn = [] if samples is None else _drawn_pairs(settings, samples, decisions)
     num_train = len(real_ids(load_lesions(prepared)[1], "train", arm.num_real))
-    validation = SegmentationBatches(*load_part(prepared, cache, "val", arm.num_real).tensors())
+    validation = SegmentationBatches(_pixels(load_part(prepared, cache, "val", arm.num_real)))
     torch.manual_seed(own.seed)
     network = build_network(own)
     phases = {folder / "pretraining": drawn, folder: real} if arm.finetune else {folder: [*real, *drawn]}
@@ -76,15 +77,17 @@ def _real_pairs(
     arm = settings.arm
     names = {"s": ["train"], "s_decoded": ["train"], "s_and_g": ["train", "generator"], "none": []}[arm.real]
     parts = [load_part(prepared, cache, name, arm.num_real) for name in names]
-    pairs = [(part.images, part.masks) for part in parts]
+    pairs: list[Pairs] = [_pixels(part) for part in parts]
     if arm.real == "s_decoded":
         assert base is not None
         pairs = [(through_codec(runtime, base, images), masks) for images, masks in pairs]
-    if settings.left_out is not None:
-        ((images, masks),) = pairs  # a reference segmenter trains on S alone
-        rows = kept(len(images), *settings.left_out)
-        pairs = [(images[rows], masks[rows])]
+    if settings.left_out is not None:  # a reference segmenter trains on S alone
+        return [_pixels(parts[0].only(kept(len(parts[0].lesions), *settings.left_out)))]
     return pairs
+
+
+def _pixels(part: Part) -> Pairs:
+    return part.images, part.masks
 
 
 def kept(number: int, fold: int, folds: int) -> np.ndarray:
@@ -100,10 +103,9 @@ def _drawn_pairs(settings: TrainSegmenter, samples: Path, decisions: Path | None
 def _segmenter_loader(
     settings: SegmenterTraining, pairs: list[Pairs], batches: str, num_real: int, steps: int
 ) -> DataLoader[Any]:
-    images, masks = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*pairs, strict=True))
-    data, share = SegmentationBatches(images, masks), rank_and_size()
+    data, share = SegmentationBatches(*pairs), rank_and_size()
     if batches == "concatenated":
-        return make_loader(data, len(images), settings.batch_size, settings.seed, *share)
+        return make_loader(data, len(data), settings.batch_size, settings.seed, *share)
     fading_steps = steps if batches == "fading" else None
     order = MixedOrder(len(data), num_real, settings.batch_size, settings.seed, fading_steps, *share)
     return DataLoader(data, sampler=order, batch_size=None)

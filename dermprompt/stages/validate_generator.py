@@ -29,7 +29,8 @@ from dermprompt.training.trainer import trainer_factory
 def train_reference(settings: TrainReference, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Train a segmenter on what the generator trains on."""
     reference, part = settings.reference, load_generator_part(generator_set, cache)
-    data = SegmentationBatches(*part.without(held_out_rows(settings.held_out, len(part.lesions))).tensors())
+    part = part.without(held_out_rows(settings.held_out, len(part.lesions)))
+    data = SegmentationBatches((part.images, part.masks))
     torch.manual_seed(reference.seed)
     network = build_network(reference)
     loader = make_loader(data, len(data), reference.batch_size, reference.seed, *rank_and_size())
@@ -55,8 +56,8 @@ def make_validation(
     """The callback, its goal being the reference segmenter's Dice on the real images."""
     part = load_generator_part(generator_set, cache)
     part = part.only(held_out_rows(held_out, len(part.lesions)))
-    pixels, labels = part.tensors()
-    images, masks = images_to_float(pixels), masks_to_float(labels)
+    images = images_to_float(torch.from_numpy(part.images[:]))
+    masks = masks_to_float(torch.from_numpy(part.masks[:]))
     agreement = _agreement(runtime, reference)
     seeds = tuple(sample_seed(seed, i) for i in range(len(part.lesions)))
     conditions = Conditions(masks, part.prompts(template), seeds)

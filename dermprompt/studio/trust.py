@@ -12,6 +12,7 @@ from dermprompt.curation.memorisation import copy_threshold, nearest
 from dermprompt.data.index import load_index
 from dermprompt.evaluation.overlap import dice
 from dermprompt.files import read_json
+from dermprompt.mapped import Rows
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import load_generator_part, load_lesions_of
 from dermprompt.stages.evaluate_distribution import held_out_part
@@ -31,7 +32,7 @@ class Seen:
     """What a generator was trained on, images uint8 NSS3 with their names, and from where on a distance is a copy's."""
 
     ids: tuple[str, ...]
-    images: np.ndarray
+    images: Rows
     threshold: float | None
 
 
@@ -77,9 +78,9 @@ class Copies:
         part = load_lesions_of(list(lesions), self.pipeline.cache(BOX_SIZE).path)
         inside = np.array([one.id in wanted for one in part.lesions])
         ids = tuple(one.id for one in part.lesions if one.id in wanted)
-        return self._calibrated(ids, part.images[inside], part.images[~inside])
+        return self._calibrated(ids, part.images.only(inside), part.images.only(~inside))
 
-    def _calibrated(self, ids: tuple[str, ...], images: np.ndarray, unseen: np.ndarray) -> Seen:
+    def _calibrated(self, ids: tuple[str, ...], images: Rows, unseen: Rows) -> Seen:
         """The distance below which a share ``curation.quantile`` of unseen real images would count as copies."""
         quantile = self.pipeline.config.curation.quantile
         held_out = nearest(unseen, images)[0] if len(unseen) else np.zeros(0, np.float32)

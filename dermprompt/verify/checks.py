@@ -32,6 +32,7 @@ from dermprompt.generator.controlnet.module import ControlNetModule, build_contr
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 from dermprompt.generator.source import PARTS, check_base
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder, to_transformers
+from dermprompt.mapped import Rows
 
 # No exclamation mark: the tokenizers of published 2.x folders take it for their padding.
 PROMPTS = ("a photo of a dark disc, with a ring and small dots", "", "Disc  No. 7?", "dots " * 100)
@@ -304,5 +305,6 @@ def _batch(base: LatentDiffusion, size: int) -> dict[str, Tensor]:
     masks = torch.cat([disc(size, radius)[:, 0] for radius in (0.2, 0.4)]).byte()
     ground = torch.tensor([220, 180, 170], dtype=torch.uint8)
     images = torch.where(masks[..., None].bool(), ground // 2, ground)
-    data = encode_latents(base.codec, TrainingImages(images, masks, (PROMPTS[0],) * 2, ("small", "large")), "none")
+    pixels = (Rows(images.numpy()), Rows(masks.numpy()))
+    data = encode_latents(base.codec, TrainingImages(*pixels, (PROMPTS[0],) * 2, ("small", "large")), "none")
     return data[[0, 1]]

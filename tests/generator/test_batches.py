@@ -21,6 +21,7 @@ from dermprompt.generator.batches import (
     orient,
 )
 from dermprompt.generator.codec.pca import PCACodec
+from dermprompt.mapped import Rows
 
 AUGMENTATIONS = pytest.mark.parametrize("augmentation", list(ORIENTATIONS))
 
@@ -39,7 +40,8 @@ def painted(count: int = 5) -> TrainingImages:
     """Images that show their own masks: white where the mask is one, black elsewhere."""
     masks = (torch.rand(count, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.5).byte()
     images = (masks * 255).unsqueeze(-1).expand(-1, -1, -1, 3).contiguous()
-    return TrainingImages(images, masks, ("melanoma", "", "naevus", "melanoma", "naevus")[:count], IDS[:count])
+    prompts = ("melanoma", "", "naevus", "melanoma", "naevus")[:count]
+    return TrainingImages(Rows(images.numpy()), Rows(masks.numpy()), prompts, IDS[:count])
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

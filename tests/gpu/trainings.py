@@ -92,11 +92,12 @@ def images(size: int = 32) -> TrainingImages:
     import torch
 
     from dermprompt.generator.batches import TrainingImages
+    from dermprompt.mapped import Rows
 
     pixels = torch.randint(256, (6, size, size, 3), generator=torch.Generator().manual_seed(0)).byte()
     masks = torch.zeros(6, size, size).byte()
     masks[:, : size // 2] = 1
-    return TrainingImages(pixels, masks, PROMPTS * 2, tuple("abcdef"))
+    return TrainingImages(Rows(pixels.numpy()), Rows(masks.numpy()), PROMPTS * 2, tuple("abcdef"))
 
 
 def latents() -> DataLoader[Any]:

@@ -12,6 +12,7 @@ from dermprompt.generator.codec.tiny import read_tiny
 from dermprompt.generator.controlnet.base import LatentDiffusion, build_scratch, load_base
 from dermprompt.generator.controlnet.module import ControlNetModule, build_controlnet
 from dermprompt.generator.export import load_controlnet
+from dermprompt.mapped import Rows
 from dermprompt.weights.box import SAMPLE, in_box
 
 SIZE, BATCH, STEPS, OWN, HELD_OUT = 64, 8, 20, 36, 12
@@ -27,11 +28,16 @@ def own_images(number: int) -> TrainingImages:
     ]
     outlines = [np.array(Image.open(one).resize((SIZE, SIZE), Image.Resampling.BOX)) > 127 for one in masks]
     return TrainingImages(
-        torch.from_numpy(np.stack(pixels)),
-        torch.from_numpy(np.stack(outlines).astype(np.uint8)),
+        Rows(np.stack(pixels)),
+        Rows(np.stack(outlines).astype(np.uint8)),
         ("dermoscopic image of a melanoma",) * number,
         tuple(one.stem for one in photographs),
     )
+
+
+def only(images: TrainingImages, part: slice) -> TrainingImages:
+    pixels = (images.images.only(part), images.masks.only(part))
+    return TrainingImages(*pixels, images.prompts[part], images.ids[part])
 
 
 def from_box() -> ControlNetModule:
@@ -87,9 +93,8 @@ def train(module: ControlNetModule, data: LatentBatches, steps: int) -> None:
 @pytest.mark.slow
 def test_a_few_steps_from_the_box_beat_as_many_from_nothing() -> None:
     """In so few steps a network from nothing learns to predict zero, whose error is one."""
-    images = own_images(OWN + HELD_OUT)
-    seen = TrainingImages(*(part[HELD_OUT:] for part in vars(images).values()))
-    unseen = TrainingImages(*(part[:HELD_OUT] for part in vars(images).values()))
+    every = own_images(OWN + HELD_OUT)
+    seen, unseen = only(every, slice(HELD_OUT, None)), only(every, slice(HELD_OUT))
     errors = {}
     for name, build in (("box", from_box), ("nothing", from_nothing)):
         one = build()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from dermprompt.generator.batches import ImageBatches, TrainingImages, make_loader
 from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.codec.vae import VAECodec, VAEModule, build_vae, scaled_codec
+from dermprompt.mapped import Rows
 from dermprompt.training.fit import fit
 
 
@@ -27,8 +29,8 @@ def trained(make_trainer: Callable[..., object], folder: Path, max_steps: int) -
     images = smooth_images(0, 64)
     torch.manual_seed(0)
     vae = build_vae(2, 4, 32, 1)
-    pixels = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().byte()
-    masks = torch.zeros(64, 8, 8, dtype=torch.uint8)
+    pixels = Rows(((images.permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy())
+    masks = Rows(np.zeros((64, 8, 8), np.uint8))
     batches = ImageBatches(TrainingImages(pixels, masks, ("",) * 64, tuple(map(str, range(64)))), "none")
     module = VAEModule(vae, 1e-4, 2e-3, max_steps=max_steps, seed=0)
     fit(module, make_loader(batches, 64, 16, 0), make_trainer, folder, 0, max_steps=max_steps)

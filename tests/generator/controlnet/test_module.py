@@ -8,6 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning import LightningModule, Trainer
@@ -29,6 +30,7 @@ from dermprompt.generator.controlnet.module import (
 )
 from dermprompt.generator.export import load_controlnet, save_controlnet
 from dermprompt.generator.validation import Conditions, ValidateGenerator
+from dermprompt.mapped import Rows
 from dermprompt.training.fit import fit
 
 MakeBase = Callable[..., LatentDiffusion]
@@ -60,9 +62,9 @@ def latents(count: int = 6) -> LatentBatches:
     """Random latents of 4×4 with random masks of 16×16 and all three prompts."""
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(count, 12, 4, 4, generator=generator)
-    masks = (torch.rand(count, 16, 16, generator=generator) > 0.5).byte()
+    masks = Rows((torch.rand(count, 16, 16, generator=generator) > 0.5).byte().numpy())
     data = TrainingImages(
-        torch.zeros(count, 16, 16, 3).byte(), masks, PROMPTS[::-1] * (count // 3), tuple(map(str, range(count)))
+        Rows(np.zeros((count, 16, 16, 3), np.uint8)), masks, PROMPTS[::-1] * (count // 3), tuple(map(str, range(count)))
     )
     return LatentBatches(mean, torch.full_like(mean, 0.1), data, "none")
 
