@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Lightning's warnings about hardware, its other products and its own code, by how they begin.
 LIGHTNINGS_WARNINGS = (
     "Checkpoint directory",
+    "Experiment logs directory",  # of the pieces before; the whole curve is in curves.csv
     r".*LeafSpec",
     "Found .* in eval mode",
     "Using ModelCheckpoint with manual",

@@ -39,11 +39,11 @@ def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tu
     of the image. Returns distances (N, in [0, 2]) and indices (N). An image of one colour has a distance of 1 to
     all thumbnails.
     """
-    return _nearest(images, embed(references), embed)
+    return nearest_known(images, embed(references), embed)
 
 
-def _nearest(images: Images, known: Values, embed: Embed) -> tuple[Values, NDArray[np.int64]]:
-    """The same for features of the references."""
+def nearest_known(images: Images, known: Values, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
+    """The same, of references that :data:`Embed` has turned into ``known`` features."""
     centre = known.mean(axis=0) if embed is not thumbnails else np.float32(0)
     flat = _unit(known - centre)
     correlation = np.full((len(images), len(known)), -1, np.float32)
@@ -79,7 +79,7 @@ def nearer_share(
     for a random half of both sets.
     """
     assert len(seen) == len(unseen), (len(seen), len(unseen))
-    rows = _nearest(images, np.concatenate([embed(unseen), embed(seen)]), embed)[1]
+    rows = nearest_known(images, np.concatenate([embed(unseen), embed(seen)]), embed)[1]
     counts = np.bincount(rows, minlength=2 * len(seen)) / len(images)
     rng = np.random.default_rng(0)
     halves = (rng.permutation(counts)[: len(seen)].sum() for _ in range(NUM_HALVES))

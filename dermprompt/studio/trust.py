@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dermprompt.curation.memorisation import copy_threshold, nearest
+from dermprompt.curation.memorisation import copy_threshold, nearest_known, thumbnails
 from dermprompt.data.index import load_index
 from dermprompt.evaluation.overlap import dice
 from dermprompt.files import read_json
@@ -29,10 +29,11 @@ def obeyed(found: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a generator was trained on, images uint8 NSS3 with their names, and from where on a distance is a copy's."""
+    """What a generator was trained on: images uint8 NSS3, their names and thumbnails; and the distance of a copy."""
 
     ids: tuple[str, ...]
     images: Rows
+    known: np.ndarray
     threshold: float | None
 
 
@@ -50,7 +51,7 @@ class Copies:
         seen = self._seen[offer.id]
         if seen is None:
             return {"distance": None, "why": "no training images here"}, None
-        distances, rows = nearest(image[None], seen.images)
+        distances, rows = nearest_known(image[None], seen.known)
         distance, row = float(distances[0]), int(rows[0])
         near = seen.threshold is not None and distance < seen.threshold
         said = {"distance": round(distance, 4), "threshold": seen.threshold, "nearest": seen.ids[row], "is_copy": near}
@@ -83,5 +84,6 @@ class Copies:
     def _calibrated(self, ids: tuple[str, ...], images: Rows, unseen: Rows) -> Seen:
         """The distance below which a share ``curation.quantile`` of unseen real images would count as copies."""
         quantile = self.pipeline.config.curation.quantile
-        held_out = nearest(unseen, images)[0] if len(unseen) else np.zeros(0, np.float32)
-        return Seen(ids, images, copy_threshold(held_out, quantile))
+        known = thumbnails(images)
+        held_out = nearest_known(unseen, known)[0] if len(unseen) else np.zeros(0, np.float32)
+        return Seen(ids, images, known, copy_threshold(held_out, quantile))
