@@ -35,6 +35,7 @@ HYDRAS_TARGETS = frozenset(
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         f"{_SUBMITIT}.SlurmLauncher",
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         f"{_SUBMITIT}.LocalLauncher",
     }
 )

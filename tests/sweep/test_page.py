@@ -37,6 +37,21 @@ def test_a_failing_job_stops_no_other_and_is_shown(tmp_path):
     assert "train_segmenter" not in again.stdout
 
 
+def test_jobs_of_two_processes_share_what_they_make(tmp_path):
+    """The same, two at once: Hydra's workers are started anew, so this is a process of its own."""
+    paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
+    overrides = [one for one in miniature("none", "synthesis.count=0") if not one.startswith("data.num_images")]
+    choices = ["hydra/launcher=local", "stage=prepare", "data.num_images=4,40", "segmenter.seed=0,1"]
+    swept = [sys.executable, "-m", "dermprompt", "-m", *overrides, *choices, *paths]
+    ended = subprocess.run(swept, cwd=REPOSITORY, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "at least 8" in ended.stderr
+    assert ended.stdout.count("the sweep goes on") == 2
+    assert ended.stdout.count("── prepare: phantom") == 2, "each data set is painted once"
+    assert len(list((tmp_path / "store" / "prepare").glob("coverage-*"))) == 1
+
+
 # By default test_pipeline.py shows that devices change no name, and test_launch.py what a job says of its ranks.
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
