@@ -8,7 +8,7 @@ let photographed = null;
 
 export async function takeMask(painter, id, quiet) {
   const answer = await fetch(api.maskURL(id));
-  if (!answer.ok) throw new Error("This mask is not kept any more.");
+  if (!answer.ok) throw new Error("This mask is no longer stored.");
   painter.take(await createImageBitmap(await answer.blob()), quiet);
 }
 
@@ -40,7 +40,7 @@ export async function importMask(painter, file) {
 export async function segment(painter, file) {
   try {
     checkSize(file);
-    if (!session.about.segmenters.length) throw new Error("There is no segmenter here; start the studio on a store that has one.");
+    if (!session.about.segmenters.length) throw new Error("No segmenter found; start the studio on a store that has one.");
     say("The photograph is being outlined…");
     const found = await api.segment(file, $("segmenter").value, painter.size);
     if (photographed) URL.revokeObjectURL(photographed);

@@ -84,9 +84,9 @@ function thumbnail(id, label, current, onclick) {
 function showStrips() {
   const nothing = (text) => element("li", { class: "nothing" }, text);
   const past = state.history.map((one) => thumbnail(one.id, `Back to ${one.label}, seed ${one.drawing.seed}`, state.shown.includes(one.id), () => back(one)));
-  $("history").replaceChildren(...(past.length ? past : [nothing("What you draw is listed here; a click goes back to its settings.")]));
+  $("history").replaceChildren(...(past.length ? past : [nothing("Your pictures appear here; click one to go back to its settings.")]));
   const members = state.set.map((id) => thumbnail(id, "Take out of the set", false, () => toggleSet(id)));
-  $("members").replaceChildren(...(members.length ? members : [nothing("Add pictures that you like: together with their masks they make a data set.")]));
+  $("members").replaceChildren(...(members.length ? members : [nothing("Add pictures you like: together with their masks they make a data set.")]));
   $("set-said").textContent = state.set.length ? `${state.set.length} labelled ${state.set.length === 1 ? "image" : "images"}` : "";
   $("download").disabled = $("empty-set").disabled = !state.set.length;
 }
@@ -112,7 +112,7 @@ async function draw(plan) {
   if (state.fresh) set({ seed: randomSeed() });
   const wanted = plans[plan]();
   show();
-  if (!wanted.length) return say("Choose what draws the picture first.", false);
+  if (!wanted.length) return say("Choose a generator first.", false);
   if (!painter.mask.includes(1)) return say("The mask is empty; paint where the lesion is.", false);
   drawing = new AbortController();
   busy(true);

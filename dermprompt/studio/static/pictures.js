@@ -76,7 +76,7 @@ export class Card {
         Sampler: `${drawing.sampler}, ${drawing.num_steps} steps, guidance ${drawing.guidance_scale}, conditioning ${drawing.conditioning_scale}`,
       }),
       Time: `${record.seconds.toFixed(2)} s`,
-      ...(record.unread.length && { "Words that say nothing to it": record.unread.join(", ") }),
+      ...(record.unread.length && { "Words the generator does not know": record.unread.join(", ") }),
     };
     const list = Object.entries(rows).flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, String(value))]);
     this.find(".made dl").replaceChildren(...list);
