@@ -102,6 +102,40 @@ def test_a_full_standard_output_is_not_a_full_disk() -> None:
     assert (ended.returncode, ended.stderr) == (1, f"error: standard output: {os.strerror(errno.ENOSPC)}\n")
 
 
+SWALLOWS = """
+import time
+try:
+    print("imports", flush=True)
+    time.sleep(60)
+except BaseException:
+    print("went on")
+"""
+IMPORTS = {
+    "before the command": ("hydra", ["-m", "dermprompt"]),
+    "within it": ("late", ["-c", "from dermprompt import entry; entry.in_words(lambda: __import__('late'))()"]),
+}
+
+
+@pytest.mark.parametrize("case", IMPORTS)
+def test_ctrl_c_ends_an_import_that_would_swallow_it(case: str, tmp_path: Path) -> None:
+    module, arguments = IMPORTS[case]
+    (tmp_path / f"{module}.py").write_text(SWALLOWS)
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "imports\n"
+        command.send_signal(signal.SIGINT)
+        shown, said = command.communicate(timeout=60)
+    assert (command.returncode, shown) == (INTERRUPTED, "")
+    assert said == "interrupted; the same command continues\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "seconds"),
