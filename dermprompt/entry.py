@@ -10,12 +10,14 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TextIO
 
 from dermprompt.files import printable
 
 INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED_IN_WORDS = "interrupted; the same command continues"
 
 
 def in_words(main: Callable[[], None]) -> Callable[[], None]:
@@ -47,13 +49,28 @@ def in_words(main: Callable[[], None]) -> Callable[[], None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C in here ends in one line, also while a command imports what it needs."""
+    """Ctrl-C in here, and afterwards while something is imported, ends in one line."""
+    # A job in the background, which ignores it, goes on doing so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
         # A second one, from impatience, shall not end in a stack.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _end("interrupted; the same command continues", INTERRUPTED)
+        _end(_INTERRUPTED_IN_WORDS, INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; amid an import end at once, as a library may catch it there and the command go on."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            with suppress(OSError, RuntimeError):  # RuntimeError: it was being written to
+                sys.stdout.flush()
+            os.write(2, f"{_INTERRUPTED_IN_WORDS}\n".encode())
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _end(sentence: str, code: int = 1) -> None:

@@ -120,6 +120,8 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
         ValueError: whatever was wrong; names the path and the reason, and ``remedy``, what helps.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("a pipe or a device, which would never end")
         yield
     except MemoryError:
         raise

@@ -99,7 +99,9 @@ def fork_ranks(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[], None] | No
     monkeypatch.setattr("dermprompt.distributed.launch.subprocess", SimpleNamespace(run=run))
 
 
-def _run_ranks(command: list[str], env: dict[str, str], prepare: Callable[[], None] | None) -> SimpleNamespace:
+def _run_ranks(
+    command: list[str], env: dict[str, str], prepare: Callable[[], None] | None, **_: Any
+) -> SimpleNamespace:
     """As ``python -m dermprompt.distributed.ranks``; a rank that fails stops no other."""
     folder, number = Path(command[3]), int(command[5])
     with socket.socket() as free:

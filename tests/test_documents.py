@@ -45,6 +45,23 @@ def test_command_composes(line: str) -> None:
     compose(*words, *root)
 
 
+def what_to_type() -> list[str]:
+    """The settings in the last column of the table of data sets; those of a folder of one's own stand alone."""
+    table = re.search(r"\| you have \| type \|\n.*?\n\n", (REPOSITORY / "docs/data.md").read_text(), re.S)
+    assert table is not None
+    return [
+        span for row in table[0].splitlines()[2:-1] for span in re.findall(r"`([^`]*=[^`]*)`", row.split(" | ")[-1])
+    ]
+
+
+@pytest.mark.parametrize("span", what_to_type())
+def test_what_to_type_for_ones_data_composes(span: str) -> None:
+    words = overrides(span)
+    kind = [] if any(word.startswith("data=") for word in words) else ["data=folder"]
+    root = [] if span in BUNDLED else ["data.root=/data"]
+    assert compose(*kind, *words, *root).data.name in span + str(kind)
+
+
 def typed(path: Path) -> list[str]:
     """What a reader may paste into a shell: commands of the package, and settings between backquotes or in examples."""
     text = path.read_text()

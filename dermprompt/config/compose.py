@@ -26,7 +26,7 @@ from dermprompt.config import schema, secrets
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config, count_devices
 from dermprompt.config.targets import ALLOWED_TARGETS, check_targets, guard_hydra
-from dermprompt.files import sha256, write_bytes
+from dermprompt.files import reading, sha256, write_bytes
 
 # In a wheel the configuration lies inside the package, in a checkout beside it.
 PACKAGE = Path(__file__).parents[1]
@@ -174,8 +174,8 @@ def freeze(composed: DictConfig) -> Config:
 def is_dumped(path: Path) -> bool:
     """Whether a file looks as :func:`dump` writes it, now or earlier."""
     try:
-        found = yaml.safe_load(path.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError):
+        found = _read_yaml(path)
+    except ValueError:
         return False
     return isinstance(found, dict) and {"stage", "segmenter", "paths", "trainer"} <= found.keys()
 
@@ -187,7 +187,7 @@ def thaw(path: Path) -> Config:
         ValueError: it is no such file, or of other keys.
     """
     try:
-        raw = cast(DictConfig, OmegaConf.create(_escaped(yaml.safe_load(path.read_bytes()))))
+        raw = cast(DictConfig, OmegaConf.create(_escaped(_read_yaml(path))))
         node = OmegaConf.structured(Config)
         for group, kinds in schema.KINDS.items():
             parent, _, key = group.replace("/", ".").rpartition(".")
@@ -195,8 +195,13 @@ def thaw(path: Path) -> Config:
             if holder is not None and key in holder:
                 holder[key] = OmegaConf.merge(kinds[holder[key].name], holder[key])
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(node, raw)))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, OmegaConfBaseException) as error:
         raise ValueError(f"{path}: not the configuration of a job ({' '.join(str(error).split())})") from None
+
+
+def _read_yaml(path: Path) -> Any:
+    with reading(path):
+        return yaml.safe_load(path.read_bytes())
 
 
 def _escaped(node: Any) -> Any:

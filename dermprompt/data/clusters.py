@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dermprompt.files import write_json
+from dermprompt.files import read_json, write_json
 
 SHIPPED = {"isic2018": Path(__file__).with_name("isic2018_clusters.json")}
 
@@ -41,6 +40,6 @@ def save_clusters(path: Path, pairs: Sequence[Duplicate], about: str) -> None:
 def load_clusters(path: Path) -> list[tuple[str, str]]:
     """Read the pairs of ids that belong together. Raises ValueError for another file."""
     try:
-        return [(str(pair["first"]), str(pair["second"])) for pair in json.loads(path.read_text())["pairs"]]
+        return [(str(pair["first"]), str(pair["second"])) for pair in read_json(path, dict)["pairs"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a file of clusters: {error!r}; stage=find_duplicates writes one") from None

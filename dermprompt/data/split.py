@@ -20,7 +20,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from dermprompt.data.findings import listed
-from dermprompt.files import sha256, write_json
+from dermprompt.files import read_json, sha256, write_json
 
 PARTS = ("generator", "train", "val", "test")
 NUM_FOLDS = 5
@@ -139,7 +139,7 @@ def load_split(path: Path) -> Split:
         ValueError: the file is no split, or its parts do not fit its hash.
     """
     try:
-        raw = json.loads(path.read_text())
+        raw = read_json(path, dict)
         parts = [list(raw["parts"][part]) for part in PARTS]
         contents = {id: str(content) for part in PARTS for id, content in raw["parts"][part].items()}
         split, stored = _split_of(parts, str(raw["protocol"]), int(raw["seed"]), contents), raw["hash"]

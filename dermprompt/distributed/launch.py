@@ -77,7 +77,9 @@ class Call:
         nodes = num_nodes(self.runtime.trainer)
         command = [*each_node(nodes), sys.executable, "-m", "dermprompt.distributed.ranks", str(at), str(os.getpid())]
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
-        ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        # In a group of their own: Ctrl-C in a terminal is for this process, which ends them without their stacks.
+        ended = subprocess.run(command, env=environment, process_group=0)
         if (at / OFFLINE).exists():
             # Otherwise the next training's ranks would wait for W&B's server again.
             os.environ["WANDB_MODE"] = "offline"

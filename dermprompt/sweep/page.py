@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from dermprompt.entry import in_words
-from dermprompt.files import check_name, printable, reading, sha256, write_bytes
+from dermprompt.files import check_name, printable, read_json, reading, sha256, write_bytes
 from dermprompt.store.locks import hold
 from dermprompt.training.wandb_run import is_asked
 
@@ -66,13 +66,22 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
         print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
 
 
+def _noted(path: Path) -> str:
+    """A failed job's error, as :func:`_note_failure` keeps it."""
+    try:
+        with reading(path):
+            return printable(path.read_text(errors="replace").strip())
+    except ValueError as error:
+        return printable(f"damaged: {error}")
+
+
 def write_sweep_page(sweep: Path) -> Path | None:
     """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
     from dermprompt.report.page import write_page
     from dermprompt.sweep.comparison import primary_of, records_of
     from dermprompt.sweep.published import publish
 
-    failed = [(path.parent.name, path.read_text().strip()) for path in sorted(sweep.glob(f"*/{ERROR}"))]
+    failed = [(path.parent.name, _noted(path)) for path in sorted(sweep.glob(f"*/{ERROR}"))]
     jobs = []
     for path in sorted(sweep.glob("*/results.json")):
         try:
@@ -102,7 +111,9 @@ def _load_job(path: Path) -> Results:
     from dermprompt.results import load_results, pictures_of
 
     results, folder = load_results(path), path.parent.resolve()
-    pictures = pictures_of(results)
+    pictures, split = pictures_of(results), folder / "split.json"
+    if split.exists():
+        read_json(split, dict)
     with reading(path):
         for cell in results.segmentation:
             found = load_scores(folder / check_name("its scores", cell.scores))

@@ -77,7 +77,7 @@ def load_records(path: Path) -> list[Record]:
             names the file and the line.
     """
     records: dict[Any, Record] = {}
-    with path.open(newline="") as file:
+    with reading(path), path.open(newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
             try:
                 one = _record(row)

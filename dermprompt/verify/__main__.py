@@ -13,10 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dermprompt.entry import in_words
+from dermprompt.entry import in_words, interruptible
 from dermprompt.files import sha256, write_bytes, write_json
-from dermprompt.verify import checks
-from dermprompt.verify.checks import Check, Family
+
+with interruptible():
+    from dermprompt.verify import checks
+    from dermprompt.verify.checks import Check, Family
 
 OUTPUT = Path("experiments/verify_sd")
 PARTS = ("unet", "vae", "text_encoder")

@@ -152,6 +152,7 @@ def test_orientation_tag_does_not_turn_the_image_away_from_its_mask(tmp_path: Pa
     (entry,) = grow(tmp_path / "library", 24, [write_pair(tmp_path, "a", image, mask, exif=exif)])
     np.testing.assert_array_equal(open_records(tmp_path / "library", 24)[0][0], image)
     assert entry.verdicts[0][0] == "rotated"
+    assert "sizes do not tell which way up the mask is" in entry.verdicts[0][2]
 
 
 def test_an_image_whose_mask_is_upright_is_turned(tmp_path: Path) -> None:

@@ -16,6 +16,10 @@ from miniature import miniature, run
 from overridden import frozen
 from safetensors.torch import load_file, save_file
 
+from dermprompt.config.compose import thaw
+from dermprompt.data.clusters import load_clusters
+from dermprompt.data.split import load_split
+from dermprompt.evaluation.scores import load_scores
 from dermprompt.files import read_json
 from dermprompt.generator.codec.load import load_codec
 from dermprompt.generator.codec.tiny import read_tiny
@@ -27,6 +31,7 @@ from dermprompt.generator.warp import load_warp
 from dermprompt.stages.rehearsal import check_features, rehearse
 from dermprompt.store.artifacts import RECORD, batch_record, read_artifact, read_recipe
 from dermprompt.store.locks import _who
+from dermprompt.sweep.published import load_records
 from dermprompt.synthesis.samples import image_path, mask_path, sample_id
 from dermprompt.tensors import check_weights, load_tensors, open_pretrained
 
@@ -52,6 +57,26 @@ def test_json_that_is_none_is_named(content: str, tmp_path: Path) -> None:
         read_json(path, dict)
     with pytest.raises(ValueError, match=r"nowhere\.json: "):
         read_json(tmp_path / "nowhere.json")
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "some.json": read_json,
+    "some.safetensors": load_tensors,
+    "some.pth": check_weights,
+    "split.json": load_split,
+    "clusters.json": load_clusters,
+    "scores.csv": load_scores,
+    "published.csv": load_records,
+    "config.yaml": thaw,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_device_with_the_name_of_a_file_is_not_opened(name: str, tmp_path: Path) -> None:
+    """Nor a pipe, which would never end."""
+    (tmp_path / name).symlink_to("/dev/null")
+    with pytest.raises(ValueError, match=rf"{name}.*: a pipe or a device"):
+        READERS[name](tmp_path / name)
 
 
 def weights(folder: Path) -> Iterator[Path]:
@@ -248,6 +273,40 @@ STAGES = {"train_segmenter", "train_judge", "train_generator", "train_base"}
 def test_what_cannot_be_trained_is_said_before_any_work(generator: str, override: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         rehearse(frozen(generator, override), STAGES)
+
+
+EARLY = {
+    "a network": ("warp", ["segmenter.network.out_channels=2"], r"segmenter\.network: gives"),
+    "a reference": ("warp", ["evaluation.reference.network.features=[4,4]"], r"evaluation\.reference\.network: "),
+    "a trainer": ("warp", ["trainer.accelerator=mps"], "trainer: "),
+    "features": ("warp", ["evaluation.features.weights=EMPTY"], r"evaluation\.features: .*empty"),
+    "an encoder": ("warp", ["segmenter=pretrained", "segmenter.network.weights=EMPTY"], r"segmenter\.network.*empty"),
+    "losses": (
+        "pix2pixhd",
+        ["generator.perceptual=vgg19", "generator.perceptual_weights=EMPTY"],
+        r"perceptual_weights: .*empty",
+    ),
+    "a start": ("pix2pixhd", ["generator.init=FOLDER"], r"generator\.init: no "),
+    "a base": ("controlnet", ["generator/base=sd15", "generator.base.path=FOLDER"], "folder"),
+    "a codec": ("controlnet", ["generator/base/codec=tiny", "generator.base.codec.path=FOLDER"], r"codec\.path="),
+    "a split": ("warp", ["data.split.file=EMPTY"], "empty"),
+    "clusters": ("warp", ["data.clusters=EMPTY"], "empty"),
+}
+
+
+@pytest.mark.parametrize("case", EARLY)
+def test_a_job_says_before_any_work_what_it_cannot_open_or_build(case: str, tmp_path: Path) -> None:
+    generator, overrides, said = EARLY[case]
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "folder").mkdir()
+    places = {"EMPTY": str(tmp_path / "empty.safetensors"), "FOLDER": str(tmp_path / "folder")}
+    for name, place in places.items():
+        overrides = [one.replace(name, place) for one in overrides]
+    other = {"an encoder": "segmenter.network.", "a base": "generator.base."}.get(case, "nothing")  # has no such keys
+    small = [one for one in miniature(generator, "synthesis.count=4") if not one.startswith(other)]
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path, *small, *overrides)
+    assert not list(tmp_path.glob("store/train_*"))
 
 
 @pytest.mark.parametrize("generator", ["warp", "controlnet", "pix2pixhd"])

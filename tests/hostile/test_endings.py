@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from miniature import CONF, miniature
+from miniature import CONF, TWO_RANKS, miniature, on
 
 from dermprompt.entry import INTERRUPTED, in_words
 from dermprompt.evaluation.scores import Scores, save_scores
@@ -69,6 +69,10 @@ COMMANDS = {
     "dermprompt.sweep.published": ["FOLDER"],
     "dermprompt.generator.shards": ["unpack", "FOLDER", "OUT"],
     "dermprompt.verify": ["NOWHERE"],
+    "dermprompt.training.wandb_send": ["NOWHERE"],
+    "dermprompt.job.dashboard": ["FOLDER"],
+    "dermprompt.export.box": ["NOWHERE", "OUT"],
+    "dermprompt": ["studio", "generator=warp"],
 }
 
 
@@ -84,7 +88,7 @@ def test_every_command_says_a_users_mistake_in_one_line(module: str, tmp_path: P
         [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.startswith(("error: ", "usage: "))
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -102,34 +106,73 @@ def test_a_full_standard_output_is_not_a_full_disk() -> None:
     assert (ended.returncode, ended.stderr) == (1, f"error: standard output: {os.strerror(errno.ENOSPC)}\n")
 
 
+SWALLOWS = """
+import time
+try:
+    print("imports", flush=True)
+    time.sleep(60)
+except BaseException:
+    print("went on")
+"""
+IMPORTS = {
+    "before the command": ("hydra", ["-m", "dermprompt"]),
+    "before another command": ("diffusers", ["-m", "dermprompt.verify", "x"]),
+    "within it": ("late", ["-c", "from dermprompt import entry; entry.in_words(lambda: __import__('late'))()"]),
+}
+
+
+@pytest.mark.parametrize("case", IMPORTS)
+def test_ctrl_c_ends_an_import_that_would_swallow_it(case: str, tmp_path: Path) -> None:
+    module, arguments = IMPORTS[case]
+    (tmp_path / f"{module}.py").write_text(SWALLOWS)
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "imports\n"
+        command.send_signal(signal.SIGINT)
+        shown, said = command.communicate(timeout=60)
+    assert (command.returncode, shown) == (INTERRUPTED, "")
+    assert said == "interrupted; the same command continues\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "seconds"),
+    ("phase", "seconds", "trainer"),
     [
-        (None, 1.0),  # while it imports and composes
-        ("── prepare: phantom", 0.1),
-        ("── prepare: pictures", 0.0),
-        ("── train_generator", 3.0),
-        ("── draw_masks", 0.2),
-        ("── synthesize", 0.0),
-        ("── train_segmenter", 3.0),
-        ("── evaluate", 0.0),
+        (None, 1.0, []),  # while it imports and composes
+        ("── prepare: phantom", 0.1, []),
+        ("── prepare: pictures", 0.0, []),
+        ("── train_generator", 3.0, []),
+        ("── train_judge", 15.0, TWO_RANKS),
+        ("── draw_masks", 0.2, []),
+        ("── synthesize", 0.0, []),
+        ("── train_segmenter", 3.0, []),
+        ("── evaluate", 0.0, []),
     ],
 )
-def test_ctrl_c_ends_a_job_in_one_line(phase: str | None, seconds: float, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_job_in_one_line(phase: str | None, seconds: float, trainer: list[str], tmp_path: Path) -> None:
+    """As a terminal sends it: to all processes of the group."""
     command = miniature("pix2pixhd", "data.num_images=200", "synthesis.count=400", "generator.max_steps=40")
+    command = on(trainer, command) if trainer else command
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "dermprompt", *command, f"paths.store={tmp_path}/s", f"paths.runs={tmp_path}/r"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     ) as job:
         assert job.stdout is not None
         while phase and not job.stdout.readline().startswith(phase):
             assert job.poll() is None
         time.sleep(seconds)
-        job.send_signal(signal.SIGINT)
+        os.killpg(job.pid, signal.SIGINT)
         _, said = job.communicate(timeout=60)
     assert job.returncode == INTERRUPTED
     assert said.splitlines()[-1] == "interrupted; the same command continues"
@@ -151,7 +194,7 @@ def write_job(sweep: Path, name: str) -> Path:
     return folder
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "results.json cut": lambda job: os.truncate(job / "results.json", 100),
     "results.json empty": lambda job: (job / "results.json").write_text(""),
     "results.json of another kind": lambda job: (job / "results.json").write_text("[]"),
@@ -162,6 +205,10 @@ DAMAGE = {
     "a picture from elsewhere": lambda job: replace_in(
         job / "results.json", '"validation_pictures": []', '"validation_pictures": ["../../x"]'
     ),
+    "an error of bytes": lambda job: (job / "error.txt").write_bytes(b"damaged: \xff\x00"),
+    "an error that is a device": lambda job: (job / "error.txt").symlink_to("/dev/null"),
+    "a split that is a folder": lambda job: (job / "split.json").mkdir(),
+    "a split that is none": lambda job: (job / "split.json").write_text("[]"),
     "a picture that is missing": lambda job: replace_in(
         job / "results.json", '"validation_pictures": []', '"validation_pictures": ["x.png"]'
     ),
@@ -217,7 +264,7 @@ def edit_tables(folder: Path, change: Callable[[dict], dict]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
-CONTRADICTIONS: dict[str, Callable[[Path], None]] = {
+CONTRADICTIONS: dict[str, Callable[[Path], object]] = {
     "no rows": lambda folder: edit_csv(folder / SCORES, lambda rows: rows[:1]),
     "an empty file": lambda folder: (folder / SCORES).write_text(""),
     "a row twice": lambda folder: edit_csv(folder / SCORES, lambda rows: [*rows, rows[-1]]),
@@ -231,6 +278,9 @@ CONTRADICTIONS: dict[str, Callable[[Path], None]] = {
     "a number that is none": lambda folder: edit_csv(
         folder / SCORES, lambda rows: [*rows[:-1], [one.replace("0.92", "x") for one in rows[-1]]]
     ),
+    "bytes": lambda folder: (folder / SCORES).write_bytes(b"\xff\xfe\x00"),
+    "a cell without end": lambda folder: (folder / SCORES).write_text("id\n" + "x" * 200_000),
+    "a device": lambda folder: ((folder / SCORES).unlink(), (folder / SCORES).symlink_to("/dev/null")),
     "no tables": lambda folder: edit_tables(folder, lambda found: found | {"tables": []}),
     "nothing but the primary": lambda folder: edit_tables(folder, lambda found: {"primary": found["primary"]}),
     "no primary": lambda folder: edit_tables(folder, lambda found: {"tables": found["tables"]}),

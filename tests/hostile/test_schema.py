@@ -6,8 +6,8 @@ run, nothing is written outside the run's and the store's folders, nothing ends 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,12 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
             yield from leaves(value, f"{key}.")
 
 
+def value_of(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = config[name] if isinstance(config, dict) else getattr(config, name)
+    return config
+
+
 def frozen(found: DictConfig) -> Config:
     with open_dict(found):
         found.pop("hydra", None)
@@ -65,13 +71,13 @@ def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def drive(generator: str, key: str, value: Any, folder: Path) -> str | None:
+def drive(generator: str, key: str, value: Any, folder: Path, stage: str = "plan") -> str | None:
     """Plan the miniature job with one value put in, as a file may hold it; what it was refused with, if it was."""
     found = overridden(generator, "stage=plan", f"paths.store={folder}/store", f"paths.runs={folder}/runs")
     try:
         OmegaConf.update(found, key, value, merge=False, force_add=True)
         config = frozen(found)
-        run_job(dataclasses.replace(config, stage="plan"), str(folder / "runs/job"), [])
+        run_job(dataclasses.replace(config, stage=stage), str(folder / "runs/job"), [])
     except (ValueError, OSError) as error:
         return str(error) or "?"
     except OmegaConfBaseException as error:
@@ -83,14 +89,18 @@ def drive(generator: str, key: str, value: Any, folder: Path) -> str | None:
     return None
 
 
-def check(generator: str, key: str, value: Any, folder: Path) -> str | None:
-    here, before = tree(Path.cwd() / "tests" / "hostile"), tree(folder)
-    said = drive(generator, key, value, folder)
-    assert tree(Path.cwd() / "tests" / "hostile") == here
+def check(generator: str, key: str, value: Any, folder: Path, stage: str = "plan") -> str | None:
+    """From a folder so deep that ``../..`` leads to none but ``folder``, where all that is written is seen."""
+    (deep := folder / "runs" / "here").mkdir(parents=True, exist_ok=True)
+    before = tree(folder)
+    with contextlib.chdir(deep):
+        said = drive(generator, key, value, folder, stage)
     outside = {path for path in tree(folder) - before if path.split("/")[0] not in ("store", "runs")}
     assert not outside
     assert not any(path.endswith("MARKER") for path in tree(folder))
-    assert not list(folder.glob("store/**/artifact.json")), "a plan makes nothing"
+    made = [path.parent for path in folder.glob("store/**/artifact.json")]
+    assert stage != "plan" or not made, "a plan makes nothing"
+    assert all(len(list(one.iterdir())) > 2 for one in made), "an artifact of nothing"
     return said
 
 
@@ -100,8 +110,25 @@ def test_every_key_takes_a_value_or_says_why_not(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str], value: Any
 ) -> None:
     folder = tmp_path_factory.mktemp("x")
-    os.environ["MARKER"] = str(folder / "MARKER")
     check(*place, value, folder)
+
+
+# Where a user wants it, the store may lie anywhere.
+WARP = frozen(overridden("warp"))
+TEXT_KEYS = [key for key in leaves(WARP) if isinstance(value_of(WARP, key), str) and not key.startswith("paths.")]
+
+
+@pytest.fixture(scope="module")
+def at_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("at_work")
+    assert check("warp", "caution", "none", folder, "prepare") is None
+    return folder
+
+
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(TEXT_KEYS), st.sampled_from(TEXTS))
+def test_no_text_leads_a_job_that_works_out_of_its_folders(at_work: Path, key: str, value: str) -> None:
+    check("warp", key, value, at_work, "prepare")
 
 
 FLOATS = [float("nan"), float("inf"), float("-inf")]
@@ -117,12 +144,6 @@ def test_no_number_of_the_schema_may_be_none(generator: str, tmp_path: Path) -> 
         said = drive(generator, key, FLOATS[len(key) % 3], tmp_path)
         assert said is not None, key
         assert key.rpartition(".")[2] in said
-
-
-def value_of(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = config[name] if isinstance(config, dict) else getattr(config, name)
-    return config
 
 
 def test_the_schema_is_walked_whole() -> None:

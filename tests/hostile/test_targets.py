@@ -76,12 +76,37 @@ def test_nothing_is_built_of_what_is_not_allowed(case: str, marker: Path) -> Non
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("resolver", ["oc.create", "oc.decode"])
+def test_no_text_becomes_a_dict(resolver: str) -> None:
+    configuration.register()
+    assert not OmegaConf.has_resolver(resolver)
+
+
 @pytest.mark.parametrize("case", ["a callback", "a log handler", "a network"])
 def test_whatever_hydra_composes_is_looked_at(case: str, marker: Path) -> None:
     configuration.register()
     found = f"hydra.searchpath=[file://{experiment(CASES[case], marker)}]"
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ValueError, match="not allowed"):
         hydra.compose("config", [found, "+experiment=evil", "data=phantom"], return_hydra_config=True)
+
+
+def test_a_sweep_looks_at_each_of_its_jobs(marker: Path) -> None:
+    """The evil one is no part of what Hydra composes for the sweep itself."""
+    folder = experiment(CASES["a callback"], marker)
+    (folder / "experiment/fine.yaml").write_text(HEAD)
+    sweep = ["+experiment=evil,fine", "data=phantom", "stage=plan"]
+    sweep += [f"hydra.sweep.dir={marker.parent}/runs", f"paths.store={marker.parent}/store"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "dermprompt", "-m", f"--config-dir={folder}", *sweep],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(CONF.parent)},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: hydra.callbacks.x._target_=pathlib.Path.touch: not allowed")
+    assert "Traceback" not in ended.stderr
+    assert not marker.exists()
 
 
 def test_what_the_package_and_a_user_ask_for_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from miniature import miniature, run
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -43,6 +44,13 @@ def test_ranks_that_another_program_left_do_not_count(launcher: str, monkeypatch
     assert os.environ["SLURM_PROCID"] == "0"
 
 
+def test_a_job_forgets_them_before_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LEFT["Kubeflow"].items():
+        monkeypatch.setenv(name, value)
+    run(tmp_path, *miniature("none", "synthesis.count=0", "stage=plan"))
+    assert not set(LEFT["Kubeflow"]) & set(os.environ)
+
+
 def test_ranks_of_one_machine_find_each_other_without_its_name() -> None:
     assert "--local-addr=127.0.0.1" in rendezvous(1)
 
@@ -71,6 +79,25 @@ def test_a_training_that_ends_early_is_no_training(
     loader = DataLoader([torch.zeros(1, 1)] * 4, batch_size=2)
     with pytest.raises((RuntimeError, lightning.fabric.utilities.exceptions.MisconfigurationException)):
         fit(Toy(), loader, make_shorter, tmp_path, 0, max_steps=6)
+
+
+class OnBase(Toy):
+    """A weight on a base that is damaged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(1, 1).requires_grad_(False)
+        self.base.bias.fill_(torch.nan)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.base(self.weight(batch)).mean()
+        self.log("toy/train/loss", loss)
+        return loss
+
+
+def test_of_a_damaged_base_the_base_is_blamed(make_trainer: Callable[..., lightning.Trainer], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"such as base\.bias: the base, or the file that it came from, is damaged"):
+        fit(OnBase(), DataLoader([torch.zeros(1, 1)] * 4), make_trainer, tmp_path, 0, max_steps=2)
 
 
 def interrupt(*_: Any) -> None:

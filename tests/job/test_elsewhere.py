@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def test_samples_of_another_method_go_through_the_whole_evaluation(tmp_path: Pat
     assert len(results["samples"]) == 4
     page = (tmp_path / "runs/job/index.html").read_text()
     assert "another method" in page
+    assert "closer to a real image of this study" in page
+    assert not re.search(r"(its|the) generator has seen", page), "nobody here knows what it has seen"
     comment = next((tmp_path / "store").glob(f"collect/folder-*/{IMAGES}/*.jpg")).read_bytes()[:300]
     assert b"by another program, generator folder theirs" in comment
     run(tmp_path, *small, "synthesis.count=7", "stage=synthesize")
@@ -146,7 +149,9 @@ def test_another_data_set_is_tested_on_and_never_trained_on(tmp_path: Path) -> N
     results = run(tmp_path, *miniature("none", "synthesis.count=0"), *external)
     (row,) = results["external"]
     assert (row["dataset"], row["arm"], row["dice"]["n"]) == ("folder", "default", 5)
-    assert "Elsewhere" in (tmp_path / "runs/job/index.html").read_text()
+    page = (tmp_path / "runs/job/index.html").read_text()
+    assert "Elsewhere" in page
+    assert "Large images are decoded at 1/2, 1/4 or 1/8 scale if that is still twice" in page
     trained = len(list((tmp_path / "store/train_segmenter").iterdir()))
     for mask in (theirs / "masks").iterdir():
         mask.unlink()

@@ -114,6 +114,9 @@ def test_copies_are_found_dropped_and_not_exported(tmp_path: Path) -> None:
     assert [path.name[:11] for path in images] == [f"SYN_{k:07d}" for k in range(2, 8)]
     run(tmp_path, *theirs, "stage=export", "synthesis.export_copies=true")
     assert len(list((tmp_path / "runs/job/Dataset500_default/imagesTr").glob("SYN_*"))) == 8
+    card = (tmp_path / "runs/job/Dataset500_default/README.md").read_text()
+    assert "is its author's word" in card
+    assert "no patient was photographed" not in card
 
 
 def test_a_generator_that_knows_forty_images_by_heart_is_not_exported(tmp_path: Path) -> None:

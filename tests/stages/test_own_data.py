@@ -119,6 +119,9 @@ def test_a_person_is_never_on_both_sides(own: Path, tmp_path: Path) -> None:
     rows = "".join(f"a{i},P{i // 2}\n" for i in range(NUMBER))
     (own / "labels.csv").write_text("id,patient_id\n" + rows)
     run(tmp_path, *overrides(own, "data.empty_masks=keep"), "stage=prepare")
+    (text,) = (tmp_path / "store/prepare").glob("coverage-*/coverage.txt")
+    assert len(re.findall(r"P\d+: ", text.read_text())) == 10
+    assert "… (12 in all, which coverage.json lists)" in text.read_text()
     (split,) = (tmp_path / "store/prepare").glob("split-grouped-*/split.json")
     part_of = {id: part for part, ids in json.loads(split.read_text())["parts"].items() for id in ids}
     for person in range(NUMBER // 2):

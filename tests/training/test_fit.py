@@ -10,12 +10,18 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from forked import fork_ranks
 from lightning.pytorch.callbacks import Callback
 from small_disk import fill, small_disk
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from warm_up import fit_warm
 
+from dermprompt.distributed.launch import Call
+from dermprompt.distributed.processes import Runtime
+from dermprompt.files import read_json
 from dermprompt.generator.batches import make_loader
+from dermprompt.stages.settings import Nothing
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import StopInTime, first_training, read_curves
 from dermprompt.training.checkpoints import LAST
@@ -268,32 +274,6 @@ def test_half_a_line_of_the_curves_is_cut_off(tmp_path: Path) -> None:
     assert read_curves(tmp_path / "pieces" / "curves.csv") == read_curves(tmp_path / "straight" / "curves.csv")
 
 
-class Warm(Line):
-    """A learning rate that rises for five steps; the process dies in the batch with that number."""
-
-    def __init__(self, dies_at: int | None) -> None:
-        super().__init__()
-        self.dies_at, self.rates = dies_at, {}
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        if len(self.seen) == self.dies_at:
-            raise KeyboardInterrupt
-        self.rates[self.global_step] = self.optimizers().param_groups[0]["lr"]
-        return super().training_step(batch, batch_idx)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), 0.1)
-        rising = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 5))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rising, "interval": "step"}}
-
-
-def fit_warm(folder: Path, dies_at: int | None = None) -> Warm:
-    """Epochs of four batches in two steps, of three batches and of one."""
-    module, loader = Warm(dies_at), make_loader(Items(), 12, 3, seed=7)
-    fit(module, loader, make_trainer, folder, 0, max_steps=10, accumulate_grad_batches=3)
-    return module
-
-
 @pytest.mark.parametrize("dies_at", [5, 6, 9, 10])
 def test_a_kill_amid_a_group_of_batches_changes_neither_rates_nor_weights(dies_at: int, tmp_path: Path) -> None:
     """Batches 5, 6, 9 and 10 are the second and third of a group; the groups' first step of warm-up is over."""
@@ -305,3 +285,28 @@ def test_a_kill_amid_a_group_of_batches_changes_neither_rates_nor_weights(dies_a
     assert last.rates == {step: rate for step, rate in straight.rates.items() if step in last.rates}
     assert len(last.rates) < len(straight.rates)
     torch.testing.assert_close(last.state_dict(), straight.state_dict(), rtol=0, atol=0)
+
+
+def on_two_ranks(folder: Path, dies_at: int | None = None) -> list[dict[str, Any]]:
+    """What the ranks say of their training."""
+    folder.mkdir(exist_ok=True)
+    Call("warm_up.train", Nothing(), Runtime({"devices": 2}, {}), {"dies_at": dies_at}).on_all_devices(folder)
+    return [read_json(folder / f"trained-{rank}.json") for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_a_kill_of_two_ranks_amid_a_group_of_batches_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learning rate of every step is that of the undisturbed training, on both ranks, and so are the weights."""
+    fork_ranks(monkeypatch)
+    straight = on_two_ranks(tmp_path / "straight")
+    with pytest.raises(ChildProcessError):
+        on_two_ranks(tmp_path / "killed", 9)
+    last = on_two_ranks(tmp_path / "killed")
+    rising = [0.1 * min(1, (step + 1) / 5) for step in range(10)]
+    for before, after in zip(straight, last, strict=True):
+        assert list(before["rates"].values()) == pytest.approx(rising)
+        assert after["rates"] == {step: before["rates"][step] for step in after["rates"]}
+        assert 0 < len(after["rates"]) < 10
+        assert before["weights"] == after["weights"] == straight[0]["weights"]
