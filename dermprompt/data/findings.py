@@ -1,4 +1,4 @@
-"""What was found in the files of a data set, each case by a name that the coverage report repeats."""
+"""Findings about the files of a data set: each kind has a name, which the coverage report uses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Raised when the pixels of a decoded picture or a verdict on it change: part of what cached pictures are found by.
+# Part of the key of cached images: raise it when decoded pixels or verdicts change.
 DECODER = 2
 
-# Bad: whatever it befalls cannot be used, and is left out or stops the job (``data.on_bad``).
+# Bad: the file or row cannot be used, and is left out or stops the job (``data.on_bad``).
 BAD = {
     "unreadable": "a picture that cannot be decoded: empty, truncated, damaged, or no picture",
     "not_a_file": "a folder, pipe, device or broken link with the name of a file",
@@ -38,7 +38,7 @@ BAD = {
     "duplicate_row": "an id that stands twice in a table, with different values",
     "incomplete_attributes": "an id without a mask of every attribute",
 }
-# Taken as it is, and said.
+# Accepted, but reported.
 ACCEPTED = {
     "few_matches": "a table that knows less than half of the images",
     "rotated": "an image with an orientation tag",
@@ -72,7 +72,7 @@ ACCEPTED = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict (a key of ``BAD`` or ``ACCEPTED``) on a file; ``id`` is the image that falls with it, if any."""
+    """A verdict (a key of ``BAD`` or ``ACCEPTED``) on a file; ``id``: the image that it makes unusable, if any."""
 
     verdict: str
     what: str
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether what it befalls cannot be used."""
+        """Whether the file or row cannot be used."""
         return self.verdict in BAD
 
     def __str__(self) -> str:
@@ -95,8 +95,8 @@ def check_findings(findings: Sequence[Finding], on_bad: str, max_bad_fraction: f
     """Return the ids to leave out.
 
     Raises:
-        ValueError: something is bad and ``on_bad`` is ``error``, or a larger share of the images is bad than
-            ``max_bad_fraction``; names the files with their verdicts.
+        ValueError: something is bad and ``on_bad`` is ``error``, or more than ``max_bad_fraction`` of the images are
+            bad; names the files with their verdicts.
     """
     bad = [one for one in findings if one.bad]
     skipped = {one.id for one in bad if one.id is not None}
@@ -111,13 +111,13 @@ def check_findings(findings: Sequence[Finding], on_bad: str, max_bad_fraction: f
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Verdicts with their numbers, and the first of each."""
+    """Each verdict with its count and first cases."""
     groups = Counter(one.verdict for one in findings)
     named = {verdict: [str(one) for one in findings if one.verdict == verdict] for verdict in groups}
     return "; ".join(f"{number} × {verdict} ({listed(named[verdict], '; ')})" for verdict, number in groups.items())
 
 
 def listed(items: Iterable[str], separator: str = ", ") -> str:
-    """Name the first five of ``items`` and say how many there are, for a message."""
+    """The first five of ``items`` and, if there are more, their number; for a message."""
     every = list(items)
     return separator.join(every[:5]) + (f"{separator}… ({len(every)} in all)" if len(every) > 5 else "")
