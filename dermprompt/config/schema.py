@@ -158,9 +158,9 @@ class DrawnPrompts:
 
 @dataclass
 class Prompts(DrawnPrompts):
-    """``unseen``: what to do about labels that no training image has; ``dropout``: share of prompts dropped in training.
+    """The prompts of synthetic images, and of training.
 
-    The other keys say how the prompts of synthetic images are drawn.
+    ``unseen``: what to do about labels that no training image has; ``dropout``: share of prompts dropped in training.
     """
 
     unseen: str = one_of("warn", "error")
