@@ -126,7 +126,7 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class ArmPair:
-    """A comparison of two arms, neither the other's control; exploratory, with intervals simultaneous over all pairs."""
+    """A comparison of two arms, neither the other's control; exploratory, with simultaneous intervals for all pairs."""
 
     arm: str
     other: str
