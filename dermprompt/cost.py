@@ -1,6 +1,6 @@
 """Rough durations for ``stage=plan``; once something has run, the store's records correct them.
 
-FLOP counts were measured for the networks at their usual sizes, and are scaled with area and squared width.
+FLOP counts are those of the networks at their usual sizes, scaled with area and squared width.
 """
 
 from __future__ import annotations

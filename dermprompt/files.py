@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent, even after a power failure; and safe reading of files from elsewhere."""
+"""Atomic files: complete or absent, even after a power failure; and safe reading of untrusted files."""
 
 from __future__ import annotations
 

@@ -76,9 +76,9 @@ class Segmentation:
     For S only, ``generator`` is None and ``count`` 0. ``gain``: the paired difference to S only. ``failures``: the
     share of test images with a Dice below 0.5. ``arm``: what it was trained on, with ``num_real`` images of S.train
     (None: all) and ``seed``. ``scores``: the csv file with every image's measures, in the run folder; ``measures``:
-    their means. ``world``: where its samples or additional real images come from, ``open`` (G) or ``closed`` (S.train
-    alone); None for S only, which belongs to both. ``steps_of``: it trained for the number of steps of S with this
-    many samples.
+    their means. ``world``: what its samples, additional real images or codec come from, ``open`` (G) or ``closed``
+    (S.train alone); None for S only, which belongs to both. ``steps_of``: it trained for the number of steps of S with
+    this many samples.
     """
 
     segmenter: str

@@ -100,7 +100,7 @@ def _check_masks(masks: Any) -> None:
             raise ValueError(f"masks.scale_range={masks.scale_range}: the lowest factor, then the highest")
         if len(masks.elastic_sigma) != len(masks.elastic_points):
             what = f"masks.elastic_sigma={masks.elastic_sigma} with masks.elastic_points={masks.elastic_points}"
-            raise ValueError(f"{what}: as many of one as of the other")
+            raise ValueError(f"{what}: both need the same length")
 
 
 def _check_prompts(prompts: schema.Prompts) -> None:

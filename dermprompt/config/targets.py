@@ -60,7 +60,7 @@ def check_targets(node: Any, allowed: frozenset[str], key: str = "") -> None:
         if name == "_target_" and value not in allowed:
             raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(allowed))}")
         if re.fullmatch(r"_[a-z]+_", name) and name != "_target_":
-            raise ValueError(f"{where}={value}: not allowed; beside _target_ stand the arguments alone")
+            raise ValueError(f"{where}={value}: not allowed; only arguments may be given besides _target_")
 
 
 def _entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -88,7 +88,7 @@ def check_composed(composed: DictConfig, conf: Path) -> None:
     built = {**(hydras.get("callbacks") or {}), **{key: hydras.get(key) for key in ("launcher", "sweeper")}}
     for key, value in built.items():
         if isinstance(value, str):
-            raise ValueError(f"{key}={value} in Hydra's part: no text becomes an object")
+            raise ValueError(f"{key}={value} in Hydra's section: a section is needed, not a text")
     check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
     for part in ("hydra_logging", "job_logging"):
         for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
@@ -126,7 +126,7 @@ def _check_launcher(hydras: dict[str, Any], conf: Path) -> None:
         if key == "_target_" or not value or not isinstance(value, str | list | dict):
             continue
         if value not in [one.get(key) for one in ours] and f"hydra.launcher.{key}" not in given:
-            raise ValueError(f"hydra.launcher.{key}={value}: becomes a part of a script; give it on the command line")
+            raise ValueError(f"hydra.launcher.{key}={value}: becomes part of a script; give it on the command line")
 
 
 def _check_job(hydras: dict[str, Any]) -> None:
@@ -155,7 +155,7 @@ def guard_hydra(conf: Path) -> None:
         try:
             composed = load(*args, **kwargs)
         except (AttributeError, TypeError, KeyError, OverflowError) as error:  # from Hydra, for values that do not fit
-            raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
+            raise ValueError(f"the command line or a file is invalid: {' '.join(str(error).split())}") from error
         check_composed(composed, conf)
         return composed
 

@@ -80,7 +80,7 @@ def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
         "What it was made from": table(("what", "value"), facts.made_from.items()),
         "Labels of the synthetic images": _histogram("label", (_label(row) for row in rows)),
         "Prompts": _histogram("prompt", (row["prompt"] or "(empty)" for row in rows)),
-        "Columns of samples.csv": table(("column", "what stands in it"), COLUMNS.items()),
+        "Columns of samples.csv": table(("column", "contents"), COLUMNS.items()),
         "Licence of the source": licence_note(facts.licences),
     }
     what = _FROM_ELSEWHERE if facts.from_elsewhere else _WHAT
@@ -145,7 +145,7 @@ def _measured(results: Results | None) -> str:
     for quality in results.image_quality:
         if quality.kind == "generator":
             figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
-            rows.append((f"images of {quality.n} unseen masks beside the real ones (standard protocol)", figures))
+            rows.append((f"images of {quality.n} unseen masks against the real ones (standard protocol)", figures))
     for row in results.distribution:
         rows.append((f"{row.name} against unseen real images, {row.features}", _figures(row.values)))
     if results.mask_fidelity:
@@ -179,9 +179,9 @@ def licence_id(licences: Mapping[str, str]) -> str:
 def licence_note(licences: Mapping[str, str]) -> str:
     """A note on the source's licence. ``licences``: the first line of each licence file, by its path."""
     if not licences:
-        return "Unknown: see source. No licence file was found beside the images; one may bind what was made from them."
+        return "Unknown: see source. No licence file was found with the images; one may bind what was made from them."
     listed = "\n".join(f"- [{_cell(path)}]({quote(path)}): {_cell(line)}" for path, line in licences.items())
-    return f"These were found beside the images; they may bind what was made from the images:\n\n{listed}"
+    return f"These were found with the images; they may bind what was made from the images:\n\n{listed}"
 
 
 def _cell(value: Any) -> str:

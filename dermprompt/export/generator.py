@@ -33,11 +33,11 @@ image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_s
 `{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that
 expect those; diffusers reads it with `ControlNetModel.from_single_file("{single_file}", config="controlnet")`."""
 
-_UNET = """# its decoder was trained with the ControlNet
+_UNET = """# parts of the U-Net were trained with the ControlNet
 pipeline.unet = UNet2DConditionModel.from_pretrained("unet")
 """
 
-_SCRATCH = """Its base was trained here and lies beside it; with its own latent space a whole image takes dermprompt:
+_SCRATCH = """Its base was trained here and is in `base`. It has its own latent space, so use dermprompt to generate images:
 
 ```python
 from pathlib import Path

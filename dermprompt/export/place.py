@@ -37,7 +37,7 @@ def check_replaceable(folder: Path) -> None:
     ours = set(read_json(folder / MARKER, list, f"move {folder}"))
     others = sorted(set(_contents(folder)) - ours)
     if others:
-        raise ValueError(f"{folder / others[0]} was not written by the export beside it; move it before the next")
+        raise ValueError(f"{folder / others[0]} was not written by the export there; move it before the next")
 
 
 @contextmanager

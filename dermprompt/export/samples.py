@@ -27,7 +27,7 @@ Place = Callable[[str], tuple[Path, Path]]
 def export_isic(pipeline: Pipeline, root: Path) -> None:
     """Write ISIC's two folders with ``samples.csv`` and a card below ``root``."""
     rows = _copy(pipeline, root, lambda id: (image_path(root, id), mask_path(root, id)))
-    layout = "Images and masks lie in two folders under ISIC's own names; `samples.csv` says where each came from."
+    layout = "Images and masks are in two folders with ISIC's names; `samples.csv` says where each came from."
     write_dataset_card(pipeline, root, rows, layout, {})
 
 

@@ -84,7 +84,7 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
     if stage == "prepare":
         report = pipeline.coverage.path / "coverage.txt"
         print(printable(report.read_text()))
-        print(f"coverage report: {report}, {report.with_suffix('.json').name} beside it")
+        print(f"coverage report: {report}, {report.with_suffix('.json').name} next to it")
     if stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
     if stage == "export":

@@ -36,7 +36,7 @@ def _dilate(bits: np.ndarray, diameter: int) -> np.ndarray:
     run, (first, last) = bits, (0, 0)
     for (low, high), rows in _runs(diameter):
         while (first, last) != (low, high):
-            length = last - first + 1  # one step can at most double a run on each side
+            length = last - first + 1  # one step extends a run by at most its own length on each side
             left, right = max(low, first - length) - first, min(high, last + length) - last
             wider = run | _shifted(run, left) if left else run
             run = wider | _shifted(run, right) if right else wider

@@ -1,4 +1,4 @@
-"""Scores of every image (Table 2): a segmenter's predictions, or masks that were predicted elsewhere."""
+"""Scores of every image (Table 2), for a segmenter's predictions or masks that another program predicted."""
 
 from __future__ import annotations
 

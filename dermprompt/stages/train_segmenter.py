@@ -112,7 +112,7 @@ def _segmenter_loader(
 
 
 def num_steps(settings: SegmenterTraining, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:
-    """How many steps a segmenter trains for; ``steps_of``: as many as training with that number of samples takes."""
+    """How many steps a segmenter trains for; ``steps_of``: those of a training with that number of samples."""
     if settings.max_steps is not None:
         return settings.max_steps
     assert settings.max_epochs is not None

@@ -140,7 +140,7 @@ def _limit(path: str) -> int:
 
 
 def _too_large(path: str) -> str:
-    return f"more than {_limit(path) / 2**20:.3g} MB; that much is not taken"
+    return f"more than {_limit(path) / 2**20:.3g} MB, which is too large"
 
 
 def _refuse(status: int, sentence: str) -> Response:

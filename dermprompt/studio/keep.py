@@ -27,7 +27,7 @@ from dermprompt.synthesis.index import index_row, write_index
 from dermprompt.synthesis.samples import Condition, image_path, mask_path, read_all_records, write_batch
 
 _LAYOUT = (
-    "Pictures that were chosen one by one in the studio. Images and masks lie in two folders under ISIC's own names, "
+    "Images that were chosen one by one in the studio. Images and masks are in two folders with ISIC's names, "
     "which `generator=folder` and `data=isic` read; `samples.csv` says where each came from."
 )
 

@@ -227,7 +227,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    return _sentence(400, "the request was broken off")
+    return _sentence(400, "the request was interrupted")
 
 
 async def _disk(request: Request, error: Exception) -> Response:

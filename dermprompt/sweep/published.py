@@ -85,7 +85,7 @@ def load_records(path: Path) -> list[Record]:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None
             place = one.setting, one.arm, one.seed, one.fold, one.id
             if place in records:
-                raise ValueError(f"{path}, line {number}: {one.id} of this training stands in an earlier line too")
+                raise ValueError(f"{path}, line {number}: {one.id} of this training is in an earlier line too")
             records[place] = one
     if not records:
         raise ValueError(f"{path}: no scores in it")

@@ -78,7 +78,7 @@ class Pix2PixHD(LightningModule):
         discarded.
         """
         labels, real = one_hot(batch["masks"]), batch["images"]
-        fake = self.generator(labels).float()  # three gradients are summed at the image, also in mixed precision
+        fake = self.generator(labels).float()  # in float32, because three gradients are summed at the image
         image = fake.detach().requires_grad_()
         losses, wanted = self._ask_perceptual(image, real)
         on_fake, on_real = self.discriminator(labels, image), self.discriminator(labels, real)
