@@ -37,7 +37,7 @@ _UNET = """# parts of the U-Net were trained with the ControlNet
 pipeline.unet = UNet2DConditionModel.from_pretrained("unet")
 """
 
-_SCRATCH = """Its base was trained here and is in `base`. It has its own latent space, so use dermprompt to generate images:
+_SCRATCH = """Its base, trained here, is in `base`. It has its own latent space, so use dermprompt to generate images:
 
 ```python
 from pathlib import Path
