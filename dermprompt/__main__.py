@@ -1,4 +1,4 @@
-"""``python -m dermprompt``: compose the configuration, run the pipeline or the studio, say mistakes in one line."""
+"""``python -m dermprompt``: compose the configuration, run the pipeline or the studio, report mistakes in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with interruptible():
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
 def run(composed: DictConfig) -> None:
-    """One job."""
+    """Run one job."""
     from hydra.core.hydra_config import HydraConfig
 
     from dermprompt.job.run import run_job
@@ -32,8 +32,8 @@ def run(composed: DictConfig) -> None:
 
 @in_words
 def main() -> None:
-    """Run Hydra; its own errors end in one line too."""
-    # Hydra would print its own shortened stack and exit before a suggestion could be made.
+    """Run Hydra; its errors are reported in one line too."""
+    # Hydra would print a shortened traceback and exit before a suggestion could be made.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
     compose.register()
@@ -43,11 +43,11 @@ def main() -> None:
 
             open_studio(sys.argv[2:])
         elif {"-h", "--help"} & {*sys.argv[1:]}:
-            # Not by Hydra, which for each group looks through all again: that takes it seconds.
+            # Hydra's own help takes seconds, because it searches all groups again for each group.
             print(compose.help_page())
         else:
             run()
-    except OmegaConfBaseException as error:  # some of them are ValueErrors too
+    except OmegaConfBaseException as error:  # some are also ValueErrors
         sys.exit(f"error: {_explain(error)}")
     except Exception as error:
         if not isinstance(error.__cause__ or error, OmegaConfBaseException | hydra.errors.HydraException):
@@ -56,10 +56,10 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """Hydra's words, and the nearest known key where one is unknown."""
+    """Hydra's message, with the nearest known keys if a key is unknown."""
     ours = re.search(r"ValueError raised while resolving interpolation: (.*)", str(error))
     if ours is not None:
-        return ours[1]  # OmegaConf keeps of a resolver's error its words alone
+        return ours[1]  # OmegaConf keeps only the message of a resolver's error
     text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:

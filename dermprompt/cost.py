@@ -1,6 +1,6 @@
-"""Rough durations for ``stage=plan``; once something has run, the store's own records correct them.
+"""Rough durations for ``stage=plan``; once something has run, the store's records correct them.
 
-FLOP counts are those of the networks at their usual sizes, scaled by area and by width squared.
+FLOP counts are those of the networks at their usual sizes, scaled with area and squared width.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dermprompt.files import read_json
 CPU_TFLOPS = 0.05
 GPU_TFLOPS = 60.0
 
-# TFLOP of a training step for one image, at a size in pixels.
+# TFLOP of a training step for one image, and the size in pixels.
 _CONTROLNET_SD = (2.265, 512)
-_CONTROLNET_SCRATCH = (0.001, 64)  # with latents of a quarter of the size
-_VAE = (0.43, 256)  # by hand from Stable Diffusion's, at half its width and one layer a block
+_CONTROLNET_SCRATCH = (0.001, 64)  # with latents at a quarter of the size
+_VAE = (0.43, 256)  # calculated from Stable Diffusion's, for half its width and one layer per block
 _PIX2PIXHD = (2.19, 512)
 _UNET = (0.289, 256)
 _DCSAUNET = (0.1, 256)
@@ -65,7 +65,7 @@ def base(config: Config) -> float:
 
 
 def _scratch(flops: tuple[float, int], config: Config) -> float:
-    """Of a scratch base, by the area of its latents and its width."""
+    """TFLOP for a scratch base, scaled with the area of its latents and its width."""
     base = config.generator.base
     width = sum(base.channels) / len(base.channels) / 107
     return _at(flops, 4 * config.image_size // base.codec.downscale) * width**2 * base.layers_per_block
@@ -101,27 +101,27 @@ def batch(config: Config) -> float:
 
 
 def images_an_epoch(config: Config, rules: Arm, count: int) -> int:
-    """How many images an arm's epoch takes, or the steps of one that it is trained for as long as."""
+    """The number of images in an arm's epoch; with ``steps_of``, in an epoch with that many samples."""
     in_g, in_train = config.data.split.sizes[:2]
     more = in_g if rules.real == "s_and_g" else 0
     return (rules.num_real or in_train) + (rules.steps_of or count + more)
 
 
 def segmenter(config: Config, settings: Segmenter, epoch: int) -> float:
-    """Seconds to train a segmenter, by the images of an epoch."""
+    """Seconds to train a segmenter; ``epoch``: images per epoch."""
     steps = settings.max_steps or (settings.max_epochs or 0) * max(1, epoch // settings.batch_size)
     images = steps * settings.batch_size
     if settings.name in ("dcsaunet", "pretrained"):
         flops = _DCSAUNET if settings.name == "dcsaunet" else _PRETRAINED
         return _seconds(images * _at(flops, settings.image_size), config)
     features = settings.network.get("features")
-    # What else a network takes is seen when it is built.
+    # Other wrong settings of a network are found when it is built.
     width = features[0] / 64 if isinstance(features, list) and features and type(features[0]) is int else 1
     return _seconds(images * _at(_UNET, settings.image_size) * width**2, config)
 
 
 def split_sizes(config: Config, prepared: Path) -> dict[str, int]:
-    """Sizes of the parts: of the split where it is made, else as configured."""
+    """Sizes of the parts: of the split if it exists, otherwise as configured."""
     made = prepared / "split.json"
     if made.exists():
         return {part: len(ids) for part, ids in read_json(made)["parts"].items()}

@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent, even after a power failure; and safe reading of files from elsewhere."""
+"""Atomic files: complete or absent, even after a power failure; and safe reading of untrusted files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NAME_IN_WORDS = "a name of at most 100 letters, digits, _, - and dots, the first
 
 
 def is_name(value: Any) -> bool:
-    """Whether it may be a part of a path: it names one file or folder, and leads nowhere else."""
+    """Whether the value is safe as a part of a path: it names one file or folder and cannot lead elsewhere."""
     return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 def check_name(what: str, value: Any) -> str:
-    """A name from a file that somebody else may have written.
+    """Return a name that comes from an untrusted file, after checking it.
 
     Raises:
-        ValueError: it is none; ``what`` says where it stands.
+        ValueError: it is not a safe name; ``what`` says where it is from.
     """
     if not is_name(value):
         raise ValueError(f"{what} {value!r}: not {NAME_IN_WORDS}")
@@ -34,18 +34,18 @@ def check_name(what: str, value: Any) -> str:
 
 
 def printable(text: str, kept: str = "\n\t") -> str:
-    """The text as a terminal may see it: characters that control or reorder it are escaped, but for those ``kept``."""
+    """The text, safe for a terminal: characters that control or reorder it are escaped, except those in ``kept``."""
     odd = (one for one in set(text) - set(kept) if unicodedata.category(one) in ("Cc", "Cf", "Cs"))
     return text.translate({ord(one): one.encode("unicode_escape").decode() for one in odd})
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file: beside its target, flushed to the disk, then put in its place. No link is followed."""
+    """Write a file next to its target, flush it to the disk, then move it into place. No link is followed."""
     write_pieces(path, [data])
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
-    """As :func:`write_bytes`, what is made as it is written."""
+    """Like :func:`write_bytes`, for content that is produced while writing."""
     staged = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
     with new_file(staged) as file:
         file.writelines(pieces)
@@ -54,11 +54,11 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that nobody else has, flushed to the disk at the end; gone where that fails.
+    """A new file to write, flushed to the disk at the end, and removed if writing fails.
 
     Raises:
-        FileExistsError: something of that name is there, a link too.
-        OSError: names the file also where the system does not, as on a full disk.
+        FileExistsError: a file or link of that name exists.
+        OSError: always names the file, even if the system does not, as on a full disk.
     """
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
@@ -75,7 +75,7 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush all files in a folder to the disk, and the folders' own lists of them."""
+    """Flush all files in a folder and the directory entries to the disk."""
     for path in (*folder.rglob("*"), folder):
         if path.is_file() or path.is_dir():
             opened = os.open(path, os.O_RDONLY)
@@ -86,7 +86,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def sha256(content: bytes | str | Path) -> str:
-    """The sha256 (hex) of bytes, of a text in UTF-8, or of what a file holds."""
+    """The sha256 (hex) of bytes, of a text in UTF-8, or of a file's content."""
     if isinstance(content, Path):
         with open(content, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -94,13 +94,13 @@ def sha256(content: bytes | str | Path) -> str:
 
 
 def stamp(file: Path, root: Path) -> tuple[str, int, int]:
-    """Name, size and time of change of a file; the name relative to ``root`` where it lies below it."""
+    """Name, size and modification time of a file; the name is relative to ``root`` if the file is below it."""
     found = os.stat(file)
     return str(file.relative_to(root) if file.is_relative_to(root) else file), found.st_size, found.st_mtime_ns
 
 
 def stamps(path: str) -> list[tuple[str, int, int]]:
-    """The stamps of a local file or of the files in a folder; none where there is neither, as for a hub id."""
+    """The stamps of a local file or of all files in a folder; empty if there is neither, as for a hub id."""
     assert path, "an empty path is the working directory"
     root = Path(path).expanduser()
     files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.is_file())
@@ -108,16 +108,16 @@ def stamps(path: str) -> list[tuple[str, int, int]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as :func:`write_bytes` does."""
+    """Write JSON with :func:`write_bytes`."""
     write_bytes(path, json.dumps(value, indent=1).encode())
 
 
 @contextmanager
 def reading(path: Path, remedy: str = "") -> Iterator[None]:
-    """What reads a file or folder that anyone may have made or damaged; one way for all of them to fail.
+    """A context for reading a file or folder that may be untrusted or damaged; all errors become ValueErrors.
 
     Raises:
-        ValueError: whatever was wrong; names the path and the reason, and ``remedy``, what helps.
+        ValueError: anything was wrong; names the path, the reason and the ``remedy``.
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -134,7 +134,7 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
 
 
 def read_json(path: Path, kind: type | tuple[type, ...] = (dict, list), remedy: str = "") -> Any:
-    """The content of a JSON file, a dict or list where no other ``kind`` is asked for; fails as :func:`reading`."""
+    """The content of a JSON file, which must be of type ``kind``; fails like :func:`reading`."""
     with reading(path, remedy):
         content = json.loads(path.read_bytes())
         if not isinstance(content, kind):

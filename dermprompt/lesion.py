@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Lesion:
     """One image, its mask, and what is known about it. ``None`` means unknown, never absent.
 
-    ``lesion_id``: shared by all images of one lesion, ``patient_id`` by all of one person. ``negative``: the mask is
-    empty because there is no lesion. ``part``: the folder of its data set, ``training``, ``validation`` or ``test``;
-    ``age`` is in years.
+    ``lesion_id``: the same for all images of one lesion; ``patient_id``: the same for all images of one patient.
+    ``negative``: the mask is empty because there is no lesion. ``part``: the folder in its data set, ``training``,
+    ``validation`` or ``test``. ``age``: in years.
     """
 
     id: str
@@ -40,15 +40,15 @@ class Lesion:
 
 
 def images_to_float(images: Tensor) -> Tensor:
-    """Turn uint8 NHW3 in [0, 255] into float32 N3HW in [-1, 1]."""
+    """Convert uint8 NHW3 in [0, 255] to float32 N3HW in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def images_to_uint8(images: Tensor) -> Tensor:
-    """Turn float N3HW in [-1, 1] (clipped) into uint8 NHW3 in [0, 255], rounded.
+    """Convert float N3HW in [-1, 1] (clipped) to uint8 NHW3 in [0, 255], rounded.
 
     Raises:
-        ValueError: a value is no finite number, which would be black; not looked for on a device, which would wait.
+        ValueError: a value is NaN or infinite; checked only on the CPU, because a GPU would have to synchronise.
     """
     if images.device.type == "cpu" and not images.isfinite().all():
         raise ValueError("an image holds values that are NaN or infinite")
@@ -56,8 +56,8 @@ def images_to_uint8(images: Tensor) -> Tensor:
 
 
 def find_faults(images: Tensor, pixels: Tensor) -> Tensor:
-    """Of images float N3HW, as ``pixels`` uint8 NHW3: N numbers, 1 where one holds a value that is no finite number
-    (black, as a pixel), 2 where all pixels of one are alike, else 0.
+    """Check images float N3HW, with their ``pixels`` uint8 NHW3: for each image 1 if a value is NaN or infinite, 2 if
+    all pixels are equal, else 0.
     """
     finite = images.flatten(1).isfinite().all(1)
     flat = pixels.flatten(1, 2)
@@ -66,5 +66,5 @@ def find_faults(images: Tensor, pixels: Tensor) -> Tensor:
 
 
 def masks_to_float(masks: Tensor) -> Tensor:
-    """Turn uint8 NHW in {0, 1} into float32 N1HW in {0, 1}."""
+    """Convert uint8 NHW in {0, 1} to float32 N1HW in {0, 1}."""
     return masks.unsqueeze(1).float()

@@ -1,4 +1,4 @@
-"""Rows of an array that may be larger than memory: read from the disk when they are indexed."""
+"""Rows of an array that may be larger than memory, read from the disk when they are indexed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Rows:
-    """``array[rows]`` of an array that is mapped to memory, not read before it is indexed.
+    """``array[rows]`` of a memory-mapped array, not read before it is indexed.
 
-    An index (a number, a slice, a list or an array) gives what ``array[rows][index]`` would, as an array in memory;
-    ``np.asarray`` gives all of it.
+    An index (a number, a slice, a list or an array) returns ``array[rows][index]`` as an array in memory;
+    ``np.asarray`` returns all rows.
     """
 
     def __init__(self, array: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -23,7 +23,7 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of ``array[rows]``."""
+        """The shape of ``array[rows]``."""
         return (len(self.rows), *self.array.shape[1:])
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -36,7 +36,7 @@ class Rows:
         return np.asarray(self[:], dtype)
 
     def only(self, index: Any) -> Rows:
-        """Some of the rows, still unread."""
+        """Select rows, without reading them."""
         return Rows(self.array, self.rows[index])
 
 
@@ -44,5 +44,5 @@ Arrays = Rows | np.ndarray
 
 
 def slices(length: int, size: int) -> Iterator[slice]:
-    """``size`` of ``length`` rows after the other."""
+    """Consecutive slices of ``size`` rows that cover ``length`` rows."""
     return (slice(start, start + size) for start in range(0, length, size))

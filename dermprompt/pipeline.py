@@ -56,7 +56,7 @@ class Pipeline(GeneratorPipeline):
     """The artifacts of one configuration."""
 
     def prepare(self) -> None:
-        """Everything that is made from the data alone."""
+        """Make all that depends on the data alone."""
         for size in sorted({arm.settings.image_size for arm in self.arms}):
             self.cache(size)
         _ = self.prepared, self.generator_set, self.coverage
@@ -73,7 +73,7 @@ class Pipeline(GeneratorPipeline):
         """How new masks are drawn."""
         config = self.config
         given = isinstance(config.masks, schema.FolderMasks)
-        masks = replace(config.masks, path=None) if given else config.masks  # their files are an input
+        masks = replace(config.masks, path=None) if given else config.masks  # the files are an input instead
         return stage.DrawMasks(masks, config.synthesis.batch_size, config.image_size, config.seed)
 
     @property
@@ -97,7 +97,7 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def samples(self) -> Artifact:
-        """Samples of new masks and prompts. The set can grow: its key does not contain a count."""
+        """Samples from new masks and prompts. The set can grow: its key does not contain a count."""
         config = self.config
         if not config.generator.is_drawn_from:
             return self._samples_made_elsewhere()
@@ -116,7 +116,7 @@ class Pipeline(GeneratorPipeline):
         return self.of(data, "generator.path")
 
     def _samples_made_elsewhere(self) -> Artifact:
-        """The same pairs, sorted by id, as samples."""
+        """The pairs of ``generator.path``, sorted by id, as samples."""
         config, path = self.config, Path(self.config.generator.path).expanduser().resolve()
         foreign = self.made_elsewhere
         usable = (config.data.on_bad, config.data.max_bad_fraction)
@@ -130,7 +130,7 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def reproduced(self) -> Artifact:
-        """Samples of S.test's masks with empty prompts (paper, section 3.3)."""
+        """Samples from S.test's masks with empty prompts (paper, section 3.3)."""
         num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
         batches = -(-num_test // self.config.synthesis.batch_size)
         return self.draw(
@@ -147,7 +147,7 @@ class Pipeline(GeneratorPipeline):
     @property
     def _sampling(self) -> stage.DrawSamples:
         own, how = self.config.generator, self.config.synthesis
-        # How networks are run: up to rounding the same samples, but a set is of one kind, byte for byte.
+        # These change samples only up to rounding, but a set must be reproducible byte for byte.
         run = (how.precision, how.compile) if own.is_trained else (None, None)
         on_base = (self._reading, take(Sampler, own)) if own.has_base else (None, None)
         return stage.DrawSamples(own.name, how.batch_size, self.config.seed, *run, *on_base)
@@ -163,7 +163,7 @@ class Pipeline(GeneratorPipeline):
     def arms(self) -> tuple[Arm, ...]:
         """The requested arm, preceded by its S-only baseline if it adds samples.
 
-        Predictions that were made elsewhere belong to one arm alone.
+        Predictions made by another program belong to one arm only.
         """
         config = self.config
         own = Arm(config.segmenter, config.synthesis.count, self.rules)
@@ -173,25 +173,25 @@ class Pipeline(GeneratorPipeline):
 
     @property
     def reference(self) -> Artifact:
-        """The reference segmenter, which measures mask fidelity: trained on S.train alone, the same for all arms."""
+        """The reference segmenter that measures mask fidelity: trained on S.train alone, the same for all arms."""
         return self.segmenter(Arm(self.config.evaluation.reference, 0, s_only()))
 
     @property
     def cross_fitted(self) -> tuple[Artifact, ...]:
-        """Reference segmenters for curation, each trained without another fold of the arm's S.train."""
+        """Reference segmenters for curation, each trained without a different fold of the arm's S.train."""
         arm = Arm(self.config.evaluation.reference, 0, s_only(self.rules.num_real))
         folds = self.config.curation.folds
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 
     def segmenter(self, arm: Arm, left_out: tuple[int, int] | None = None) -> Artifact:
-        """A trained segmenter; S only is shared by all generators. ``left_out``: (fold of S.train, of how many)."""
+        """A trained segmenter; S only is shared by all generators. ``left_out``: (fold of S.train, number of folds)."""
         inputs: dict[str, Any] = {"prepared": self.prepared, "cache": self.cache(arm.settings.image_size)}
         if arm.count:
             inputs |= {"samples": self.samples, "decisions": self.curated}
         if arm.rules.real == "s_decoded":
             inputs["base"] = self.base
         own = take(SegmenterTraining, arm.settings)
-        data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which is the samples' affair
+        data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which affects only the samples
         settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
         seconds = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
@@ -201,7 +201,7 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def agreement(self) -> Artifact:
-        """How well cross-fitted reference segmenters find each sample's mask again, whatever the thresholds."""
+        """How well cross-fitted reference segmenters agree with each sample's mask, independently of thresholds."""
         config = self.config
         settings = stage.ScoreAgreement(config.synthesis.count, config.segmenter.image_size, self.rules.num_real)
         cache = self.cache(config.evaluation.reference.image_size)
@@ -219,7 +219,7 @@ class Pipeline(GeneratorPipeline):
         """The distance of each sample to the nearest image that its generator has seen."""
         config, features = self.config, self.config.curation.features
         network = stage.FeatureNetwork(**self._features) if features == "network" else None
-        # Nobody knows what a program elsewhere has seen.
+        # What another program has seen is unknown.
         of_all = not config.generator.is_drawn_from
         settings = stage.FindNearest(config.synthesis.count, features, network, of_all)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
@@ -228,7 +228,7 @@ class Pipeline(GeneratorPipeline):
 
     @property
     def _features(self) -> dict[str, Any]:
-        """The network that compares images, with its weights' file."""
+        """The feature network, with the stamps of its weights' file."""
         features = self.config.evaluation.features
         return {**plain(features), "stamps": stamps_of(features.weights) or []}
 
@@ -251,7 +251,7 @@ class Pipeline(GeneratorPipeline):
     def declared(self) -> Artifact:
         """The primary comparison as it was when S.test was first scored; later changes have no effect here.
 
-        Therefore no stage makes it: a stage sees only what is in its key.
+        No stage makes it, because a stage sees only what is in its key.
         """
         recipe = Recipe("evaluate", "primary", 1, {}, (self.prepared.digest,))
         return self.store.make(recipe, lambda folder: write_json(folder / "primary.json", self.primary_rule), 0.1)
@@ -265,7 +265,7 @@ class Pipeline(GeneratorPipeline):
         return {**plain(self.config.evaluation.primary), **rule}
 
     def scores(self, arm: Arm) -> Artifact:
-        """Scores of every image of S.test; the first ones of a split bind the primary comparison."""
+        """Scores of every image of S.test; the first scoring of a split fixes the primary comparison."""
         _ = self.declared
         if arm.settings.predictions:
             return self._scores_of_predictions(arm.settings.predictions)
@@ -287,7 +287,7 @@ class Pipeline(GeneratorPipeline):
         return None if self.config.external is None else self.of(self.config.external, "external")
 
     def _score(self, name: str, version: int, settings: stage.ScoreImages, data: DataPipeline, arm: Arm) -> Artifact:
-        """Scores of a data set's images, whose batches the devices of the trainer share."""
+        """Scores of a data set's images, in batches that the trainer's devices share."""
         cache = data.cache(arm.settings.image_size)
         inputs = {"trained": self.segmenter(arm), "cache": cache, "indexed": data.indexed, "prepared": self.prepared}
         declared = self.declare("dermprompt.stages.score.score_images", name, version, settings, inputs, "evaluate")
@@ -302,7 +302,7 @@ class Pipeline(GeneratorPipeline):
         return self.store.make(declared.recipe, build, 5.0)
 
     def _scores_of_predictions(self, predictions: str) -> Artifact:
-        """Scores of masks that were predicted elsewhere."""
+        """Scores of masks that another program predicted."""
         reading = vars(take(Reading, self.config.data))
         settings = stage.ScorePredictions(**reading, size=self.config.segmenter.image_size)
         masks = stamped_artifact(predictions)
@@ -311,14 +311,14 @@ class Pipeline(GeneratorPipeline):
         return self.make(work, "scores-predictions", 2, settings, inputs, "evaluate", 5.0)
 
     def measured(self, arm: Arm) -> Artifact:
-        """What the report shows about an arm's scores, with samples also the gain over S only."""
+        """What the report shows about an arm's scores; for an arm with samples, also the gain over S only."""
         scored, inputs = self.scores(arm), {"prepared": self.prepared}
         if arm.count and len(self.arms) > 1:
             inputs["baseline"] = self.scores(self.arms[0])
         return self._measure({"scored": scored, **inputs}, f"arm-{scored.path.name.removeprefix('scores-')}")
 
     def measured_external(self, arm: Arm) -> Artifact | None:
-        """The same for the external data set."""
+        """What the report shows about an arm's scores on the external data set."""
         scored = self.external(arm)
         if scored is None:
             return None
@@ -361,7 +361,7 @@ class Pipeline(GeneratorPipeline):
         own, seed, reference = self.config.generator, self.config.seed, self.reference
         reference_cache = self.cache(self.config.evaluation.reference.image_size)
         if not own.is_drawn_from:
-            # They are not of S.test's masks: fidelity to their own.
+            # The samples are not of S.test's masks, so their fidelity to their own masks is measured.
             inputs = {
                 "samples": self.samples,
                 "reference": reference,
@@ -394,7 +394,7 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def colours(self) -> Artifact | None:
-        """The samples' colours beside those of real images that no generator has seen."""
+        """The samples' colours, and those of real images that no generator has seen."""
         name, count = self.config.generator.name, self.config.synthesis.count
         if not count:
             return None
@@ -404,8 +404,8 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def text_quality(self) -> Artifact | None:
-        """Text fidelity, where there is text: a fixed rule reads the phantom's colours, and a classifier
-        that real images have taught all else.
+        """Text fidelity, if there is text: by a fixed rule on the phantom's colours, otherwise by classifiers trained
+        on real images.
         """
         config = self.config
         if not config.generator.has_text or not config.synthesis.count:
@@ -422,13 +422,13 @@ class Pipeline(GeneratorPipeline):
 
     @cached_property
     def classifier(self) -> Artifact:
-        """Linear classifiers of the labels, trained on G and S.train for every arm and generator."""
+        """Linear classifiers of the labels, trained on G and S.train; the same for all arms and generators."""
         settings = stage.TrainClassifier(**self._features, seed=self.config.data.split.seed)
         work = "dermprompt.stages.evaluate_labels.train_classifier"
         return self.make(work, "classifier", 1, settings, self._images, "evaluate", 200.0)
 
     def evaluate(self) -> None:
-        """Everything that the report shows."""
+        """Make all that the report shows."""
         _ = self.trivial_quality
         for arm in self.arms:
             _ = self.measured(arm), self.measured_external(arm)
@@ -438,7 +438,7 @@ class Pipeline(GeneratorPipeline):
             _ = self.copies, self.tallied
 
     def export(self) -> None:
-        """What an export is written from."""
+        """Make all that the export needs."""
         _ = self.prepared
         if self.config.export == "generator":
             _ = self.generator, self.base

@@ -21,7 +21,7 @@ from dermprompt.stages import settings as stage
 from dermprompt.store.artifacts import Artifact, Store
 from dermprompt.weights.box import SAMPLE, digest
 
-# Images are compared at this size, whatever the experiment's.
+# Images are compared at this size, whatever the experiment's image size.
 DUPLICATES_SIZE = 256
 
 
@@ -33,7 +33,7 @@ class DataPipeline(Maker):
         self.config, self.key = config, key
 
     def of(self, data: Data, key: str) -> DataPipeline:
-        """The same for another data set, described by the configuration's section ``key``."""
+        """The pipeline of another data set, described by the configuration's section ``key``."""
         return DataPipeline(replace(self.config, data=data), self.store, key)
 
     @cached_property
@@ -72,7 +72,7 @@ class DataPipeline(Maker):
         return self.make(work, "phantom", 1, settings, cost=cost.pictures(data.num_images or 0))
 
     def cache(self, size: int) -> Artifact:
-        """All images at ``size`` pixels; nothing is decoded twice for one size."""
+        """All images at ``size`` pixels; each is decoded only once per size."""
         data = self.config.data
         settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
         painted = data.name in ("phantom", "sample")
@@ -83,7 +83,7 @@ class DataPipeline(Maker):
 
     @property
     def images(self) -> Artifact:
-        """All pictures at the generator's size."""
+        """All images at the generator's size."""
         return self.cache(self.config.image_size)
 
     @cached_property
@@ -100,20 +100,20 @@ class DataPipeline(Maker):
 
     @cached_property
     def coverage(self) -> Artifact:
-        """The coverage report. Its key depends on the files themselves, those of other artifacts on their content."""
+        """The coverage report. Its key depends on the files themselves, other artifacts' keys on the files' content."""
         indexed = replace(self.indexed, digest=self.indexed.path.name)
         inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared}
         return self.make("dermprompt.stages.prepare.report_coverage", "coverage", 1, stage.Nothing(), inputs, cost=0.1)
 
     def overlap(self, other: DataPipeline) -> Artifact:
-        """Which images of this data set another one shares."""
+        """The images that this data set shares with another one."""
         usable = take(stage.Usable, other.config.data)
         inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
         return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, "prepare", 5.0)
 
     @property
     def rules(self) -> schema.Arm:
-        """The requested arm; ``num_real`` is None where it is all of S.train."""
+        """The requested arm; ``num_real`` is None if it means all of S.train."""
         arm = self.config.arm
         return replace(arm, num_real=None) if arm.num_real == self.config.data.split.sizes[1] else arm
 

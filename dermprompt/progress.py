@@ -1,4 +1,4 @@
-"""Progress on long work: a bar in a terminal, a line now and then in a log file."""
+"""Progress of long work: a bar in a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERVAL = 20.0
 
 
 def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
-    """Go through ``items`` and show how far; of several ranks the first does."""
+    """Iterate over ``items`` and show progress; of several ranks, only the first shows it."""
     if os.environ.get("RANK", "0") != "0":
         yield from items
         return
@@ -34,6 +34,6 @@ def progress(items: Sequence[T], what: str, unit: str) -> Iterator[T]:
 
 
 def time_left(done: int, total: int, seconds: float) -> str:
-    """The rate, and the minutes that are left at it."""
+    """The rate, and the remaining minutes at this rate."""
     rate = done / max(seconds, 1e-9)
     return f"{rate:.2f}/s, {(total - done) / max(rate, 1e-9) / 60:.1f} min left"

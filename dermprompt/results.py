@@ -15,9 +15,9 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``n`` images and its interval, at 95 % where nothing else is said.
+    """A mean over ``n`` images and its interval, at 95 % unless stated otherwise.
 
-    ``over`` says what the interval covers: ``images``, or ``seeds and images`` (of ``seeds`` trainings).
+    ``over``: what the interval covers, ``images`` or ``seeds and images`` (of ``seeds`` trainings).
     """
 
     mean: float
@@ -30,11 +30,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms on the same images and seeds: the mean difference, and what it says.
+    """Two arms on the same images and seeds: the mean difference and its verdict.
 
     ``verdict``: better, worse, equivalent or unresolved. ``effect``: the difference in standard deviations over
-    images. ``smallest``: the difference that would have been shown with 80 % power. ``p`` belongs to ``gain``,
-    ``wilcoxon`` to another question, whether more images gain than lose.
+    images. ``smallest``: the smallest difference that would have been shown with 80 % power. ``p``: of ``gain``;
+    ``wilcoxon``: the p-value for a different question, whether more images gain than lose.
     """
 
     gain: Interval
@@ -47,10 +47,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """A row of Table 1: generated against real images of the same masks (paper, section 3.3).
+    """A row of Table 1: generated images compared with the real images of the same masks (paper, section 3.3).
 
-    ``paper`` and ``standard`` hold mse, psnr and ssim in the two conventions.
-    ``kind`` is ``generator``, or ``trivial`` for a row that needs no generator at all.
+    ``paper`` and ``standard``: mse, psnr and ssim in the two conventions.
+    ``kind``: ``generator``, or ``trivial`` for a row that needs no generator.
     """
 
     name: str
@@ -62,7 +62,7 @@ class ImageQuality:
 
 @dataclass(frozen=True)
 class Subgroup:
-    """The Dice of some of the test images: those of one diagnosis, size, attribute, or at the border."""
+    """The Dice on a subgroup of test images: one diagnosis, size, attribute, or contact with the border."""
 
     kind: str
     name: str
@@ -73,11 +73,11 @@ class Subgroup:
 class Segmentation:
     """A cell of Table 2: the Dice of a segmenter on S.test (paper, section 3.4).
 
-    ``generator`` is None and ``count`` 0 for S only. ``gain`` is the paired difference to S only.
-    ``failures`` is the share of test images with a Dice under 0.5. ``arm`` names what it was trained on, of
-    ``num_real`` images of S.train (None: all), with ``seed``; ``scores`` is the csv of every image's measures, in
-    the run folder; ``measures`` are their means. ``world``: what its samples or real images come from, ``open`` (G) or
-    ``closed`` (S.train alone); None for S only, which belongs to both. ``steps_of``: it took as many steps as S with
+    For S only, ``generator`` is None and ``count`` 0. ``gain``: the paired difference to S only. ``failures``: the
+    share of test images with a Dice below 0.5. ``arm``: what it was trained on, with ``num_real`` images of S.train
+    (None: all) and ``seed``. ``scores``: the csv file with every image's measures, in the run folder; ``measures``:
+    their means. ``world``: what its samples, additional real images or codec come from, ``open`` (G) or ``closed``
+    (S.train alone); None for S only, which belongs to both. ``steps_of``: it trained for the number of steps of S with
     this many samples.
     """
 
@@ -100,7 +100,7 @@ class Segmentation:
 
     @property
     def label(self) -> str:
-        """The arm's own name, or what it was made of."""
+        """The arm's name, or one made from generator and count."""
         if self.arm != "default":
             return self.arm
         return f"{self.generator}_{self.count}" if self.generator else "s_only"
@@ -108,11 +108,11 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One arm over its seeds: the mean Dice, and what it is against its control (None for a control itself).
+    """One arm over its seeds: the mean Dice, and the comparison with its control (None for a control itself).
 
-    ``adjusted`` is the comparison's p after Holm's correction among the exploratory rows; the intervals of those
-    are simultaneous. ``primary``: the one comparison that was named beforehand. ``dice`` is None where its seeds share
-    fewer than two test images, ``against`` where it and its control do: gaps, to be shown as such.
+    ``adjusted``: the p-value after Holm's correction among exploratory rows, whose intervals are simultaneous.
+    ``primary``: whether this is the primary comparison. ``dice`` is None if the arm's seeds share fewer than two test
+    images, ``against`` if the arm and its control do; the report shows these as gaps.
     """
 
     arm: str
@@ -126,7 +126,7 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class ArmPair:
-    """Two arms of which neither is the other's control; exploratory, the intervals of all pairs simultaneous."""
+    """A comparison of two arms, neither the other's control; exploratory, with simultaneous intervals for all pairs."""
 
     arm: str
     other: str
@@ -136,10 +136,10 @@ class ArmPair:
 
 @dataclass(frozen=True)
 class PurposeRow:
-    """What an arm's samples are worth for one purpose: the gain over its control there.
+    """What an arm's samples are worth for one purpose: the gain over that purpose's control.
 
-    ``share``, where they stand in for G's real pairs: of what these gain over S alone, how much the samples give; None
-    where that gain is not shown. The intervals of a table's purposes are simultaneous.
+    ``share``, if samples replace G's real pairs: the share of the real pairs' gain over S alone that the samples
+    achieve; None if that gain is not shown. The intervals of a table's purposes are simultaneous.
     """
 
     purpose: str
@@ -166,8 +166,8 @@ class ArmTable:
 
 @dataclass(frozen=True)
 class Distribution:
-    """One set of ``n`` images against another of ``n``, by their features: the Fréchet and the kernel distance,
-    precision and recall, density and coverage.
+    """Two sets of ``n`` images each, compared by their features: Fréchet and kernel distance, precision and recall,
+    density and coverage.
     """
 
     n: int
@@ -181,9 +181,9 @@ class Distribution:
 
 @dataclass(frozen=True)
 class DistributionRow:
-    """A set of images against as many real ones that no generator has seen, by the named features.
+    """A set of images compared with an equal number of real ones that no generator has seen, by the named features.
 
-    ``kind``: ``generator``, or ``floor`` for real images against real ones.
+    ``kind``: ``generator``, or ``floor`` for real images compared with real ones.
     """
 
     name: str
@@ -197,8 +197,8 @@ class ColourRow:
     """Colours of ``n`` images inside or outside their masks (``region``), red, green and blue from 0 to 255: the mean
     and the standard deviation over pixels, both averaged over images.
 
-    ``kind``: ``generator``, or ``real`` for images that no generator has seen. ``drifted``: which figures lie far from
-    real images'.
+    ``kind``: ``generator``, or ``real`` for images that no generator has seen. ``drifted``: the figures that are far
+    from those of real images.
     """
 
     name: str
@@ -215,8 +215,8 @@ class MaskFidelity:
     """Mean Dice of the reference segmenter, trained on S.train alone, on S.test's masks.
 
     ``real``: on the real images. ``generated``: on images generated from the same masks.
-    ``shuffled``: those images against the masks of other images, the level of chance; ``chance``: what images that
-    ignore their masks reach with a probability of 2.5 %, None in older files.
+    ``shuffled``: on the same images, compared with the masks of other images, the level of chance; ``chance``: the
+    value that images that ignore their masks exceed with a probability of 2.5 %, None in older files.
     """
 
     real: float
@@ -227,7 +227,7 @@ class MaskFidelity:
 
     @property
     def shown(self) -> bool:
-        """Whether the images follow their masks better than those of others."""
+        """Whether the images follow their masks better than chance."""
         return self.generated > max(self.shuffled, self.chance or 0.0)
 
 
@@ -235,7 +235,7 @@ class MaskFidelity:
 class TextFidelity:
     """Balanced accuracy with which a fixed rule reads the prompted diagnosis from the samples.
 
-    ``shuffled``: the same against the prompts of other samples, the level of chance.
+    ``shuffled``: the same for the prompts of other samples, the level of chance.
     """
 
     accuracy: float
@@ -245,11 +245,11 @@ class TextFidelity:
 
 @dataclass(frozen=True)
 class LabelScore:
-    """How well a classifier gives one label of ``n`` images, of which ``positives`` have it (None: several classes).
+    """How well a classifier predicts one label of ``n`` images, of which ``positives`` have it (None: several classes).
 
-    ``measure``: what ``accuracy`` is, ``balanced accuracy``, or for one class of several its ``recall``.
-    ``shuffled``: the same with the labels of other images, its mean and range (95 %) over their random orders. All
-    are None where there are too few images.
+    ``measure``: what ``accuracy`` is, ``balanced accuracy`` or, for one class of several, its ``recall``.
+    ``shuffled``: the same with the labels of other images, as mean and range (95 %) over random orders. All are None
+    if there are too few images.
     """
 
     label: str
@@ -263,24 +263,24 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class LabelFidelity:
-    """A classifier trained on real images alone: on those of S.test, and on samples that were asked for the label."""
+    """A classifier trained on real images only, scored on real images of S.test and on samples with prompted labels."""
 
     real: LabelScore
     generated: LabelScore
 
     @property
     def shown(self) -> bool | None:
-        """Whether the samples' accuracy lies above the range of shuffled prompts; None where there is no number."""
+        """Whether the samples' accuracy is above the range of shuffled prompts; None if there are too few images."""
         one = self.generated
         return None if one.accuracy is None or one.shuffled is None else one.accuracy.mean > one.shuffled.high
 
 
 @dataclass(frozen=True)
 class Curation:
-    """What became of the samples, and what the rule favours.
+    """What curation did with the samples, and what its rule favours.
 
-    ``groups``: of each kind and name (size, diagnosis) the numbers of samples drawn and used. ``real``: the share of
-    S.train's own images that the rule would keep or relabel; None where it does not score them.
+    ``groups``: for each kind and name (size, diagnosis), the numbers of samples drawn and used. ``real``: the share of
+    S.train's images that the rule would keep or relabel; None if it does not score them.
     """
 
     name: str
@@ -293,10 +293,10 @@ class Curation:
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the share ``quantile`` of unseen
-    real images. ``nearer``: the share nearer to G than to as many unseen images; ``chance``: where 95 % of such shares
-    lie where nothing is memorised. Both are None without unseen images. ``pairs``: the nearest ones, the image of G
-    beside the sample. ``of_all``: all real images took G's place, for what the generator has seen is not known.
+    """How many of ``n`` samples count as copies: nearer to G, in ``features``, than the ``quantile`` of unseen real
+    images. ``nearer``: the share of samples nearer to G than to an equal number of unseen images; ``chance``: the range
+    of 95 % of such shares without memorisation. Both are None without unseen images. ``pairs``: the nearest samples
+    with their images of G. ``of_all``: compared with all real images, because what the generator has seen is unknown.
     """
 
     features: str
@@ -311,7 +311,7 @@ class Memorisation:
 
 @dataclass(frozen=True)
 class External:
-    """One training on a data set that it has not seen: its Dice, also of groups of images, and means of measures."""
+    """One training's results on an external data set: Dice, also by subgroup, and means of all measures."""
 
     dataset: str
     arm: str
@@ -325,7 +325,7 @@ class External:
 
 @dataclass(frozen=True)
 class Curve:
-    """A learning curve: ``values[k]`` of ``metric`` at ``steps[k]`` of the named training."""
+    """A learning curve: ``metric`` of the named training is ``values[k]`` at step ``steps[k]``."""
 
     training: str
     metric: str
@@ -335,7 +335,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Picture:
-    """One column of the gallery or one synthetic sample; the paths are relative to the run folder."""
+    """One column of the gallery or one synthetic sample; paths are relative to the run folder."""
 
     id: str
     mask: str
@@ -346,12 +346,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a job found out. What was asked stands first.
+    """All results of a job; its settings come first.
 
-    ``seed`` is the segmenter's, ``generator_seed`` that of all else. ``precision``: of the trainings, None in older
-    files. ``scope``: what a generator has seen, where that is not G. ``primary``: the comparison that decides (the keys
-    of ``evaluation.primary``, ``hash``, and ``declared``: whether it was named before S.test was first scored).
-    ``test_reads``: how often predictions of a test set were scored in this store. ``validation_pictures``: of the
+    ``seed``: of the segmenter; ``generator_seed``: of all else. ``precision``: of the trainings, None in older files.
+    ``scope``: what a generator has seen, if that is not G. ``primary``: the primary comparison (the keys of
+    ``evaluation.primary``, ``hash``, and ``declared``: whether it was declared before S.test was first scored).
+    ``test_reads``: how often predictions for a test set were scored in this store. ``validation_pictures``: of the
     generator's training, ``training/<step>.png``.
     """
 
@@ -390,14 +390,14 @@ class Results:
 
 
 def pictures_of(results: Results) -> list[str]:
-    """The files of all pictures that results name, relative to their run folder."""
+    """The paths of all images named in the results, relative to their run folder."""
     copies = results.memorisation.pairs if results.memorisation else ()
     columns = (*results.gallery, *results.samples, *copies)
     shown = [path for one in columns for path in (one.mask, one.image, one.real) if path is not None]
     return [*shown, *results.validation_pictures]
 
 
-# A job's run folder, and what it found out.
+# A job's run folder and its results.
 Job = tuple[Path, Results]
 
 
@@ -407,23 +407,23 @@ def save_results(results: Results, path: Path) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """Read ``results.json``; the inverse of :func:`save_results`.
+    """Read ``results.json`` as written by :func:`save_results`.
 
     Raises:
-        ValueError: it is no such file; names every value that does not fit.
+        ValueError: the file is invalid; names every wrong value.
     """
     with reading(path):
         return record(Results, read_json(path, dict))
 
 
 def record(kind: type[Record], values: Any) -> Record:
-    """A record of this module, or several, from the plain values that its ``dataclasses.asdict`` gave."""
+    """A record of this module, or several, from the plain values of ``dataclasses.asdict``."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind).validate_python(_renamed(values))
 
 
-# What files of earlier versions call the same.
+# The keys' former names, in files of earlier versions.
 FORMER = {
     "exchanged": "shuffled",
     "mask_obedience": "mask_fidelity",

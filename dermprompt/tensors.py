@@ -1,4 +1,4 @@
-"""Loading weights: the one way to read them from files, which executes no code, and to fill a network with them."""
+"""Reads weights from files without executing code, and loads them into networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAFETENSORS = ".safetensors"
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a pickle that holds nothing else; fails as :func:`reading` does."""
+    """The tensors of a safetensors file, or of a pickle that holds only tensors; fails like :func:`reading`."""
     with reading(path):
         if not path.is_file():
             raise ValueError("no such file")
@@ -33,15 +33,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The same as arrays."""
+    """The tensors of a file as NumPy arrays; fails like :func:`reading`."""
     return {key: value.numpy() for key, value in load_tensors(path).items()}
 
 
 def check_weights(path: Path) -> None:
-    """Open a file's header, which says how long it has to be; a pickle has none, and is opened whole.
+    """Check a file by its header, which states the file's length; a pickle has no header and is read entirely.
 
     Raises:
-        ValueError: there is no such file, or it is damaged; names it.
+        ValueError: the file does not exist or is damaged; names it.
     """
     with reading(path):
         if path.suffix != SAFETENSORS:
@@ -54,14 +54,14 @@ def check_weights(path: Path) -> None:
 
 
 def fill(network: Network, state: dict[str, Tensor], path: Path, strict: bool = True) -> Network:
-    """Fill a network with the weights that ``path`` held; ValueError where they are another network's."""
+    """Load ``state``, read from ``path``, into a network. Raises ValueError if it belongs to another network."""
     with reading(path):
         network.load_state_dict(state, strict=strict)
     return network
 
 
 def open_pretrained(kind: Any, folder: Path) -> Any:
-    """A network or scheduler of diffusers from its folder, with every weight; fails as :func:`reading` does."""
+    """Load a diffusers network or scheduler from its folder, requiring all weights; fails like :func:`reading`."""
     with reading(folder):
         if not issubclass(kind, nn.Module):
             return kind.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Patches of other libraries, each with its issue; a test for each fails when the patch is no longer needed."""
+"""Patches of other libraries, each with its issue; a test for each patch fails when it is no longer needed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from lightning.fabric.plugins.environments import ClusterEnvironment
     from lightning.pytorch.core.optimizer import LightningOptimizer
 
-# Lightning's warnings about hardware, its other products and its own code, by how they begin.
+# The beginnings of Lightning's warnings about hardware, its other products and its own code.
 LIGHTNINGS_WARNINGS = (
     "Checkpoint directory",
-    "Experiment logs directory",  # of the pieces before; the whole curve is in curves.csv
+    "Experiment logs directory",  # from before an interruption; the whole curve is in curves.csv
     r".*LeafSpec",
     "Found .* in eval mode",
     "Using ModelCheckpoint with manual",
@@ -30,14 +30,14 @@ LIGHTNINGS_WARNINGS = (
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's advice off the screen."""
+    """Suppress Lightning's advice."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in LIGHTNINGS_WARNINGS:
         warnings.filterwarnings("ignore", message)
 
 
 def step_uncounted(trainer: Trainer, optimizer: LightningOptimizer) -> None:
-    """Step a second optimizer of one batch: Lightning's ``global_step`` would count each optimizer's steps.
+    """Step a second optimizer in one batch without counting it: Lightning's ``global_step`` counts every optimizer.
 
     https://github.com/Lightning-AI/pytorch-lightning/issues/17958
     """
@@ -45,20 +45,20 @@ def step_uncounted(trainer: Trainer, optimizer: LightningOptimizer) -> None:
 
 
 def count_begun_epoch(checkpoint: dict[str, Any]) -> None:
-    """Write into a checkpoint the counts that a training which began with this epoch would have.
+    """Correct a checkpoint's epoch counts, so that the epoch that has begun is counted.
 
-    Lightning does not count the epoch that a continued training begins with: from a checkpoint of that training it
-    would go on with the epoch that is over. https://github.com/Lightning-AI/pytorch-lightning/issues/19815
+    Lightning does not count the epoch with which a resumed training begins, so resuming from a checkpoint of that
+    training would repeat a finished epoch. https://github.com/Lightning-AI/pytorch-lightning/issues/19815
     """
     for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
         counts["ready"] = counts["started"] = counts["processed"] + 1
 
 
 def rank_environment() -> ClusterEnvironment:
-    """Who starts the ranks: torch's launcher, or there is one rank.
+    """The cluster environment: torch's launcher, or a single rank.
 
-    Lightning would find SLURM by itself, queue the job again a second time, and save for it in the middle of an epoch,
-    from where no training goes on exactly. https://github.com/Lightning-AI/pytorch-lightning/issues/6389
+    Lightning would detect SLURM by itself, requeue the job a second time, and save a checkpoint for it in the middle of
+    an epoch, from which no training resumes exactly. https://github.com/Lightning-AI/pytorch-lightning/issues/6389
     """
     from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
@@ -66,10 +66,10 @@ def rank_environment() -> ClusterEnvironment:
 
 
 def save_to_disk(values: Any, path: Path) -> None:
-    """``torch.save``, flushed, over what a killed training left; where the disk is full, give its room back.
+    """``torch.save`` with a flush, replacing what a killed training left; if the disk is full, the file is removed.
 
     Raises:
-        OSError: the disk's own error. Of a full one torch says only that a position is unexpected.
+        OSError: the disk's own error. If the disk is full, torch reports only an unexpected position.
             https://github.com/pytorch/pytorch/issues/10577
     """
     import torch
@@ -86,7 +86,7 @@ def save_to_disk(values: Any, path: Path) -> None:
 
 @contextmanager
 def quiet_monai() -> Iterator[None]:
-    """Without MONAI's warning of a deprecated option that only MONAI itself uses.
+    """Suppress MONAI's warning about a deprecated option that only MONAI itself uses.
 
     https://github.com/Project-MONAI/MONAI/issues/9059
     """

@@ -1,1 +1,1 @@
-"""Configuration: every key with its type, constraint and allow-list (schema, generators), and its checks."""
+"""Configuration: every key with its type and constraint, checks before any work, and what Hydra may build."""

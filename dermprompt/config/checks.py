@@ -1,4 +1,4 @@
-"""Checks of a configuration before any work: each key by its constraint, and keys against each other."""
+"""Checks of a configuration before any work: each key against its constraint, and keys against each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dermprompt.weights.box import in_box
 
 
 def check(config: Config) -> None:
-    """Check every key by its constraint, then keys against each other.
+    """Check every key against its constraint, then keys against each other.
 
     Raises:
         ValueError: names the key, its value and what is allowed.
@@ -49,12 +49,12 @@ def check(config: Config) -> None:
 
 
 def _check_kinds(config: Config) -> None:
-    """What stands where a group has several kinds is one of them, and the one that its name says."""
+    """Check that each section with several kinds is one of them, and the one that its ``name`` says."""
     for group, kinds in schema.KINDS.items():
         *parents, key = group.split("/")
         holder = functools.reduce(getattr, parents, config)
         if not hasattr(holder, key):
-            continue  # only some kinds have a part of that name
+            continue  # not every kind has this section
         value = getattr(holder, key)
         named = getattr(value, "name", value)
         if not isinstance(value, kinds.get(str(named), ())):
@@ -100,7 +100,7 @@ def _check_masks(masks: Any) -> None:
             raise ValueError(f"masks.scale_range={masks.scale_range}: the lowest factor, then the highest")
         if len(masks.elastic_sigma) != len(masks.elastic_points):
             what = f"masks.elastic_sigma={masks.elastic_sigma} with masks.elastic_points={masks.elastic_points}"
-            raise ValueError(f"{what}: as many of one as of the other")
+            raise ValueError(f"{what}: both need the same length")
 
 
 def _check_prompts(prompts: schema.Prompts) -> None:
@@ -195,7 +195,7 @@ def _check_generator(config: Config) -> None:
 
 
 def _check_init(generator: Any) -> None:
-    """The weights that a generator starts from; with ``max_steps=0`` they are used as they are."""
+    """Check the weights that a generator starts from; with ``max_steps=0`` they are used unchanged."""
     if generator.init is None and generator.max_steps == 0:
         raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
     if generator.init is not None and not in_box(generator.init, generator.name).is_dir():
@@ -234,7 +234,7 @@ def _check_sampler(key: str, own: Sampler) -> None:
 
 
 def _check_codec(config: Config) -> None:
-    """A scratch base's codec, and the image size that its latents and the U-Net's levels leave."""
+    """Check a scratch base's codec, and the image size against the codec's downscaling and the U-Net's levels."""
     base = config.generator.base
     if isinstance(base, PretrainedBase):
         if config.stage == "train_codec":

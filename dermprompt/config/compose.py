@@ -1,4 +1,4 @@
-"""Configuration: Hydra's schema, checks before any work, and the only place that builds from ``_target_``."""
+"""Composing, checking, saving and loading configurations, and the only code that builds from ``_target_``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from dermprompt.config.schema import Config, count_devices
 from dermprompt.config.targets import ALLOWED_TARGETS, check_targets, guard_hydra
 from dermprompt.files import reading, sha256, write_bytes
 
-# In a wheel the configuration lies inside the package, in a checkout beside it.
+# In a wheel the configuration is inside the package, in a checkout next to it.
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 
-# Where Linux says what the CPU can do.
+# Linux lists the CPU's features here.
 CPU = Path("/proc/cpuinfo")
 
-# For the keys that have no default.
+# Example values, for messages about keys without a default.
 EXAMPLES = {
     "data.root": "/data/isic2018",
     "external.root": "/data/PH2",
@@ -45,14 +45,14 @@ EXAMPLES = {
     "prompts.mix": "{MEL:0.5,BKL:0.5}",
 }
 
-# These say where things are and how they run, not what comes out: two jobs that differ in them are one.
+# Keys that say where things are and how they run, but do not change results: jobs that differ only here are the same.
 _PLACE_KEYS = ("paths", "stage", "export", "trainer", "logger", "name")
-# The same of the trainer. On other devices results agree up to rounding, and on several up to the order of draws.
+# The trainer's such keys. Across devices results agree up to rounding; on several, up to the order of random draws.
 _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "max_time", "timeout")
 
 
 def register() -> None:
-    """Put the schema into Hydra's ConfigStore, and hold what it composes to what may be built."""
+    """Register the schema in Hydra's ConfigStore, and guard what Hydra composes (:func:`guard_hydra`)."""
     guard_hydra(CONF)
     _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
@@ -62,7 +62,7 @@ def register() -> None:
 
 @functools.cache
 def _keep(name: str, node: type, group: str | None = None) -> None:
-    """Hydra's store builds each of its nodes anew."""
+    """Store a node once: Hydra's store would build it again at every call."""
     ConfigStore.instance().store(name=name, node=node, group=group)
 
 
@@ -71,7 +71,7 @@ def _short_hash(value: Any) -> str:
 
 
 def _job_hash(*, _root_: DictConfig) -> str:
-    """Hash of what a job computes, so that the same job finds its folder again."""
+    """Hash of what a job computes, so that the same job uses the same folder again."""
     _check_all_set(_root_)
     job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
     trainer = cast(dict[str, Any], OmegaConf.to_container(_root_.trainer, resolve=True))
@@ -79,12 +79,12 @@ def _job_hash(*, _root_: DictConfig) -> str:
 
 
 def _check_all_set(composed: DictConfig) -> None:
-    """Say which keys of ours have to be given.
+    """Check that all our mandatory keys are set.
 
     Raises:
         ValueError: names each key, with an example.
     """
-    # Unresolved: Hydra's own part holds the run's folder, whose name may be what is being resolved.
+    # Not resolved: Hydra's section holds the run's folder, whose name may depend on the hash being computed.
     missing = sorted(_unset({**cast(dict, OmegaConf.to_container(composed)), "hydra": None}))
     if missing:
         examples = shlex.join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
@@ -104,13 +104,13 @@ def _job_keys(root: DictConfig) -> list[str]:
 
 
 def _sweep_hash() -> str:
-    """Hash of the command line and of ``conf``: a job's own configuration does not know the sweep's choices."""
+    """Hash of the command line and of ``conf``, because a job's configuration does not hold the sweep's choices."""
     files = sorted(CONF.rglob("*.yaml"))
     return _short_hash([sorted(sys.argv[1:]), [path.read_text() for path in files]])
 
 
 def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
-    """What a trainer asks of each machine, for SLURM; None without GPUs."""
+    """How many GPUs a trainer needs on each machine, for SLURM; None without GPUs."""
     if accelerator == "cpu":
         return None
     number = count_devices(devices)
@@ -120,19 +120,19 @@ def _gpus_per_node(accelerator: str, devices: Any) -> int | None:
 
 
 def _cpu_precision() -> str:
-    """The faster precision of training on this CPU: bfloat16 where it multiplies matrices in it (AMX)."""
+    """The faster training precision on this CPU: bfloat16 if it has matrix multiplication for it (AMX)."""
     return "bf16-mixed" if CPU.exists() and "amx_bf16" in CPU.read_text() else "32-true"
 
 
 def _sweep_or(name: str) -> str:
-    """The name of the sweep's folder, outside of a sweep ``name``."""
+    """The name of the sweep's folder, or ``name`` outside a sweep."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return name
     return Path(HydraConfig.get().runtime.output_dir).parent.name
 
 
-# Here and not by a call: a job of a sweep on SLURM begins with what was pickled, not with our main. Nor does it have
-# the sweep's command line, but with its configuration the hash that the sweep has looked up.
+# Registered on import, because a sweep's job on SLURM starts from a pickle, not from our main. It does not have the
+# sweep's command line either, but its configuration carries the hash that the sweep computed.
 OmegaConf.register_new_resolver("oc.env", secrets.from_environment, replace=True)
 OmegaConf.register_new_resolver("job_hash", _job_hash, replace=True)
 OmegaConf.register_new_resolver("sweep_hash", _sweep_hash, replace=True, use_cache=True)
@@ -144,7 +144,7 @@ OmegaConf.register_new_resolver("help_groups", lambda: help_text.groups(CONF), r
 
 
 def compose(overrides: list[str]) -> Config:
-    """The checked configuration of a command line's overrides, where Hydra runs no job.
+    """The checked configuration for a list of overrides, outside a Hydra job.
 
     Raises:
         ValueError: as :func:`freeze`.
@@ -155,12 +155,12 @@ def compose(overrides: list[str]) -> Config:
 
 
 def help_page() -> str:
-    """What ``--help`` prints."""
+    """The text of ``--help``."""
     return str(OmegaConf.load(CONF / "hydra" / "help" / "dermprompt.yaml").template)
 
 
 def freeze(composed: DictConfig) -> Config:
-    """Turn a composed configuration into plain dataclasses, checked.
+    """Turn a composed configuration into plain dataclasses, and check it.
 
     Raises:
         ValueError: a key is unset or has a value that is not allowed.
@@ -172,7 +172,7 @@ def freeze(composed: DictConfig) -> Config:
 
 
 def is_dumped(path: Path) -> bool:
-    """Whether a file looks as :func:`dump` writes it, now or earlier."""
+    """Whether a file looks like the output of :func:`dump`, in this or an earlier version."""
     try:
         found = _read_yaml(path)
     except ValueError:
@@ -184,7 +184,7 @@ def thaw(path: Path) -> Config:
     """Read back what :func:`dump` wrote.
 
     Raises:
-        ValueError: it is no such file, or of other keys.
+        ValueError: it is not such a file, or has other keys.
     """
     try:
         raw = cast(DictConfig, OmegaConf.create(_escaped(_read_yaml(path))))
@@ -205,7 +205,7 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _escaped(node: Any) -> Any:
-    """The same values to OmegaConf, for which a dollar before a brace begins an interpolation."""
+    """The same values with ``${`` escaped, which OmegaConf would read as an interpolation."""
     if isinstance(node, dict):
         return {key: _escaped(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -224,12 +224,12 @@ def plain(node: Any) -> Any:
 
 
 def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:
-    """What of the trainer's settings changes the trained weights: precision, clipping, accumulation …"""
+    """The trainer's settings that change the trained weights: precision, clipping, accumulation …"""
     return {key: value for key, value in trainer.items() if key not in _PLACE_TRAINER_KEYS}
 
 
 def place_settings(trainer: dict[str, Any]) -> dict[str, Any]:
-    """The others, which say where it trains and how long."""
+    """The trainer's other settings: where it trains and how long."""
     return {key: value for key, value in trainer.items() if key in _PLACE_TRAINER_KEYS}
 
 
@@ -237,7 +237,7 @@ def instantiate(node: dict[str, Any], **values: Any) -> Any:
     """Build ``_target_`` of a node with its settings and ``values``; the values win.
 
     Raises:
-        ValueError: the target, or one inside the node, is not in the allow-list; or it does not take these settings.
+        ValueError: a target in the node is not on the allow-list, or rejects these settings.
     """
     check_targets(node, ALLOWED_TARGETS)
     from hydra.errors import InstantiationException

@@ -1,4 +1,4 @@
-"""Constraints on the values of keys, declared beside each key: ``key: int = whole(at_least=1)``."""
+"""Constraints on the values of keys, declared with each key: ``key: int = whole(at_least=1)``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from dermprompt.store.artifacts import SINCE, WAS
 
 KEY, KNOWN, OPTIONAL = "constraint", "known", "optional"
 DURATION = "days, hours, minutes and seconds as DD:HH:MM:SS"
-# What is neither a word nor a number.
+# Kinds of values that are neither listed words nor numbers.
 _KINDS: dict[str, Callable[[Any], bool]] = {
     NAME_IN_WORDS: is_name,
     "true or false": lambda value: isinstance(value, bool),
     DURATION: lambda value: re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", str(value)) is not None,
 }
-# The largest whole number where a key says nothing else: of it no count of ours runs over.
+# The default upper bound of whole numbers: small enough that no count overflows.
 MOST = 10**9
-# Bytes of the longest text: of a path more is none on Linux.
+# Bytes of the longest text: Linux's limit for a path.
 MOST_TEXT = 4096
-# Of a value, in a message.
+# Characters of a value shown in a message.
 MOST_SHOWN = 200
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """One of ``words``, a name, or a finite number within bounds; of a list, each element, and ``length`` of them.
+    """One of ``words``, a name, or a finite number within bounds; in a list, every element must be.
 
-    A list is not empty unless ``empty`` says that it may be.
+    ``length``: of the list, if fixed; ``empty``: whether the list may be empty.
     """
 
     words: tuple[str | int, ...] = ()
@@ -49,7 +49,7 @@ class Constraint:
     noun: str = "number"
 
     def check(self, key: str, value: Any, nullable: bool = False) -> None:
-        """Raise ValueError that says key, value, what is allowed and the nearest word."""
+        """Raise ValueError with key, value, what is allowed and the nearest word, unless the value is allowed."""
         values = value if isinstance(value, list) else [value]
         too_few = isinstance(value, list) and not (value or self.empty)
         if too_few or not all(map(self._holds, values)) or self.length not in (None, len(values)):
@@ -94,19 +94,19 @@ class Constraint:
 
 
 def one_of(*words: str | int, was: str | None = None) -> Any:
-    """A key whose value is one of these words or numbers; ``was``: its former name, which recipes go on with."""
+    """A key whose value is one of these words or numbers; ``was``: its former name, which recipes keep using."""
     return _field(Constraint(words=words), was)
 
 
 def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **bounds: Any) -> Any:
-    """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of such."""
+    """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of them."""
     return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
 
 
 def number(was: str | None = None, since: float | None = None, **bounds: Any) -> Any:
-    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of such.
+    """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of them.
 
-    ``since``: the value at which all is as before the key was added: its default, which recipes leave out.
+    ``since``: for a key added later, the default that keeps the former behaviour and that recipes leave out.
     """
     if since is None:
         return _field(Constraint(**bounds), was)
@@ -114,12 +114,12 @@ def number(was: str | None = None, since: float | None = None, **bounds: Any) ->
 
 
 def named() -> Any:
-    """A key whose value names a file or folder, and can lead nowhere else."""
+    """A key whose value is safe as the name of a file or folder: it cannot point elsewhere."""
     return _field(Constraint(noun=NAME_IN_WORDS))
 
 
 def truth() -> Any:
-    """A key that is true or false, where no type says so."""
+    """A key that is true or false, for sections whose types are not checked by OmegaConf."""
     return _field(Constraint(noun="true or false"))
 
 
@@ -129,12 +129,12 @@ def duration() -> Any:
 
 
 def optional(constrained: Any) -> Any:
-    """The same key, which may also be absent: only in a section of :func:`known`."""
+    """The given key, but it may be absent; only in a section of :func:`known`."""
     return dataclasses.field(default=MISSING, metadata={**constrained.metadata, OPTIONAL: True})
 
 
 def known(section: type) -> Any:
-    """A key that is a dict of what ``section``, a dataclass, has; keys that are given there alone are hashed."""
+    """A key whose value is a dict with the keys of the dataclass ``section``; only keys that are given are hashed."""
     return dataclasses.field(default=MISSING, metadata={KNOWN: section})
 
 
@@ -143,11 +143,12 @@ def _field(constraint: Constraint, was: str | None = None) -> Any:
 
 
 def check_section(section: Any, prefix: str = "") -> None:
-    """Check every key below a section of the configuration: by its constraint, if it has one and is not null; and
-    every other text, number, list and dict for what none may hold.
+    """Check every key below a section of the configuration against its constraint.
+
+    Keys without a constraint, and nulls, must not hold values that no key may have (:func:`_check_plain`).
 
     Raises:
-        ValueError: names the key, its value and what is allowed, or a key that was added with ``+`` and is none.
+        ValueError: names the key, its value and what is allowed, or an unknown key that was added with ``+``.
     """
     for added in vars(section).keys() - {one.name for one in dataclasses.fields(section)}:
         _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
@@ -163,7 +164,7 @@ def check_section(section: Any, prefix: str = "") -> None:
 
 
 def _check_container(one: dataclasses.Field, key: str, value: Any) -> None:
-    """An interpolation may put a text where a section, a dict or a list belongs."""
+    """Check that dicts and lists are such: an interpolation may have put a text in their place."""
     word = str(one.type).partition("[")[0]
     kind = {"dict": dict, "list": list}.get(word, one.default_factory)
     if isinstance(kind, type) and not isinstance(value, kind) and not (value is None and "None" in str(one.type)):
@@ -172,7 +173,7 @@ def _check_container(one: dataclasses.Field, key: str, value: Any) -> None:
 
 
 def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:
-    """Check a value by its key's constraint, if it has one, else for what none may hold."""
+    """Check a value against its key's constraint, or with :func:`_check_plain` if it has none."""
     nullable = "None" in str(one.type)
     if KEY in one.metadata and not (value is None and nullable):
         one.metadata[KEY].check(key, value, nullable)
@@ -181,7 +182,7 @@ def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:
 
 
 def _check_known(section: type, key: str, values: Any) -> None:
-    """Check a dict by the dataclass that lists its keys."""
+    """Check a dict against the dataclass that lists its keys."""
     if not isinstance(values, dict):
         raise ValueError(f"{key}={values}: keys and their values")
     fields = {one.name: one for one in dataclasses.fields(section)}
@@ -203,7 +204,7 @@ def _refuse(prefix: str, name: Any, names: Collection[str]) -> NoReturn:
 
 
 def _check_plain(key: str, value: Any) -> None:
-    """Numbers are finite, texts have no control characters and an end, also in dicts and lists."""
+    """Check that numbers are finite and that texts are short and printable, also inside dicts and lists."""
     if isinstance(value, dict):
         for name, one in value.items():
             _check_plain(f"{key}.{name}", name)

@@ -1,4 +1,4 @@
-"""The kinds of generators, their bases and codecs: properties, and keys with their types and constraints."""
+"""The kinds of generators, bases and codecs: their properties, and their keys with types and constraints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PretrainedBase:
 
 @dataclass
 class PCACodec:
-    """Latents that are principal components of patches of ``downscale`` pixels."""
+    """Latents are principal components of patches of ``downscale`` by ``downscale`` pixels."""
 
     name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
@@ -32,7 +32,7 @@ class PCACodec:
 
 @dataclass
 class VAECodec:
-    """Latents of an AutoencoderKL that is trained on G."""
+    """Latents of an AutoencoderKL trained on G."""
 
     name: str = named()
     downscale: int = one_of(2, 4, 8, 16)
@@ -48,14 +48,14 @@ class VAECodec:
 
 @dataclass
 class TinyCodec:
-    """Latents of a pretrained tiny autoencoder, at an eighth of the size."""
+    """Latents of a pretrained tiny autoencoder, at an eighth of the image's size."""
 
     name: str = named()
     path: str = MISSING
 
     @property
     def downscale(self) -> int:
-        """The format's own: no setting."""
+        """Fixed by the autoencoder's format."""
         return 8
 
 
@@ -92,7 +92,7 @@ class Validation:
 
 @dataclass
 class Sampler:
-    """How a ControlNet samples: settings that affect its samples, not its weights."""
+    """How a ControlNet samples: these settings affect its samples, not its weights."""
 
     sampler: str = one_of("ddim", "dpm", "unipc")
     num_steps: int = whole(1, 1000)
@@ -105,7 +105,7 @@ class Sampler:
 
 @dataclass
 class ControlNetValidation(Sampler, Validation):
-    """Validation with its own sampler: the best weights depend on it, so other samples need no new training."""
+    """Validation with a separate sampler: it decides which weights are best, so a new sampler needs no new training."""
 
 
 @dataclass
@@ -113,15 +113,15 @@ class Generator:
     """The properties of a kind of generator, as class attributes.
 
     Attributes:
-        is_trained: its networks are trained here; otherwise it has none.
+        is_trained: its networks are trained here; otherwise it has no networks.
         has_text: its samples depend on prompts.
         has_base: it needs a latent diffusion model.
-        draws: it provides samples at all.
+        draws: it provides samples.
         is_drawn_from: it can generate an image for any mask; the pairs of a folder are fixed.
-        world: what its samples are made from, if that does not depend on the arm's ``world``.
+        world: the world that its samples come from, if that does not depend on the arm's ``world``.
         opens: full dotted path of the function that loads it: ``(folder)``, with a base ``(folder, base, **sampler)``.
-        base: that model. Unused by the other kinds: Hydra composes generator/base whatever the generator, so that
-            a sweep over generators can name one.
+        base: the latent diffusion model. Unused by kinds without one: Hydra composes generator/base for every
+            generator, so that a sweep over generators can choose it.
     """
 
     is_trained: ClassVar[bool] = False
@@ -152,7 +152,7 @@ class Training:
 
 @dataclass
 class ControlNetTraining(Training):
-    """The same of a ControlNet, beside its base."""
+    """Settings that affect a ControlNet's weights, besides its base."""
 
     validation: ControlNetValidation = field(default_factory=ControlNetValidation, metadata={WAS: "watch"})
     trainable: str = one_of("controlnet", "middle_block", "unlocked_decoder", "unlocked_unet", was="part")
@@ -167,7 +167,7 @@ class ControlNetTraining(Training):
 
 @dataclass
 class ControlNet(Sampler, ControlNetTraining, Generator):
-    """Diffusion with a control copy; training, then sampling."""
+    """Latent diffusion with a ControlNet: settings of training and sampling."""
 
     is_trained = has_text = has_base = True
     opens = "dermprompt.generator.export.load_controlnet"
@@ -175,7 +175,7 @@ class ControlNet(Sampler, ControlNetTraining, Generator):
 
 @dataclass
 class Pix2PixHD(Training, Generator):
-    """The paper's comparison: one pass from mask to image."""
+    """The paper's GAN baseline: one forward pass from mask to image."""
 
     is_trained = True
     opens = "dermprompt.generator.export.load_pix2pixhd"
@@ -205,7 +205,7 @@ class Warp(Generator):
 
 @dataclass
 class FolderSamples(Generator):
-    """Pairs that were made elsewhere, in ISIC's layout or as ``images`` and ``masks``."""
+    """Image-mask pairs made by another program, in ISIC's layout or in ``images`` and ``masks``."""
 
     is_drawn_from = False
 

@@ -1,4 +1,4 @@
-"""What ``--help`` lists: the experiments and the groups of ``conf``, with what their files say of themselves."""
+"""The lists in ``--help``: the experiments and groups of ``conf``, described by the comments in their files."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import textwrap
 from pathlib import Path
 
 WIDTH = 120
-# Of a scale, chosen with it; Hydra's own; listed apart.
+# Groups not listed: chosen by ``scale``; Hydra's own; listed separately.
 HIDDEN = ("scaled", "hydra", "experiment")
 
 
 def experiments(conf: Path) -> str:
-    """Each experiment with the first line of its comment."""
+    """Each experiment with the first line of its file's comment."""
     files = sorted((conf / "experiment").glob("*.yaml"))
     return _table({file.stem: _first_comment(file) for file in files})
 
 
 def groups(conf: Path) -> str:
-    """Each group that gives a choice; without those that only a scale chooses from."""
+    """Each group with a choice of options, except those chosen by ``scale``."""
     paths = sorted({file.relative_to(conf).parent for file in conf.glob("*/**/*.yaml")})
     shown = [path for path in paths if not set(path.parts) & set(HIDDEN)] + [Path("hydra/launcher")]
     options = {str(path): sorted(file.stem for file in (conf / path).glob("*.yaml")) for path in shown}

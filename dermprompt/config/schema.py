@@ -1,4 +1,4 @@
-"""Every key that a user may set, with its type and constraints; the default values are in ``conf/``.
+"""Every key that a user may set, with its type and constraints; the defaults are in ``conf/``.
 
 A group with several kinds (``generator``, ``generator.base``, ``data``) has a class for each, found by name.
 """
@@ -44,7 +44,7 @@ STAGES = (
 # What stage=export writes: an arm for nnU-Net, its samples for Hugging Face or in ISIC's layout, its generator.
 EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 
-# Of one machine.
+# In one machine.
 MOST_DEVICES = 1024
 
 DATA = ("isic", "ham10000", "ph2", "isic_archive", "folder", "sample", "phantom")
@@ -53,13 +53,13 @@ Part = TypeVar("Part")
 
 
 def take(part: type[Part], whole: Any) -> Part:
-    """The keys of a section of the configuration that the dataclass ``part`` has."""
+    """The dataclass ``part``, filled with the keys of the same names in ``whole``."""
     return part(**{one.name: getattr(whole, one.name) for one in fields(part)})  # type: ignore[arg-type]
 
 
 @dataclass
 class Paths:
-    """Where finished work and the runs' folders go."""
+    """Where finished work and run folders go."""
 
     store: str = MISSING
     runs: str = MISSING
@@ -67,8 +67,10 @@ class Paths:
 
 @dataclass
 class Split:
-    """How G, S.train, S.val and S.test are drawn, or the file of a split that was; with fewer images than the
-    sizes' sum the same proportions. ``fold``, 0 to 4: S rotated, so that another fifth of it is S.test.
+    """How G, S.train, S.val and S.test are drawn, or the file of a given split.
+
+    With fewer images than the sum of ``sizes``, their proportions are kept. ``fold``, 0 to 4, rotates S so that
+    another fifth of it is S.test.
     """
 
     protocol: str = one_of("paper", "official", "grouped")
@@ -82,7 +84,7 @@ class Split:
 class Data:
     """A data set on disk, or a phantom that is painted into the store.
 
-    ``mask_suffix``: what the names of masks have after their images', null to find it. The keys from ``mask_threshold``
+    ``mask_suffix``: what a mask's name adds to its image's, null to detect it. The keys from ``mask_threshold``
     to ``max_megapixels`` are those of :class:`~dermprompt.data.reading.Reading`.
     """
 
@@ -96,7 +98,7 @@ class Data:
     max_bad_fraction: float = number(at_least=0, at_most=1)
     mask_suffix: str | None = MISSING
     mask_threshold: int | None = whole(at_least=1, at_most=255)
-    mask_classes: Any = MISSING  # a dict of words by value; Hydra could not set one of this type anew
+    mask_classes: Any = MISSING  # dict from value to word; with that type, Hydra could only merge, not replace it
     empty_masks: str = one_of("error", "keep")
     fit: str = one_of("squeeze", "crop", "pad")
     max_megapixels: int = whole(at_least=1, at_most=178)
@@ -105,7 +107,7 @@ class Data:
 
 @dataclass
 class AutomaticMasks:
-    """Masks from circles (paper, section 2.3); lengths are pixels of a canvas of 512 x 512."""
+    """Masks from circles (paper, section 2.3); lengths in pixels of a 512 x 512 canvas."""
 
     name: str = named()
     centre: list[int] = whole(at_least=1, at_most=511, length=2)
@@ -118,7 +120,7 @@ class AutomaticMasks:
 
 @dataclass
 class RealisticMasks:
-    """New masks with the shapes of G's."""
+    """New masks whose shapes are distributed like those of G's masks."""
 
     name: str = named()
     jitter: float = number(at_least=0, at_most=0.5)
@@ -126,7 +128,7 @@ class RealisticMasks:
 
 @dataclass
 class TransformedMasks:
-    """Masks from G's masks (paper, section 2.3)."""
+    """Transformed masks of G (paper, section 2.3)."""
 
     name: str = named()
     max_rotation: float = number(at_least=0, at_most=360)
@@ -137,7 +139,7 @@ class TransformedMasks:
 
 @dataclass
 class FolderMasks:
-    """Masks that were painted or made elsewhere: a folder of images, or one image."""
+    """Given masks, painted or from another program: a folder of images, or one image."""
 
     name: str = MISSING
     path: str | None = MISSING
@@ -145,18 +147,21 @@ class FolderMasks:
 
 @dataclass
 class DrawnPrompts:
-    """Text of the synthetic images (``sampler``) and its words."""
+    """How the prompts of synthetic images are chosen (``sampler``) and worded (``template``)."""
 
     sampler: str = one_of("empirical", "balanced", "target", "fixed", "empty")
     template: str = one_of(*TEMPLATES)
     diagnosis: str | None = MISSING
     attributes: list[str] = MISSING
-    mix: Any = MISSING  # a dict of shares by diagnosis; Hydra could not set one of this type anew
+    mix: Any = MISSING  # dict from diagnosis to share; with that type, Hydra could only merge, not replace it
 
 
 @dataclass
 class Prompts(DrawnPrompts):
-    """The same, how to treat words that no training image shows, and the share of prompts dropped in training."""
+    """The prompts of synthetic images, and of training.
+
+    ``unseen``: what to do about labels that no training image has; ``dropout``: share of prompts dropped in training.
+    """
 
     unseen: str = one_of("warn", "error")
     dropout: float = number(at_least=0, at_most=1)
@@ -164,9 +169,9 @@ class Prompts(DrawnPrompts):
 
 @dataclass
 class Synthesis:
-    """How many samples, in batches of one size; ``export_copies``: export those too that copy an image of G.
+    """How many samples to draw, and in what batches; ``export_copies``: whether to export copies of images of G too.
 
-    ``precision``: of the networks' weights and activations; ``compile``: with torch.compile.
+    ``precision``: of the networks' weights and activations; ``compile``: use torch.compile.
     """
 
     count: int = whole()
@@ -178,11 +183,12 @@ class Synthesis:
 
 @dataclass
 class Curation:
-    """Which samples are used: all of them (``none``), those whose mask ``folds`` cross-fitted reference segmenters find
-    again (``agreement``), as many by chance (``random``) or by quotas (``quotas``), or all but copies
-    (``memorisation``).
+    """Which samples are used.
 
-    A sample counts as a copy that lies nearer to G, in ``features``, than the share ``quantile`` of unseen images.
+    All of them (``none``); those on whose masks ``folds`` cross-fitted reference segmenters agree (``agreement``);
+    an equal number at random (``random``) or by quotas (``quotas``); or all but copies (``memorisation``).
+
+    A sample counts as a copy if it is nearer to G, in ``features``, than the ``quantile`` of unseen images' distances.
     """
 
     name: str = one_of("none", "agreement", "random", "quotas", "memorisation")
@@ -213,20 +219,20 @@ class SegmenterTraining:
 
 @dataclass
 class Segmenter(SegmenterTraining):
-    """The same; or ``predictions``, a folder of masks of S.test from elsewhere."""
+    """A segmenter to train; or ``predictions``, a folder of S.test's masks predicted by another program."""
 
     predictions: str | None = MISSING
 
 
 @dataclass
 class TrainingSet:
-    """The real images that a segmenter trains on beside its samples, how they are mixed, and for how long.
+    """The real images that a segmenter trains on besides samples, how both are mixed, and for how long.
 
     ``real``: ``s`` (S.train), ``s_and_g``, ``s_decoded`` (S.train through the codec of the generator's base) or
     ``none``. ``num_real``: the number of images of S.train; S.val shrinks in proportion. ``batches``: drawn from all
     pairs alike (``concatenated``), half real images (``half_real``), or with a share of samples that falls to zero
-    (``fading``). ``finetune``: on the samples first, then on the real images. ``steps_of``: train for as many steps as
-    S with this many samples would take.
+    (``fading``). ``finetune``: train on the samples first, then on the real images. ``steps_of``: train for the number
+    of steps that S with this many samples would take.
     """
 
     real: str = one_of("s", "s_and_g", "s_decoded", "none")
@@ -240,7 +246,7 @@ class TrainingSet:
 class Arm(TrainingSet):
     """One arm of a comparison.
 
-    ``world``: what the generator, its base, masks and prompts may see, G (``open``) or the arm's own part of S.train
+    ``world``: what the generator, its base, masks and prompts may see: G (``open``) or the arm's share of S.train
     (``closed``).
     """
 
@@ -250,30 +256,30 @@ class Arm(TrainingSet):
 
 @dataclass(frozen=True)
 class Purpose:
-    """What samples are for: what their generator may see, and what the names of their controls begin with.
+    """What samples are for: the world that their generator may see, and the prefix of their controls' names.
 
-    A control has no samples and takes as many steps, strongly augmented.
+    A control trains without samples for the same number of steps, with strong augmentation.
     """
 
     world: str
     control: str
 
 
-# Shared instead of a site's data; more from the same data; instead of G's real pairs.
+# Samples are shared in place of a site's data; add to the data they come from; replace G's real pairs.
 PURPOSES = {
     "sharing": Purpose("open", "s_strong"),
     "more": Purpose("closed", "s_strong"),
     "instead": Purpose("open", "s_plus_g_strong"),
 }
-# Where nothing was named: against the most that each world has.
+# Without a primary comparison: the strongest control that each world allows.
 CONTROLS = {"open": "s_plus_g_strong", "closed": "s_strong"}
 
 
 @dataclass
 class Primary:
-    """The one comparison that decides, named before S.test is read: an arm, for a purpose, against its control.
+    """The primary comparison, declared before S.test is read: an arm, for a purpose, against its control.
 
-    It is that of one network, and of one or several numbers of real images (null: all), which then hold together.
+    It is made with one network, for one or several numbers of real images (null: all), which must hold jointly.
     """
 
     ours: str = named()
@@ -284,7 +290,7 @@ class Primary:
 
 @dataclass
 class Features:
-    """The pretrained network whose features compare sets of images: an id of timm, its weights or null."""
+    """The pretrained network whose features compare sets of images: timm's id, and a file of weights or null."""
 
     model: str = MISSING
     weights: str | None = MISSING
@@ -292,7 +298,7 @@ class Features:
 
 @dataclass
 class Evaluation:
-    """The reference segmenter, the features, the primary comparison, and how much is shown."""
+    """The reference segmenter, the features, the primary comparison, and how many images the report shows."""
 
     primary: Primary = field(default_factory=Primary)
     features: Features = field(default_factory=Features)
@@ -303,7 +309,7 @@ class Evaluation:
 
 @dataclass
 class Trainer:
-    """What of Lightning's Trainer may be set: how long it trains and on what belongs to each training."""
+    """The settings of Lightning's Trainer that may be set; steps and batches belong to each training."""
 
     _target_: str = one_of("lightning.pytorch.Trainer")
     accelerator: str = one_of("auto", "cpu", "gpu", "cuda", "mps")
@@ -318,7 +324,7 @@ class Trainer:
 
 
 def count_devices(devices: Any) -> int | None:
-    """How many ``trainer.devices`` says, a number or their indices; None for all that there are.
+    """How many devices ``trainer.devices`` means, given a number or a list of indices; None for all.
 
     Raises:
         ValueError: it is neither.
@@ -341,14 +347,14 @@ def count_devices(devices: Any) -> int | None:
 
 @dataclass
 class FileLogger:
-    """Curves as csv files beside each training."""
+    """Curves as csv files in each training's folder."""
 
     name: str = MISSING
 
 
 @dataclass
 class WandbLogger:
-    """Runs of W&B; ``offline``: written, and not sent."""
+    """Runs in W&B; ``offline``: written to disk, not sent."""
 
     name: str = MISSING
     project: str = MISSING
@@ -381,7 +387,7 @@ class Config:
     logger: Any = MISSING
 
 
-# The kinds of the groups that have several, by the name that the group's file gives.
+# The classes of groups with several kinds, by the ``name`` in the group's files.
 KINDS: dict[str, dict[str, type]] = {
     "masks": {
         "paper_text": AutomaticMasks,

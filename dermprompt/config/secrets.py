@@ -1,4 +1,4 @@
-"""What no page, result or run may show: keys and tokens, and what a configuration takes from the environment."""
+"""Masks what no page, result or run may show: keys, tokens, and values taken from the environment."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 MASK = "***"
 _WORDS = r"(?:api_?key|token|secret|passw(?:or)?d|credentials?)"
 _NAME = re.compile(rf"{_WORDS}$", re.IGNORECASE)
-# A key of W&B; tokens of Hugging Face, GitHub and the like.
+# A W&B key; tokens of Hugging Face, GitHub and similar services.
 _VALUE = re.compile(r"\b(?:[0-9a-f]{40}|(?:hf|gh[a-z]|github_pat|sk)[_-]\w{20,})\b")
 _ASSIGNED = re.compile(rf"({_WORDS}=)[^\s'\"}}]+", re.IGNORECASE)
-# Shorter values would mask other words.
+# Shorter secrets are not masked, because they would match ordinary words.
 _MIN_LENGTH = 6
 _taken: set[str] = set()
 
 
 def from_environment(name: str, default: str | None = None) -> str | None:
-    """OmegaConf's ``oc.env``; its values are remembered, and masked."""
+    """OmegaConf's ``oc.env``, which also remembers the values so that they are masked."""
     value = os.environ.get(name, default)
     if value is None:
         raise KeyError(f"{name}: no such environment variable")
@@ -27,7 +27,7 @@ def from_environment(name: str, default: str | None = None) -> str | None:
 
 
 def mask(value: Any, name: str = "") -> Any:
-    """Plain values with ``***`` in the place of what is or looks like a secret."""
+    """Plain values with ``***`` in place of anything that is or looks like a secret."""
     if isinstance(value, dict):
         return {key: mask(one, str(key)) for key, one in value.items()}
     if isinstance(value, list | tuple):

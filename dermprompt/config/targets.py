@@ -1,6 +1,6 @@
 """The allow-list of what a configuration may build, enforced before Hydra or this package builds anything.
 
-An experiment file of somebody else is composed into the whole configuration, Hydra's own part included, and Hydra calls
+A stranger's experiment file can change the whole configuration, including Hydra's own section, and Hydra calls
 whatever a ``_target_`` names; Python's logging does the same with ``class`` and ``()``.
 """
 
@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dermprompt.files import check_name
 
-# Of our part. A new network is a class, a yaml and a line here.
+# In our section. A new network needs a class, a yaml and a line here.
 ALLOWED_TARGETS = frozenset(
     {
         "lightning.pytorch.Trainer",
@@ -29,7 +29,7 @@ ALLOWED_TARGETS = frozenset(
     }
 )
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
-# Of Hydra's, beside the callbacks that conf/config.yaml names.
+# In Hydra's section, besides the callbacks named in conf/config.yaml.
 HYDRAS_TARGETS = frozenset(
     {
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -40,7 +40,7 @@ HYDRAS_TARGETS = frozenset(
     }
 )
 LOG_TARGETS = frozenset({"logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter"})
-# Where Hydra's own log may go: ext:// imports what it names, and a file is written.
+# Where Hydra's log may go; this is restricted because ext:// imports what it names, and a file name is written to.
 LOG_PLACES = frozenset(
     {
         "ext://sys.stdout",
@@ -55,17 +55,17 @@ def check_targets(node: Any, allowed: frozenset[str], key: str = "") -> None:
     """Check every ``_target_`` in plain dicts and lists, and all other keys that Hydra interprets.
 
     Raises:
-        ValueError: one that is not allowed; names its key.
+        ValueError: one is not allowed; names its key.
     """
     for where, name, value in _entries(node, key):
         if name == "_target_" and value not in allowed:
             raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(allowed))}")
         if re.fullmatch(r"_[a-z]+_", name) and name != "_target_":
-            raise ValueError(f"{where}={value}: not allowed; beside _target_ stand the arguments alone")
+            raise ValueError(f"{where}={value}: not allowed; only arguments may be given besides _target_")
 
 
 def _entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
-    """The whole key, the last part of it and the value of every entry of dicts, also within others and lists."""
+    """Dotted key, last part of the key, and value of every entry in nested dicts and lists."""
     if isinstance(node, dict):
         for name, value in node.items():
             where = f"{key}.{name}" if key else str(name)
@@ -77,10 +77,10 @@ def _entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def check_composed(composed: DictConfig, conf: Path) -> None:
-    """The same of a whole composed configuration, whose values may still be interpolations, and of Hydra's own part.
+    """Check a whole composed configuration, which may still hold interpolations, including Hydra's own section.
 
-    An interpolation is no target that is allowed; one of a dict leads to another place, which is looked at too.
-    ``conf``: the folder of the configuration that comes with this package.
+    An interpolation is never an allowed target; one that yields a dict points to another place, checked as well.
+    ``conf``: the folder of this package's configuration.
     """
     whole = OmegaConf.to_container(composed)
     assert isinstance(whole, dict)
@@ -89,7 +89,7 @@ def check_composed(composed: DictConfig, conf: Path) -> None:
     built = {**(hydras.get("callbacks") or {}), **{key: hydras.get(key) for key in ("launcher", "sweeper")}}
     for key, value in built.items():
         if isinstance(value, str):
-            raise ValueError(f"{key}={value} in Hydra's part: no text becomes an object")
+            raise ValueError(f"{key}={value} in Hydra's section: a section is needed, not a text")
     check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
     for part in ("hydra_logging", "job_logging"):
         for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
@@ -111,7 +111,7 @@ def _launchers(conf: Path) -> list[dict[str, Any]]:
 
 
 def _check_logging(where: str, name: str, value: Any) -> None:
-    """``class``, ``()`` and ``factory`` are called, ``ext://`` and ``cfg://`` resolved, ``filename`` is written."""
+    """Logging calls ``class``, ``()`` and ``factory``, resolves ``ext://`` and ``cfg://``, and writes ``filename``."""
     if name in ("class", "()", "factory", ".") and value not in LOG_TARGETS:
         raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(LOG_TARGETS))}")
     for one in value if isinstance(value, list) else [value]:
@@ -120,18 +120,18 @@ def _check_logging(where: str, name: str, value: Any) -> None:
 
 
 def _check_launcher(hydras: dict[str, Any], conf: Path) -> None:
-    """Its texts become a script for a shell: they are those of ``conf``, or a user's own on the command line."""
+    """The launcher's texts become a shell script, so they must come from ``conf`` or from the command line."""
     given = " ".join(hydras["overrides"]["hydra"])
     ours = _launchers(conf)
     for key, value in (hydras.get("launcher") or {}).items():
         if key == "_target_" or not value or not isinstance(value, str | list | dict):
             continue
         if value not in [one.get(key) for one in ours] and f"hydra.launcher.{key}" not in given:
-            raise ValueError(f"hydra.launcher.{key}={value}: becomes a part of a script; give it on the command line")
+            raise ValueError(f"hydra.launcher.{key}={value}: becomes part of a script; give it on the command line")
 
 
 def _check_job(hydras: dict[str, Any]) -> None:
-    """What Hydra sets for every process, and the names of what it writes."""
+    """Check the environment variables that Hydra sets, and the names of the files that it writes."""
     for key, value in hydras["job"]["env_set"].items():
         if os.environ.get(key) != value:
             raise ValueError(f"hydra.job.env_set.{key}={value}: set it in the shell; it may change what a program runs")
@@ -142,10 +142,10 @@ def _check_job(hydras: dict[str, Any]) -> None:
 
 
 def guard_hydra(conf: Path) -> None:
-    """Have every configuration checked that Hydra composes, for a job and for each of a sweep, before it builds of it.
+    """Check every configuration that Hydra composes, for a job and for each job of a sweep, before it builds from it.
 
-    Hydra has no hook so early: its callbacks are built from the configuration, its logging before them. And no value
-    becomes a dict by an interpolation of its own, which would be none of those that are looked at.
+    Hydra has no hook that early: it builds its callbacks from the configuration, and its logging even before them.
+    The resolvers that turn a text into a dict are removed, because such dicts would escape the check.
     """
     for resolver in ("oc.create", "oc.decode"):
         OmegaConf.clear_resolver(resolver)
@@ -155,8 +155,8 @@ def guard_hydra(conf: Path) -> None:
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         try:
             composed = load(*args, **kwargs)
-        except (AttributeError, TypeError, KeyError, OverflowError) as error:  # Hydra's, of values that do not fit
-            raise ValueError(f"the command line or a file does not fit: {' '.join(str(error).split())}") from error
+        except (AttributeError, TypeError, KeyError, OverflowError) as error:  # from Hydra, for values that do not fit
+            raise ValueError(f"the command line or a file is invalid: {' '.join(str(error).split())}") from error
         check_composed(composed, conf)
         return composed
 

@@ -1,1 +1,1 @@
-"""Which samples are used: agreement with reference segmenters, random and quota controls, copies of real images."""
+"""Selection of samples: agreement with reference segmenters, random and quota controls, copies of real images."""

@@ -1,4 +1,4 @@
-"""Keep, relabel or drop a synthetic image by how well a reference segmenter's mask agrees with its own."""
+"""Keep, relabel or drop a synthetic image depending on how well a reference segmenter's mask agrees with its own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Decision = Literal["keep", "relabel", "drop"]
 
 
 def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Decision]:
-    """Choose among three ways, after stage IV of DiffuseExpand (Shao et al., 2023).
+    """Keep, relabel or drop, after stage IV of DiffuseExpand (Shao et al., 2023).
 
-    A score of at least ``keep`` keeps image and mask; of at least ``relabel`` keeps the image, with the
-    reference segmenter's mask as its label; any other drops the sample. DiffuseExpand has 0.8 and 0.6.
+    With a score of at least ``keep``, image and mask are kept; with at least ``relabel``, the image is kept with the
+    reference segmenter's mask as its label; otherwise the sample is dropped. DiffuseExpand uses 0.8 and 0.6.
     """
     assert 0 <= relabel <= keep <= 1, (relabel, keep)
     return [_decision(score, keep, relabel) for score in scores]

@@ -1,4 +1,4 @@
-"""What a filter has to be compared with: as many samples by chance, and as many with the set's make-up kept."""
+"""Controls for a filter: the same number of samples chosen at random, or with the set's composition preserved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dermprompt.curation.agreement import Decision
 
 
 def keep_at_random(number: int, total: int, seed: int) -> list[Decision]:
-    """Keep ``number`` of ``total`` samples by chance, and drop the others."""
+    """Keep ``number`` of ``total`` samples at random, and drop the others."""
     assert 0 <= number <= total, (number, total)
     chosen = set(np.random.default_rng(seed).permutation(total)[:number].tolist())
     return ["keep" if i in chosen else "drop" for i in range(total)]
@@ -31,7 +31,7 @@ def keep_by_quotas(scores: NDArray[np.float64], strata: Sequence[Hashable], numb
 
 
 def _quotas(sizes: Sequence[int], number: int) -> list[int]:
-    """Shares of ``number`` in proportion to the sizes, rounded by the largest remainders."""
+    """Shares of ``number`` in proportion to ``sizes``, rounded by largest remainders."""
     exact = [number * size / max(1, sum(sizes)) for size in sizes]
     quotas = [int(share) for share in exact]
     order = sorted(range(len(sizes)), key=lambda k: quotas[k] - exact[k])

@@ -1,7 +1,7 @@
-"""Which synthetic images are copies of images that the generator was trained on.
+"""Detection of synthetic images that are copies of the generator's training images.
 
-A sample counts as memorised where :func:`copies` says so of its distance to the nearest training image. Images are
-uint8 NHW3 RGB; the sizes of two sets may differ.
+Whether a sample counts as memorised is decided by :func:`copies`, from its distance to the nearest training image.
+Images are uint8 NHW3 RGB; two sets may have different sizes.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from dermprompt.mapped import Rows, slices
 
 Images = NDArray[np.uint8] | Rows
 Values = NDArray[np.float32]
-# Images to a row of features each.
+# From images to one row of features each.
 Embed = Callable[[Images], Values]
 
 NUM_HALVES = 10000
 _SIZE = 16
-# Images that are in memory together.
+# Images in memory at a time.
 _AT_ONCE = 256
-# A high-pass at an eighth of the thumbnail: vignettes and a lesion's mere presence say nothing of copying.
+# High-pass at an eighth of the thumbnail, because vignettes and the mere presence of a lesion are no sign of copying.
 _SIGMA = 2.0
 
 
 def thumbnails(images: Images) -> Values:
-    """High-pass 16x16 thumbnails as features: blind to brightness and scale, and to no detail that is large."""
+    """High-pass 16x16 thumbnails as features: insensitive to brightness and image size, but not to large details."""
     return np.stack([_high_pass(image.astype(np.float32)) for image in images]).reshape(len(images), -1)
 
 
 def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
     """Distance and index of each image's nearest reference, after Dar et al. (2024, arXiv 2402.01054).
 
-    The distance is one minus the correlation of features, the smallest over the eight mirrorings and quarter turns
-    of the image. Returns distances (N, in [0, 2]) and indices (N). An image of one colour has a distance of 1 to
-    all thumbnails.
+    The distance is one minus the correlation of features, minimised over the image's eight mirrorings and quarter
+    turns. Returns distances (N, in [0, 2]) and indices (N). The thumbnail of a uniform image has distance 1 to all
+    others.
     """
     return nearest_known(images, embed(references), embed)
 
 
 def nearest_known(images: Images, known: Values, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
-    """The same, of references that :data:`Embed` has turned into ``known`` features."""
+    """Like :func:`nearest`, with references given as features ``known`` from :data:`Embed`."""
     centre = known.mean(axis=0) if embed is not thumbnails else np.float32(0)
     flat = _unit(known - centre)
     correlation = np.full((len(images), len(known)), -1, np.float32)
@@ -57,8 +57,8 @@ def nearest_known(images: Images, known: Values, embed: Embed = thumbnails) -> t
 def copies(distances: Values, held_out: Values, quantile: float) -> NDArray[np.bool_]:
     """Which samples count as copies, after Dar et al. (2024): nearer than a low quantile of unseen real images.
 
-    ``distances`` of samples to the images that the generator has seen, ``held_out`` those of real images that it has
-    not; without such images nothing counts. A share ``quantile`` of unseen images would wrongly count.
+    ``distances``: of samples to the images that the generator has seen; ``held_out``: those of unseen real images,
+    without which nothing counts as a copy. A share ``quantile`` of unseen images would wrongly count as copies.
     """
     threshold = copy_threshold(held_out, quantile)
     return np.zeros(len(distances), bool) if threshold is None else np.asarray(distances) < threshold
@@ -72,11 +72,11 @@ def copy_threshold(held_out: Values, quantile: float) -> float | None:
 def nearer_share(
     images: Images, seen: Images, unseen: Images, embed: Embed = thumbnails
 ) -> tuple[float, tuple[float, float]]:
-    """Share of images that lie nearer to the seen real images than to as many unseen ones, and its range by chance.
+    """The share of images nearer to the seen real images than to an equal number of unseen ones, and its chance range.
 
-    An image is nearer to the set that holds its nearest of both. A few real images are the nearest of many, so the
-    share of nothing memorised is 0.5 only on average: the range holds 95 % of the shares when what is seen is exchanged
-    for a random half of both sets.
+    An image is nearer to the set that has its nearest neighbour. Some real images are the nearest of many, so without
+    memorisation the share is 0.5 only on average. The range covers 95 % of the shares that result if a random half of
+    both sets takes the place of the seen images.
     """
     assert len(seen) == len(unseen), (len(seen), len(unseen))
     rows = nearest_known(images, np.concatenate([embed(unseen), embed(seen)]), embed)[1]
@@ -100,7 +100,7 @@ def _high_pass(image: Values) -> Values:
 
 
 def _unit(features: Values) -> Values:
-    # Less than 1/100 grey level of contrast per value is rounding, not a pattern.
+    # Contrast of less than 1/100 grey level per value is rounding, not a pattern.
     floor = 0.01 * np.sqrt(features.shape[1])
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return np.where(length > floor, features / np.maximum(length, floor), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The pictures of one data set at one size: which records of a library they are."""
+"""The decoded images and masks of one data set at one size, as references to records of a library."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PICTURES = "pictures.json"
 
 @dataclass(frozen=True, eq=False)
 class Cache:
-    """The pairs of ``ids``: ``images`` uint8 (N, size, size, 3) in [0, 255], RGB, and ``masks`` uint8
-    (N, size, size) in {0, 1}, which stay on the disk until they are indexed.
+    """The pairs of ``ids``: ``images`` uint8 (N, size, size, 3) in [0, 255], RGB, and ``masks`` uint8 (N, size, size)
+    in {0, 1}. Both stay on the disk until they are indexed.
     """
 
     ids: tuple[str, ...]
@@ -34,9 +34,9 @@ class Cache:
 def build_cache(
     index: Index, size: int, reading: Reading, libraries: Path, folder: Path, progress: Callable[[int], None]
 ) -> str:
-    """Decode the index's pairs that no library below ``libraries`` has, and write ``pictures.json``.
+    """Decode the pairs of ``index`` that the library below ``libraries`` lacks, and write ``pictures.json``.
 
-    Returns a digest (16 hex digits) of the pixels and ids; ``progress`` counts pairs that are decoded.
+    Returns a digest (16 hex digits) of pixels and ids; ``progress`` is told how many pairs were decoded.
     """
     library = libraries / library_name(size, reading)
     pairs = {one.id: Pair(one.image, one.mask, *index.contents[one.id]) for one in index.lesions}
@@ -58,15 +58,15 @@ def build_cache(
 
 
 def read_findings(folder: Path) -> list[Finding]:
-    """What was odd about the pictures of a cache."""
+    """The findings about a cache's images and masks."""
     return [Finding(**row) for row in json.loads((folder / PICTURES).read_text())["findings"]]
 
 
 def load_cache(folder: Path, ids: Iterable[str]) -> Cache:
-    """Open the pairs of ``ids``, in that order, after a look whether their pixels are those that were written.
+    """Open the pairs of ``ids``, in that order, after verifying the hashes of their pixels.
 
     Raises:
-        ValueError: an id that is not there, or a record that does not fit its hash; names the library to delete.
+        ValueError: an id is unknown, or a record does not match its hash; names the library to delete.
     """
     raw = json.loads((folder / PICTURES).read_text())
     wanted, records, library = tuple(ids), raw["records"], (folder.parent / raw["library"]).resolve()

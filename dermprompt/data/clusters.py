@@ -1,4 +1,4 @@
-"""Clusters of near-duplicates as a file, with the evidence for each pair."""
+"""The file of near-duplicate pairs, with the evidence for each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SHIPPED = {"isic2018": Path(__file__).with_name("isic2018_clusters.json")}
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A pair of ids, first before second, and the orientation in which they are alike.
+    """A pair of ids in sorted order, and the orientation in which the images match.
 
-    ``hash_distance``: bits of 64; ``correlation``: of the aligned fine structures, in [-1, 1]; ``turns``: quarter turns
-    of the second image, which is first ``mirrored`` left to right.
+    ``hash_distance``: differing bits of 64; ``correlation``: of the aligned fine structures, in [-1, 1]; ``mirrored``:
+    the second image is mirrored left to right, then given this many quarter ``turns``.
     """
 
     first: str
@@ -28,7 +28,7 @@ class Duplicate:
 
 
 def clusters_path(name: str) -> Path:
-    """The file of a name in ``SHIPPED``, or of a path."""
+    """The file of a name in ``SHIPPED``, otherwise ``name`` as a path."""
     return SHIPPED.get(name, Path(name).expanduser())
 
 
@@ -38,7 +38,7 @@ def save_clusters(path: Path, pairs: Sequence[Duplicate], about: str) -> None:
 
 
 def load_clusters(path: Path) -> list[tuple[str, str]]:
-    """Read the pairs of ids that belong together. Raises ValueError for another file."""
+    """Read the pairs of ids that belong together. Raises ValueError if the file is of another kind."""
     try:
         return [(str(pair["first"]), str(pair["second"])) for pair in read_json(path, dict)["pairs"]]
     except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The coverage report: what the data hold, what the label sources say of it, what was odd, how it is split."""
+"""The coverage report: what the data hold, what the label sources cover, what was odd, and the split."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dermprompt.data.index import Index
 from dermprompt.data.split import PARTS, Split
 from dermprompt.lesion import Lesion
 
-# Of a kind, in the text; the values have all.
+# Entries of each kind in the text; coverage.json lists all.
 SHOWN = 10
 
 
 def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Gather the report, as plain values.
+    """Compile the report, as plain values.
 
-    ``lesions`` are those in use; ``with_attributes`` counts those whose attributes are known, if only to be
-    absent. ``several_images`` has each id of a lesion or person with several images, and the part of each image.
+    ``lesions`` are those in use. In the report, ``with_attributes`` counts those whose attributes are known, even if
+    all are absent; ``several_images`` has each lesion or patient with several images, and the part of each image.
     """
     diagnoses = Counter(one.diagnosis for one in lesions if one.diagnosis is not None)
     attributes = Counter(name for one in lesions for name in one.attributes or ())
@@ -45,7 +45,7 @@ def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Se
 
 
 def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
-    """The report in counts: what fits on a results page."""
+    """The report's counts, short enough for a results page."""
     kept = ("images", "masks", "pairs", "diagnosis", "unknown_diagnosis", "attributes", "with_attributes")
     labelled = {one["source"]: len(one["matched"]) for one in report["sources"]}
     verdicts = dict(Counter(one["verdict"] for one in report["findings"]).most_common())
@@ -55,7 +55,7 @@ def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_coverage(report: dict[str, Any]) -> str:
-    """The report as text of fixed width."""
+    """The report as fixed-width text."""
     lines = [f"{report['images']:,} images, {report['masks']:,} masks, {report['pairs']:,} pairs in use", ""]
     lines[1:1] = [f"{kind:12}{places}" for kind, places in report["folders"].items()]
     lines += _format_sources(report["sources"])
@@ -84,13 +84,13 @@ def _several_images(lesions: Sequence[Lesion], split: Split) -> dict[str, dict[s
 
 
 def _unused_parts(index: Index, split: Split) -> dict[str, int]:
-    """Images of folders for validation and test that the split leaves out, by those parts."""
+    """How many images of the validation and test folders the split leaves out, by part."""
     used = split.part_of()
     return dict(Counter(one.part for one in index.lesions if one.part != "training" and one.id not in used))
 
 
 def _folders(index: Index) -> dict[str, str]:
-    """Where images and masks were found, by the names of the folders."""
+    """The folders in which images and masks were found, with counts."""
     places = {"images from": Counter(one.image.parent.name for one in index.lesions)}
     places["masks from"] = Counter(one.mask.parent.name for one in index.lesions)
     return {kind: listed(f"{name}/ {number:,}" for name, number in found.items()) for kind, found in places.items()}
@@ -133,7 +133,7 @@ def _format_several(report: dict[str, Any]) -> list[str]:
 
 
 def _rest(number: int, indent: int) -> list[str]:
-    """A line on what is not shown."""
+    """A line that says how many entries there are, if not all are shown."""
     return [f"{' ' * indent}… ({number:,} in all, which coverage.json lists)"] if number > SHOWN else []
 
 

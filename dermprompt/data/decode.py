@@ -1,8 +1,8 @@
-"""From the bytes of an image's file to pixels, or to a verdict: nothing damaged or ambiguous passes for good.
+"""Decodes the bytes of an image file to pixels, or to a verdict: no damaged or ambiguous file counts as good.
 
-JPEG is decoded by libjpeg-turbo in its strict mode, where a warning of damaged data is an error; everything
-else by Pillow, after the checksums that a format has. A flipped bit that leaves a JPEG well-formed cannot be
-seen by any decoder; the content hashes of a split notice it afterwards. Masks are read in
+JPEG is decoded by libjpeg-turbo in its strict mode, where a warning about damaged data is an error; all other
+formats by Pillow, after verifying the format's checksums, if it has any. No decoder can detect a flipped bit that
+leaves a JPEG well-formed; the content hashes of a split reveal it later. Masks are read in
 :mod:`dermprompt.data.masks`.
 """
 
@@ -19,7 +19,7 @@ from dermprompt.data.reading import MAX_MEGAPIXELS
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
-# EXIF's values that swap rows and columns, and what turns the pixels upright.
+# EXIF's orientation values, and the transposition that turns the pixels upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,7 +32,7 @@ _TURNS = {
 
 
 class BadPicture(ValueError):
-    """A picture that cannot be used; ``verdict`` is a key of :data:`~dermprompt.data.findings.BAD`."""
+    """An image or mask cannot be used; ``verdict`` is a key of :data:`~dermprompt.data.findings.BAD`."""
 
     def __init__(self, verdict: str, detail: str = "") -> None:
         super().__init__(f"{verdict}: {detail}")
@@ -41,7 +41,7 @@ class BadPicture(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Pixels, the full size (height, width) of the file, accepted oddities (verdict, detail), EXIF's orientation."""
+    """Pixels, the file's full size (H, W), accepted oddities (verdict, detail), and EXIF's orientation."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -52,12 +52,13 @@ class Decoded:
 def decode_image(data: bytes, size: int | None = None, max_megapixels: int = MAX_MEGAPIXELS) -> Decoded:
     """Decode an image to uint8 HW3, RGB.
 
-    With ``size`` a JPEG is decoded at 1/2, 1/4 or 1/8 of its scale when that leaves at least twice ``size``
-    pixels along each side: a sixth of the time for the largest. Once resized it differs from the full one by up to
-    7 grey levels at single pixels.
+    With ``size``, a JPEG is decoded at 1/2, 1/4 or 1/8 of its scale if that leaves at least twice ``size`` pixels
+    along each side; this takes a sixth of the time for the largest images. After resizing, single pixels differ from
+    those of the fully decoded image by up to 7 grey levels.
 
     Raises:
-        BadPicture: unreadable, too large, of several frames, CMYK, more than 8 bits, or transparent.
+        BadPicture: the image is unreadable or too large, has several frames, CMYK colour or more than 8 bits, or is
+            transparent.
     """
     opened = open_picture(data, max_megapixels)
     notes = []
@@ -80,24 +81,24 @@ def decode_image(data: bytes, size: int | None = None, max_megapixels: int = MAX
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn uint8 pixels as EXIF's ``orientation`` says."""
+    """Turn uint8 pixels upright according to EXIF's ``orientation``."""
     return np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))
 
 
 def open_picture(data: bytes, max_megapixels: int) -> Image.Image:
-    """Open the header, after checksums; no pixel is decoded.
+    """Verify checksums and open the header; no pixel is decoded.
 
     Raises:
-        BadPicture: unreadable, of more than ``max_megapixels`` million pixels, or of several frames.
+        BadPicture: the file is unreadable, or has more than ``max_megapixels`` million pixels or several frames.
     """
     try:
         Image.open(io.BytesIO(data), formats=FORMATS).verify()
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
-        # What a camera puts beside its photograph (MPO) is no frame of it.
+        # The previews that a camera stores with its photograph (MPO) do not count as frames.
         frames = 1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
     except Image.DecompressionBombError as error:
         raise BadPicture("too_large", str(error)) from None
-    except Exception as error:  # Pillow's plugins raise what their parsers happen to raise
+    except Exception as error:  # Pillow's plugins raise whatever their parsers raise
         raise BadPicture("unreadable", _first_line(error)) from None
     if opened.width * opened.height > max_megapixels * 1_000_000:
         allowed = f"{opened.width} × {opened.height} pixels; data.max_megapixels={max_megapixels}"
@@ -108,7 +109,7 @@ def open_picture(data: bytes, max_megapixels: int) -> Image.Image:
 
 
 def load(opened: Image.Image) -> Image.Image:
-    """Decode the pixels. Raises BadPicture where they are damaged."""
+    """Decode the pixels. Raises BadPicture if they are damaged."""
     try:
         opened.load()
     except Exception as error:
@@ -118,7 +119,7 @@ def load(opened: Image.Image) -> Image.Image:
 
 def is_deep(opened: Image.Image) -> bool:
     """Whether a channel has more than 8 bits."""
-    # Pillow reads 16-bit colour as RGB, and keeps no word of it but in the raw mode of its decoder.
+    # Pillow reads 16-bit colour as RGB; only its decoder's raw mode still tells.
     raw = " ".join(str(tile[3]) for tile in getattr(opened, "tile", ()))
     return opened.mode.startswith(("I", "F")) or "16" in raw
 
@@ -134,7 +135,7 @@ def _decode_jpeg(data: bytes, size: int | None) -> np.ndarray:
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether some pixels may be transparent."""
+    """Whether pixels may be transparent."""
     return "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
 
 
@@ -146,6 +147,6 @@ def _orientation(opened: Image.Image) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # it names our buffer
+    if isinstance(error, UnidentifiedImageError):  # its message names our buffer
         return "no JPEG, PNG, BMP, TIFF or WebP"
     return (str(error) or type(error).__name__).splitlines()[0]

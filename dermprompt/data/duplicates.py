@@ -1,9 +1,9 @@
-"""Near-duplicates: two photographs of one lesion, perhaps recoloured, shifted, magnified, turned or mirrored.
+"""Near-duplicates: two photographs of one lesion, possibly recoloured, shifted, magnified, turned or mirrored.
 
 Every pair is compared in the eight orientations of a square. Candidates have similar perceptual hashes and similar
-lowest frequencies; a candidate counts when, laid one over the other, the fine structure of the two images is the same.
-Colour, light and the lesion's dark blot do not help: structure is what a high pass leaves, divided by its local
-strength. A ruler or a vignette of the same instrument does not suffice.
+low frequencies; a candidate counts as a duplicate if the fine structures of the two images match once aligned.
+Fine structure is a high-pass-filtered image divided by its local strength, so colour, light and the lesion's dark
+blob do not contribute. A ruler or vignette of the same instrument is not enough for a match.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from dermprompt.mapped import Rows
 # Quarter turns, and whether the image is mirrored first; the identity comes first.
 ORIENTATIONS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 
-# Measured on ISIC 2018 Task 1: photographs that are one by eye differ in up to 26 of the 64 bits, and their fine
-# structures correlate by 0.44 to 0.99; the best pair of two lesions, which a ruler joins, by 0.41 in the best of the
-# eight orientations.
+# Measured on ISIC 2018 Task 1: photographs that are the same by eye differ in up to 26 of the 64 bits, and their fine
+# structures correlate by 0.44 to 0.99. For two different lesions the highest correlation, caused by a ruler, is 0.41
+# in the best of the eight orientations.
 MAX_HASH_DISTANCE = 26
 THRESHOLD = 0.42
-# Below this correlation after the best shift an affine alignment is not tried.
+# Below this correlation after the best shift, affine alignment is not tried.
 MIN_SHIFTED = 0.2
 
-# Measured there too: in the lowest frequencies the 59 pairs correlate by at least 0.587, in the next by 0.293, where
-# 3.5 % and 0.2 % of other pairs reach these thresholds. The first look knows shifts of up to 30 of 192 pixels (those of
-# the 59 are up to 19).
+# Also measured there: the 59 pairs correlate by at least 0.587 in the lowest frequencies and 0.293 in the next;
+# 3.5 % and 0.2 % of other pairs reach these thresholds. The first comparison covers shifts of up to 30 of 192 pixels
+# (the 59 pairs need up to 19).
 MIN_COARSE, MIN_FINE = 0.5, 0.26
 
 _SIZE = 192
 _COARSE_BAND, _FINE_BAND = 6, 16
 _STEP, _REACH = 12, 24
-# Images whose structures are kept, images and pairs that are compared at once.
+# Images whose structures are cached; images, and pairs, compared at once.
 _KEPT, _BLOCK, _BATCH = 2048, 128, 2048
 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 def _coarse_frequencies() -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a spectrum's lowest frequencies; of two opposite ones the first."""
+    """Rows and columns of a spectrum's lowest frequencies; only one of each conjugate pair."""
     low = np.arange(1 - _COARSE_BAND, _COARSE_BAND)
     rows, columns = (grid.ravel() for grid in np.meshgrid(low, low[low >= 0], indexing="ij"))
     once = (columns > 0) | (rows > 0)
@@ -54,7 +54,7 @@ def _coarse_frequencies() -> tuple[np.ndarray, np.ndarray]:
 
 
 _COARSE_ROWS, _COARSE_COLUMNS = _coarse_frequencies()
-# What a shift does to them, for each shift.
+# The phase factor of each frequency, for each shift.
 _SHIFTS = np.arange(-_REACH, _REACH + 1, _STEP)
 _PHASES = np.exp(
     2j * np.pi / _SIZE * np.array([_COARSE_ROWS * y + _COARSE_COLUMNS * x for y in _SHIFTS for x in _SHIFTS])
@@ -64,11 +64,11 @@ _PHASES = np.exp(
 def find_duplicates(
     ids: Sequence[str], images: Sequence[np.ndarray] | Rows, progress: Callable[[int], None] | None = None
 ) -> list[Duplicate]:
-    """Find the pairs whose fine structure correlates by at least ``THRESHOLD`` in some orientation, sorted.
+    """Find the pairs whose fine structures correlate by at least ``THRESHOLD`` in some orientation, sorted.
 
-    ``images``: uint8 (S, S, 3), RGB, each of 192 pixels or more, read one at a time. ``progress`` is told each image
-    that was compared with all later ones, once an orientation: ``len(ORIENTATIONS) * len(ids)`` in all. Memory grows
-    with the number of images by 40 KB each.
+    ``images``: uint8 (S, S, 3), RGB, with S of 192 or more, read one at a time. ``progress`` is told how many images
+    were compared with all later ones, once per orientation: ``len(ORIENTATIONS) * len(ids)`` in total. Memory grows
+    by 40 KB per image.
     """
     order = sorted(range(len(ids)), key=lambda row: ids[row])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -91,20 +91,20 @@ def find_duplicates(
 
 
 def orient(image: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
-    """Mirror an image (H, W, ...) left to right if asked, then turn it by quarters."""
+    """Mirror an image (H, W, ...) left to right if ``mirrored``, then give it ``turns`` quarter turns."""
     return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, turns))
 
 
 def perceptual_hash(image: np.ndarray) -> np.ndarray:
-    """64 bits: which of the 8 x 8 lowest cosine coefficients of the grey image lie above their median."""
+    """64 bits: which of the 8 x 8 lowest cosine coefficients of the grey image exceed their median."""
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
     low = dctn(grey.astype(np.float32), norm="ortho")[:8, :8].ravel()
-    # The mean brightness would tilt the median.
+    # The mean brightness (the first coefficient) would bias the median.
     return low > np.median(low[1:])
 
 
 def _sketch(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """In each orientation the hash, and the structure's lowest frequencies: a unit vector, and a spectrum."""
+    """For each orientation: the hash, the lowest frequencies as a unit vector, and the next ones as a spectrum."""
     structure = _structure(image)
     views = [_spectrum(orient(structure, *one)) for one in ORIENTATIONS]
     hashes = [perceptual_hash(orient(image, *one)) for one in ORIENTATIONS]
@@ -112,13 +112,13 @@ def _sketch(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _coarse(spectrum: np.ndarray) -> np.ndarray:
-    """Frequencies below ``_COARSE_BAND`` of a unit structure, complex; each with its opposite once."""
+    """Complex frequencies below ``_COARSE_BAND``, as a unit vector; only one of each conjugate pair."""
     values = spectrum[_COARSE_ROWS, _COARSE_COLUMNS]
     return values / max(float(np.linalg.norm(values)), 1e-6)
 
 
 def _fine(spectrum: np.ndarray) -> np.ndarray:
-    """The spectrum of the structure on a grid of ``2 * _FINE_BAND`` points a side, of norm 1 there."""
+    """The structure's spectrum cut to a grid of ``2 * _FINE_BAND`` points a side, with norm 1 on that grid."""
     side = 2 * _FINE_BAND
     band = np.concatenate([spectrum[:_FINE_BAND], spectrum[-_FINE_BAND:]])[:, : _FINE_BAND + 1].copy()
     band[0, 0] = band[_FINE_BAND] = band[:, _FINE_BAND] = 0
@@ -128,9 +128,9 @@ def _fine(spectrum: np.ndarray) -> np.ndarray:
 def _candidates(
     hashes: Pair, coarse: Pair, fine: Pair, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[int, int, int]]:
-    """Pairs that similar hashes, lowest frequencies and then finer ones leave, with the distance of the hashes.
+    """Pairs with similar hashes, lowest frequencies and then finer frequencies; each with its hash distance.
 
-    For the lowest frequencies each shift is a matrix product of blocks of images.
+    For the lowest frequencies, each shift is a matrix product of blocks of images.
     """
     bits = [2 * one.astype(np.float32) - 1 for one in hashes]
     others = np.concatenate([coarse[1].real, coarse[1].imag], 1)
@@ -151,7 +151,7 @@ def _candidates(
 
 
 def _correlate_finely(first: np.ndarray, others: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The highest circular correlation of each spectrum with that of its row."""
+    """The highest circular correlation of each spectrum in ``first`` with that of its row in ``others``."""
     side, found = 2 * _FINE_BAND, [np.zeros(0)]
     for start in range(0, len(rows), _BATCH):
         part = slice(start, start + _BATCH)
@@ -165,19 +165,19 @@ def _spectrum(structure: np.ndarray) -> np.ndarray:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """Logarithm of the grey image: a change of light adds a constant to it."""
+    """Logarithm of the grey image, to which a change of light only adds a constant."""
     small = cv2.resize(image, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
     return np.log(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) + 8)
 
 
 def _high_pass(grey: np.ndarray) -> np.ndarray:
-    """Structures of one to three pixels, each as strong as its surroundings'."""
+    """Structures of one to three pixels, normalised to equal local strength."""
     band = cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 3.0)
     return band / (np.sqrt(cv2.GaussianBlur(band * band, (0, 0), 8.0)) + 0.004)
 
 
 def _window() -> np.ndarray:
-    """Fades out towards the border, where instruments and vignettes are alike."""
+    """A window that fades out towards the border, where rulers and vignettes look alike."""
     rise = np.hanning(_SIZE + 2)[1:-1]
     return np.sqrt(np.outer(rise, rise)).astype(np.float32)
 
@@ -193,7 +193,7 @@ def _structure(image: np.ndarray) -> np.ndarray:
 
 
 def _best_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """The highest circular correlation, and the shift (y, x) of ``first`` against ``second`` that gives it."""
+    """The highest circular correlation of two spectra, and the shift (y, x) of ``first`` against ``second`` there."""
     surface = irfft2(first * np.conj(second), s=(_SIZE, _SIZE))
     y, x = divmod(int(np.argmax(surface)), _SIZE)
     half = _SIZE // 2
@@ -201,7 +201,7 @@ def _best_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[int
 
 
 def _aligned(first: np.ndarray, second: np.ndarray, shift: tuple[int, int]) -> float:
-    """Correlation after an affine alignment (ECC) that starts at the shift; -1 where it does not converge."""
+    """Correlation after affine alignment (ECC) starting from the shift; -1 if it does not converge."""
     one, other = _grey(first), _grey(second)
     warp = np.array([[1, 0, -shift[1]], [0, 1, -shift[0]]], np.float32)
     until = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-5)

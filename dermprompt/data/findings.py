@@ -1,4 +1,4 @@
-"""What was found in the files of a data set, each case by a name that the coverage report repeats."""
+"""Findings about the files of a data set: each kind has a name, which the coverage report uses."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Raised when the pixels of a decoded picture or a verdict on it change: part of what cached pictures are found by.
+# Part of the key of cached images: raise it when decoded pixels or verdicts change.
 DECODER = 2
 
-# Bad: whatever it befalls cannot be used, and is left out or stops the job (``data.on_bad``).
+# Bad: the file or row cannot be used, and is left out or stops the job (``data.on_bad``).
 BAD = {
     "unreadable": "a picture that cannot be decoded: empty, truncated, damaged, or no picture",
     "not_a_file": "a folder, pipe, device or broken link with the name of a file",
@@ -25,20 +25,20 @@ BAD = {
     "alpha_and_colour": "a mask whose alpha channel and colour have different shapes",
     "unnamed_class": "a mask with a value that data.mask_classes does not name",
     "empty_mask": "a mask without foreground; data.empty_masks=keep takes it as an image without a lesion",
-    "cropped_away": "a mask of which data.fit=crop leaves nothing",
+    "cropped_away": "a mask whose foreground data.fit=crop removes entirely",
     "size_mismatch": "a mask of another size than its image",
     "duplicate_id": "several files of one id",
     "no_mask": "an image without a mask",
     "no_image": "a mask without an image",
-    "missing_columns": "a table without the columns that name it",
+    "missing_columns": "a table without the required columns",
     "duplicate_columns": "a table with several columns of one name",
     "unreadable_table": "a table that is no text in UTF-8 or UTF-16, or no table",
     "bad_row": "a row with a value that is not allowed",
-    "swallowed_rows": "a quote that is not closed where its cell ends: rows are read as a part of it",
-    "duplicate_row": "an id that stands twice in a table, with different values",
+    "swallowed_rows": "a quote that is not closed at the end of its cell, so that it swallows rows",
+    "duplicate_row": "an id that is twice in a table, with different values",
     "incomplete_attributes": "an id without a mask of every attribute",
 }
-# Taken as it is, and said.
+# Accepted, but reported.
 ACCEPTED = {
     "few_matches": "a table that knows less than half of the images",
     "rotated": "an image with an orientation tag",
@@ -49,20 +49,20 @@ ACCEPTED = {
     "alpha_mask": "a mask whose shape is in its alpha channel alone",
     "palette_mask": "a mask with a palette, read by the palette's numbers",
     "thresholded_mask": "a grey mask, cut at data.mask_threshold",
-    "negative": "an empty mask: an image without a lesion, which generators and mask shapes leave out",
-    "duplicate_content": "images of one content under several ids, kept in one part",
-    "repeated_file": "a file that lies there several times, with one content",
-    "mask_suffix": "masks whose names are their images' with an ending",
+    "negative": "an empty mask: an image without a lesion, which generators and mask sources leave out",
+    "duplicate_content": "equal images under several ids, kept in one part",
+    "repeated_file": "several files of one id with equal content",
+    "mask_suffix": "masks whose names add a suffix to their images'",
     "unlabelled": "images without a mask, which are not used",
-    "unused_folder": "a folder that is not read, for another was found",
+    "unused_folder": "a folder that is not read, because another was found",
     "id_case": "an id in another case",
     "id_form": "an id with a path or the ending of a file",
-    "repeated_row": "an id that stands twice in a table, with the same values",
+    "repeated_row": "an id that is twice in a table, with the same values",
     "unread_table": "a table that is not read under this name",
     "byte_order_mark": "a table that starts with a byte order mark",
     "utf_16": "a table in UTF-16",
     "crlf": "a table with Windows line ends",
-    "delimiter": "a table whose cells are not parted by commas",
+    "delimiter": "a table whose cells are not separated by commas",
     "header_case": "a table whose columns are named in another case",
     "multiline_cell": "a cell of several lines",
     "extra_columns": "a table with columns that nothing reads",
@@ -72,7 +72,7 @@ ACCEPTED = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict (a key of ``BAD`` or ``ACCEPTED``) on a file; ``id`` is the image that falls with it, if any."""
+    """A verdict (a key of ``BAD`` or ``ACCEPTED``) on a file; ``id``: the image that it makes unusable, if any."""
 
     verdict: str
     what: str
@@ -84,7 +84,7 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether what it befalls cannot be used."""
+        """Whether the file or row cannot be used."""
         return self.verdict in BAD
 
     def __str__(self) -> str:
@@ -95,8 +95,8 @@ def check_findings(findings: Sequence[Finding], on_bad: str, max_bad_fraction: f
     """Return the ids to leave out.
 
     Raises:
-        ValueError: something is bad and ``on_bad`` is ``error``, or a larger share of the images is bad than
-            ``max_bad_fraction``; names the files with their verdicts.
+        ValueError: something is bad and ``on_bad`` is ``error``, or more than ``max_bad_fraction`` of the images are
+            bad; names the files with their verdicts.
     """
     bad = [one for one in findings if one.bad]
     skipped = {one.id for one in bad if one.id is not None}
@@ -111,13 +111,13 @@ def check_findings(findings: Sequence[Finding], on_bad: str, max_bad_fraction: f
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Verdicts with their numbers, and the first of each."""
+    """Each verdict with its count and first cases."""
     groups = Counter(one.verdict for one in findings)
     named = {verdict: [str(one) for one in findings if one.verdict == verdict] for verdict in groups}
     return "; ".join(f"{number} × {verdict} ({listed(named[verdict], '; ')})" for verdict, number in groups.items())
 
 
 def listed(items: Iterable[str], separator: str = ", ") -> str:
-    """Name the first five of ``items`` and say how many there are, for a message."""
+    """The first five of ``items`` and, if there are more, their number; for a message."""
     every = list(items)
     return separator.join(every[:5]) + (f"{separator}… ({len(every)} in all)" if len(every) > 5 else "")

@@ -1,4 +1,4 @@
-"""Folders as people keep them: names in any case, archives in folders of their own name, and files of any kind."""
+"""Folders as users have them: names in any case, archives extracted into folders of their own name, other files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-# Pictures too, but nothing here reads them.
+# Image formats that are recognised but not read.
 OTHER_ENDINGS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".dcm", ".svg", ".npy", ".npz", ".mat", ".psd", ".nii")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that by its name is the image or the mask of an id, in a part of its data set.
+    """A file that its name marks as an id's image or mask, in a part of its data set.
 
-    ``problem``: a verdict and its detail, where it is not opened.
+    ``problem``: verdict and detail, if the file cannot be opened.
     """
 
     id: str
@@ -29,7 +29,7 @@ class Picture:
 
 
 def pictures(folder: Path, part: str = "training") -> list[Picture]:
-    """The pictures directly in ``folder`` by their stems, sorted by name; hidden files, as of macOS, are none."""
+    """The image files directly in ``folder``, sorted by name, with their stems as ids; hidden files are ignored."""
     found = []
     for entry in sorted(_visible(folder), key=lambda one: one.name):
         stem, ending = os.path.splitext(entry.name)
@@ -47,16 +47,16 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def named(folder: Path, *names: str) -> list[Path]:
-    """The folders in ``folder`` of these names, whatever their case, blanks and dashes, in the order of ``names``.
+    """The folders in ``folder`` with these names, ignoring case, blanks and dashes, in the order of ``names``.
 
-    Of one that holds a folder of its own name, as an extracted archive does, that one.
+    If one holds a folder of its own name, as an extracted archive does, the inner one is returned.
     """
     there = subfolders(folder)
     return [unnest(one) for name in names for one in there if plain(one.name) == plain(name)]
 
 
 def descend(root: Path, *names: str) -> Path:
-    """``root``; or the one folder in it, where that and not the root holds a folder of these names."""
+    """``root``, or its only subfolder that holds a folder of these names if ``root`` itself does not."""
     if not root.is_dir() or named(root, *names):
         return root
     inner = [one for one in subfolders(root) if named(one, *names)]
@@ -64,23 +64,23 @@ def descend(root: Path, *names: str) -> Path:
 
 
 def unnest(folder: Path) -> Path:
-    """Return ``folder/<its name>`` where an archive was extracted into a folder of its own name."""
+    """Return ``folder/<its name>`` if an archive was extracted into a folder of its own name, otherwise ``folder``."""
     inner = folder / folder.name
     return inner if inner.is_dir() else folder
 
 
 def plain(name: str) -> str:
-    """A name without what people change in it: case, blanks, dashes."""
+    """A name without case, and with blanks, dashes and underscores treated alike."""
     return re.sub(r"[\s_-]+", "_", fold(name))
 
 
 def fold(name: str) -> str:
-    """A name without case, and with letters and their accents as one character, which macOS parts."""
+    """A name without case, and with accented letters as single characters, which macOS decomposes."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def tree(root: Path) -> str:
-    """What lies in a folder and in the folders in it, on one line, for a message."""
+    """The contents of a folder and its subfolders on one line, for a message."""
     if not root.is_dir():
         return "no such folder"
     inner = (f"{one.name}/ ({', '.join([*_files(one), *_folders(one)]) or 'empty'})" for one in subfolders(root))
@@ -90,7 +90,7 @@ def tree(root: Path) -> str:
 
 
 def _files(folder: Path) -> list[str]:
-    """Numbers of files by their endings."""
+    """Counts of files by extension."""
     counts = Counter(f"*{os.path.splitext(one.name)[1].lower()}" for one in _visible(folder) if not one.is_dir())
     return [f"{number} {ending}" for ending, number in counts.most_common(4)]
 

@@ -1,4 +1,4 @@
-"""The index of a data set: one :class:`~dermprompt.lesion.Lesion` an image, its labels, and what was odd."""
+"""The index of a data set: one :class:`~dermprompt.lesion.Lesion` per image, with its labels, and all findings."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ LOADERS: dict[str, tuple[Callable[[Path, Path], Files], Callable[[Path], list[So
     "phantom": (find_isic, read_isic_labels),
 }
 
-# A task of each file would take more memory than its hash.
+# One task per file would take more memory than the hashes.
 _HASHED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Index:
-    """The pairs, sorted by id, with ``contents``: sha256 (hex) of the image's and the mask's file by id."""
+    """The pairs, sorted by id; ``contents``: sha256 (hex) of image and mask file by id."""
 
     lesions: tuple[Lesion, ...]
     contents: dict[str, tuple[str, str]]
@@ -51,7 +51,7 @@ class Index:
 
     @property
     def digest(self) -> str:
-        """Hash (16 hex digits) of contents, labels and findings; where the files lie does not alter it."""
+        """Hash (16 hex digits) of contents, labels and findings; it does not depend on where the files are."""
         text = hashlib.sha256()
         found = (asdict(one) for one in self.findings)
         for piece in _join("[", [_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], _array(found)], "]"):
@@ -71,7 +71,7 @@ class Index:
 
 
 def _array(rows: Iterable[Any]) -> Iterator[str]:
-    """The text that ``json.dumps`` makes of a list, row by row: a large data set's would not be small."""
+    """The text of ``json.dumps`` for a list, row by row, because the whole text may be large."""
     return _join("[", ([json.dumps(row, default=str)] for row in rows), "]")
 
 
@@ -84,12 +84,13 @@ def _join(first: str, parts: Iterable[Iterable[str]], last: str = "") -> Iterato
 
 
 def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:
-    """Read names, labels and contents of a data set; no picture is decoded.
+    """Read names, labels and contents of a data set; no image is decoded.
 
-    ``kind`` is a key of ``LOADERS``; ``suffix``: of the masks' names, None to find it.
+    ``kind``: a key of ``LOADERS``; ``suffix``: what a mask's name adds to its image's, None to detect it.
 
     Raises:
-        ValueError: a missing folder, no images, or label sources that disagree while ``on_conflict`` is ``error``.
+        ValueError: a folder is missing, there are no images, or label sources disagree while ``on_conflict`` is
+            ``error``.
     """
     files = find_files(kind, root, labels)
     pairs, findings = pair(files, suffix)
@@ -108,7 +109,7 @@ def find_files(kind: str, root: Path, labels: Path) -> Files:
     """All files of a data set.
 
     Raises:
-        ValueError: there are none; says what was looked for, what is there, and which ``data=`` fits.
+        ValueError: there are none; says what was expected, what is there, and which ``data=`` fits.
     """
     for folder in (root, labels):
         if not folder.is_dir():
@@ -124,7 +125,7 @@ def find_files(kind: str, root: Path, labels: Path) -> Files:
 
 
 def _nearest(kind: str, root: Path, labels: Path) -> str:
-    """The kinds of data set that are found there, as a hint."""
+    """A hint at the kinds of data set that the folder does hold."""
     fitting = []
     for other, (find, _) in LOADERS.items():
         try:
@@ -139,7 +140,7 @@ def _nearest(kind: str, root: Path, labels: Path) -> str:
 
 
 def _said_of(lesion: Lesion) -> dict[str, Any]:
-    """What a digest knows of a lesion; what came to be recorded later counts where it is known."""
+    """The fields of a lesion that enter the digest; fields added in later versions only if they are set."""
     known = {**asdict(lesion), "image": "", "mask": ""}
     return {name: value for name, value in known.items() if value or name not in ("patient_id", "negative")}
 
@@ -158,10 +159,10 @@ def load_index(path: Path) -> Index:
 
 
 def fingerprint(files: Files, root: Path, labels: Path) -> str:
-    """Hash (sha256, hex) name, size and time of change of every file that :func:`read_index` uses.
+    """Hash (sha256, hex) of name, size and modification time of every file that :func:`read_index` uses.
 
-    It tells in a fraction of a second whether anything was changed, added or removed since. Names are
-    relative: moving the whole folder with its times does not alter it.
+    It shows in a fraction of a second whether files were changed, added or removed. Names are relative, so moving
+    the whole folder with its time stamps does not change it.
     """
     pictures = dict.fromkeys(one.path for one in (*files.images, *files.masks) if one.problem is None)
     odd = [(str(one.path.relative_to(root)), one.problem) for one in (*files.images, *files.masks) if one.problem]

@@ -1,4 +1,4 @@
-"""Label sources, and how they are joined to the images: nothing lost silently, nothing decided silently."""
+"""Label sources, and how they are joined to images: nothing is lost or decided silently."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dermprompt.lesion import Lesion
 
 CONFLICT_RULES = ("error", "first", "last", "unknown")
 _LABELS = {one.name for one in fields(Lesion)} - {"id", "image", "mask", "negative"}
-# Images of a table that knows fewer than this share of them are worth a word.
+# A table that has fewer than this share of the images is reported.
 _FEW = 0.5
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one authority says: for each id the fields of :class:`~dermprompt.lesion.Lesion` that it knows.
+    """The labels from one source: for each id, the fields of :class:`~dermprompt.lesion.Lesion` that it knows.
 
-    ``num_rows`` counts the rows of its files, also those that were left out.
+    ``num_rows`` counts the rows of its files, including those left out.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How a source meets the images: ids with a row, images without, rows without image, ids in conflict."""
+    """How a source covers the images: ids with a row, ids without, number of rows without image, ids in conflict."""
 
     source: str
     files: tuple[str, ...]
@@ -53,20 +53,20 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Tables:
-    """Where a source's tables lie, by patterns of their names in any case, and how one is read."""
+    """A source's tables: patterns of their file names, ignoring case, and the function that reads one."""
 
     patterns: tuple[str, ...]
     read: Callable[[Path], Table]
 
     def files(self, folder: Path) -> list[Path]:
-        """Those in a folder, sorted by name."""
+        """The tables in a folder, sorted by name."""
         there = sorted(folder.iterdir()) if folder.is_dir() else []
         low = [pattern.casefold() for pattern in self.patterns]
         return [one for one in there if any(fnmatchcase(one.name.casefold(), pattern) for pattern in low)]
 
 
 def read_sources(folder: Path, known: Mapping[str, Tables]) -> list[Source]:
-    """Every source of ``known``, by its name, of which there are tables in ``folder``."""
+    """Read every source in ``known`` (tables by the source's name) that has tables in ``folder``."""
     found = {name: tables.files(folder) for name, tables in known.items()}
     return [
         source_of(name, {path.name: known[name].read(path) for path in paths}) for name, paths in found.items() if paths
@@ -74,7 +74,7 @@ def read_sources(folder: Path, known: Mapping[str, Tables]) -> list[Source]:
 
 
 def source_of(name: str, tables: dict[str, Table]) -> Source:
-    """One source of several files, such as a training and a validation table."""
+    """Combine several files of one source, such as a training and a validation table."""
     rows: dict[str, Fields] = {}
     findings = [finding for table in tables.values() for finding in table.findings]
     for file, table in tables.items():
@@ -86,13 +86,13 @@ def source_of(name: str, tables: dict[str, Table]) -> Source:
 def join(
     lesions: Sequence[Lesion], sources: Sequence[Source], on_conflict: str
 ) -> tuple[list[Lesion], list[Coverage], list[Finding]]:
-    """Give every lesion what the sources know of it; ids meet whatever their case.
+    """Give every lesion its labels from the sources; ids are matched ignoring case.
 
-    Where sources disagree on a field, ``on_conflict`` says which counts: the ``first`` or the ``last`` of
-    them in the order of ``sources``, or none (``unknown``).
+    If sources disagree on a field, ``on_conflict`` says which one counts: the ``first`` or the ``last`` in the order
+    of ``sources``, or none (``unknown``).
 
     Raises:
-        ValueError: sources disagree and the rule is ``error``; names all the ids.
+        ValueError: sources disagree and ``on_conflict`` is ``error``; names all the ids.
     """
     assert on_conflict in CONFLICT_RULES, on_conflict
     found, odd = [], []
@@ -117,7 +117,7 @@ Rows = dict[str, tuple[str, Fields]]
 
 
 def _by_image(source: Source, lesions: Sequence[Lesion]) -> tuple[Rows, list[Finding]]:
-    """Its rows by the images' ids, which it may write in another case, with a path or with a file's ending."""
+    """The source's rows by image id; the source may write ids in another case, with a path or with a file extension."""
     ids = {fold(one.id): one.id for one in lesions}
     rows: Rows = {}
     findings: list[Finding] = []
@@ -137,9 +137,9 @@ def _by_image(source: Source, lesions: Sequence[Lesion]) -> tuple[Rows, list[Fin
 
 
 def _key(id: str, ids: Mapping[str, str]) -> str:
-    """The id in lower case; without path and ending, where only so it is an image's."""
+    """The id in lower case, without path or extension if only then it matches an image."""
     key = fold(id)
-    bare = PureWindowsPath(key).name  # of either system's paths
+    bare = PureWindowsPath(key).name  # handles Windows and Unix paths
     stem, ending = os.path.splitext(bare)
     return next((one for one in (key, bare, stem if ending in ENDINGS else key) if one in ids), key)
 
@@ -162,7 +162,7 @@ def _knowing(sources: Sequence[Source], found: Sequence[Rows], id: str) -> Itera
 
 
 def _settle(said: dict[str, Fields], rule: str) -> tuple[Fields, dict[str, dict[str, Any]]]:
-    """The fields that count, and those in dispute with what each source says."""
+    """The fields that count, and the disputed fields with each source's value."""
     known: Fields = {}
     disputed = {}
     for name in {name for row in said.values() for name in row}:

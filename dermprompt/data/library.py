@@ -1,8 +1,8 @@
-"""Pictures decoded once for ever: records of one size that are found by the content of their files.
+"""A library of decoded images: every pair is decoded once per size, and found by the content of its files.
 
-A library is a folder for one size, decoder and way of reading: ``images.bin`` and ``masks.bin`` hold uint8 records
-one after the other, ``entries.jsonl`` a line for each pair of files ever asked for. A line is written after
-its record; what a broken run left behind the last line is cut off. Several data sets and jobs share it.
+A library is a folder for one size, decoder version and way of reading: ``images.bin`` and ``masks.bin`` hold
+consecutive uint8 records, ``entries.jsonl`` a line for each pair of files ever requested. A line is written after its
+record, so records without a line, left by an interrupted run, are cut off. Data sets and jobs share libraries.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """What the pair is found by, wherever its files are."""
+        """The pair's key, which depends on the content of its files and not on their location."""
         return f"{self.image_sha256}-{self.mask_sha256}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of a pair: its row and the sha256 of its record, or None and "" where it is bad.
+    """A pair's entry: its row and the sha256 of its record, or None and "" if the pair is bad.
 
-    ``verdicts``: (verdict, ``image`` or ``mask``, detail) of what was odd.
+    ``verdicts``: (verdict, ``image`` or ``mask``, detail) for each finding.
     """
 
     key: str
@@ -64,7 +64,7 @@ class Entry:
 
 
 def library_name(size: int, reading: Reading) -> str:
-    """The name of the folder of a library."""
+    """The name of a library's folder."""
     changed = {one.name: getattr(reading, one.name) for one in fields(PLAIN)}
     changed = {name: value for name, value in changed.items() if value != getattr(PLAIN, name)}
     parts = [f"{name}-{_word(value)}" for name, value in changed.items()]
@@ -72,20 +72,20 @@ def library_name(size: int, reading: Reading) -> str:
 
 
 def _word(value: Any) -> str:
-    """A setting as a part of a folder's name."""
+    """A setting as part of a folder's name."""
     return "-".join(f"{key}.{name}" for key, name in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def grow_library(
     folder: Path, size: int, pairs: Sequence[Pair], reading: Reading, progress: Callable[[int], None]
 ) -> None:
-    """Decode, check and resize those of ``pairs`` that the library lacks; ``progress`` counts them.
+    """Decode, check and resize those of ``pairs`` that the library lacks; ``progress`` is told how many.
 
-    Pairs that are not square are squeezed, as in the paper's code, unless ``reading`` says otherwise. The same call
-    again goes on where one was broken off.
+    Pairs that are not square are squeezed, as in the paper's code, unless ``reading`` says otherwise. After an
+    interruption, the same call continues.
 
     Raises:
-        ValueError: a file is not what its hash says.
+        ValueError: a file does not match its hash.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder / ".lock", f"the library {folder}"):
@@ -101,7 +101,7 @@ def grow_library(
 
 
 def read_entries(folder: Path) -> dict[str, Entry]:
-    """The entries of a library by key; a last line that is not whole does not count."""
+    """The entries of a library by key; an incomplete last line is ignored."""
     path = folder / ENTRIES
     if not path.exists():
         return {}
@@ -111,8 +111,8 @@ def read_entries(folder: Path) -> dict[str, Entry]:
 
 
 def open_records(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (N, size, size, 3) in [0, 255], RGB, and masks uint8 (N, size, size) in {0, 1}; both are
-    mapped to memory, read-only.
+    """Images uint8 (N, size, size, 3) in [0, 255], RGB, and masks uint8 (N, size, size) in {0, 1}, both as read-only
+    memory maps.
     """
     images = np.memmap(folder / IMAGES, np.uint8, "r").reshape(-1, size, size, 3)
     masks = np.memmap(folder / MASKS, np.uint8, "r").reshape(-1, size, size)
@@ -133,7 +133,7 @@ def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
 
 
 def _cut(folder: Path, num_rows: int, size: int, entries: dict[str, Entry]) -> None:
-    """Cut off what a broken run wrote without a line."""
+    """Cut off the records that an interrupted run wrote without a line."""
     for name, record in ((IMAGES, size * size * 3), (MASKS, size * size)):
         with (folder / name).open("ab") as file:
             file.truncate(num_rows * record)
@@ -146,13 +146,13 @@ Verdicts = tuple[tuple[str, str, str], ...]
 
 
 def _append(folder: Path, row: int, results: Iterator[tuple[Pair, tuple[Loaded, Verdicts]]]) -> int:
-    """Write records and then their lines; the number of rows afterwards."""
+    """Write records, then their lines; return the new number of rows."""
     lines = []
     with (folder / IMAGES).open("ab") as images, (folder / MASKS).open("ab") as masks:
         for pair, (loaded, verdicts) in results:
             entry = Entry(pair.key, None, "", verdicts)
             if loaded is not None:
-                # Written in order and not through a memory map, where a full disk would kill the process.
+                # Not through a memory map, where a full disk would kill the process.
                 images.write(loaded[0].tobytes())
                 masks.write(loaded[1].tobytes())
                 entry = Entry(pair.key, row, record_sha256(*loaded), verdicts)
@@ -194,7 +194,7 @@ def _decode(
 
 
 def _aligned(image: Decoded, mask: Decoded, verdicts: list[tuple[str, str, str]]) -> np.ndarray | None:
-    """The image's pixels as they lie under the mask: as stored, or upright where only that fits."""
+    """The image's pixels in the mask's orientation: as stored, or upright if only that matches the mask's size."""
     if image.size == mask.size:
         if image.orientation != 1:
             verdicts.append(("rotated", "image", _ignored(image)))
@@ -208,7 +208,7 @@ def _aligned(image: Decoded, mask: Decoded, verdicts: list[tuple[str, str, str]]
 
 
 def _ignored(image: Decoded) -> str:
-    """Why an orientation tag is not followed: sizes tell only where it swaps height and width."""
+    """Why an orientation tag is ignored; sizes are evidence only if the tag swaps height and width."""
     known = image.orientation in (5, 6, 7, 8) and image.size[0] != image.size[1]
     why = "the mask has the size of the stored pixels" if known else "sizes do not tell which way up the mask is; look"
     return f"tag {image.orientation} ignored: {why}"

@@ -1,4 +1,4 @@
-"""The licence files that lie beside a data set."""
+"""Finds the licence files of a data set."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _NAMES = ("licence", "license", "copying", "attribution")
 
 
 def find_licences(folders: Iterable[Path]) -> list[Path]:
-    """Files named as licences, in the folders and in the folders in them, each once."""
+    """Files with the name of a licence in the folders and their subfolders, without repetition."""
     places = [place for folder in folders for place in (folder, *_inside(folder))]
     found = {path.resolve(): path for place in places for path in place.glob("*") if _is_licence(path)}
     return sorted(found.values())
 
 
 def first_line(path: Path) -> str:
-    """The first line that is not empty: mostly the licence's name."""
+    """The first line that is not empty, usually the licence's name."""
     lines = path.read_text(errors="replace").splitlines()
     return next((line.strip() for line in lines if line.strip()), "empty")
 

@@ -1,4 +1,4 @@
-"""From the bytes of a mask's file, in whatever mode it was saved, to two values, or to a verdict."""
+"""Decodes the bytes of a mask file, saved in any mode, to a binary mask or to a verdict."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from PIL import Image
 from dermprompt.data.decode import BadPicture, Decoded, has_alpha, is_deep, load, open_picture
 from dermprompt.data.reading import PLAIN, Reading
 
-# What stands for foreground beside 0: true, and white of 8, 16 and 32 bits.
+# Values that mean foreground in a mask whose other value is 0: true, and white at 8, 16 and 32 bits.
 _ONE, _WHITES = 1, (255, 65535, 2**31 - 1, 2**32 - 1)
-# A mask of more values is no map of classes.
+# A mask with more values is not taken for a class map.
 _MOST_CLASSES = 12
 
 Note = tuple[str, str]
@@ -22,13 +22,12 @@ Note = tuple[str, str]
 def decode_mask(data: bytes, reading: Reading = PLAIN) -> Decoded:
     """Decode a mask to uint8 HW in {0, 1}.
 
-    Two values are background and foreground where they are 0 and 1, or 0 and white of any depth. They may be grey
-    levels, numbers of a palette, equal channels of a colour image, or the alpha channel of one whose colour is the
-    same everywhere.
+    Two values are background and foreground if they are 0 and 1, or 0 and white at any bit depth. They may be grey
+    levels, palette indices, equal channels of a colour image, or the alpha channel of an image of uniform colour.
 
     Raises:
-        BadPicture: unreadable, too large, of several frames, channels that differ, alpha and colour that differ,
-            other values without ``mask_threshold`` or ``mask_classes``, or empty.
+        BadPicture: the mask is unreadable, too large or empty, or has several frames, differing channels, an alpha
+            channel that contradicts the colour, or other values without ``mask_threshold`` or ``mask_classes``.
     """
     opened = open_picture(data, reading.max_megapixels)
     values, notes = _values(opened, data)
@@ -42,7 +41,7 @@ def decode_mask(data: bytes, reading: Reading = PLAIN) -> Decoded:
 
 
 def _values(opened: Image.Image, data: bytes) -> tuple[np.ndarray, list[Note]]:
-    """What a file says of each pixel, HW, and how it was found."""
+    """The value of each pixel, HW, and notes on how it was found."""
     if opened.mode in ("CMYK", "YCCK", "LAB", "HSV"):
         raise BadPicture("colour_mask", f"mode {opened.mode}")
     notes: list[Note] = []
@@ -62,7 +61,7 @@ def _values(opened: Image.Image, data: bytes) -> tuple[np.ndarray, list[Note]]:
 
 
 def _palette(image: Image.Image) -> tuple[np.ndarray, list[Note]]:
-    """The colours, where they are black and white; else the numbers, which are then those of classes."""
+    """The colours if they are black and white, otherwise the palette's indices, which then number classes."""
     pixels = np.asarray(image.convert("RGBA"))
     colours = np.unique(pixels[..., :3].reshape(-1, 3), axis=0)
     if set(map(tuple, colours.tolist())) <= {(0, 0, 0), (255, 255, 255)}:
@@ -79,7 +78,7 @@ def _deep_channels(data: bytes) -> np.ndarray:
 
 
 def _equal_channels(pixels: np.ndarray) -> np.ndarray:
-    """One of the channels of HWC."""
+    """One of the equal channels of HWC. Raises BadPicture if channels differ."""
     if np.any(pixels != pixels[..., :1]):
         differing = pixels[np.any(pixels != pixels[..., :1], axis=-1)][0].tolist()
         raise BadPicture("colour_mask", f"such as the colour {tuple(differing)}")
@@ -87,7 +86,7 @@ def _equal_channels(pixels: np.ndarray) -> np.ndarray:
 
 
 def _colour_or_alpha(pixels: np.ndarray) -> tuple[np.ndarray, list[Note]]:
-    """Grey, or alpha where only that has a shape, of uint8 HW4."""
+    """The grey values of uint8 HW4, or alpha if only alpha varies."""
     alpha = pixels[..., 3]
     if alpha.min() == alpha.max():
         return _equal_channels(pixels[..., :3]), []
@@ -126,7 +125,7 @@ def _merged(values: np.ndarray, found: np.ndarray, classes: Mapping[int, str]) -
 
 
 def _cut(values: np.ndarray, found: np.ndarray, threshold: int) -> np.ndarray:
-    """Foreground from ``threshold`` of 255 on; 16 bits have 65535 for 255, and numbers up to 1 have 1."""
+    """Foreground where values are at least ``threshold`` of 255; white is 65535 for 16 bits, 1 for floats up to 1."""
     white = 255 if values.dtype == np.uint8 else 65535
     if values.dtype.kind == "f":
         white = 1 if found[-1] <= 1 else 255
@@ -134,7 +133,7 @@ def _cut(values: np.ndarray, found: np.ndarray, threshold: int) -> np.ndarray:
 
 
 def _remedy(values: np.ndarray, found: np.ndarray, is_jpeg: bool) -> str:
-    """What the values are, and the settings that decide what they mean."""
+    """The values found, and the settings that say what they mean."""
     share = f"data.mask_threshold=128 would take {_cut(values, found, 128).mean():.1%} of it as foreground"
     if is_jpeg:
         return f"{len(found)} values, for JPEG blurs what was two-valued; {share}"

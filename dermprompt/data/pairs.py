@@ -1,4 +1,4 @@
-"""Images and masks of one id, from the names of files alone."""
+"""Pairs images with masks by file name alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dermprompt.data.folders import Picture, fold
 from dermprompt.files import sha256
 from dermprompt.lesion import Lesion
 
-# What the name of a mask may have after its image's, in the order in which it is tried.
+# What a mask's name may add to its image's, in the order in which the suffixes are tried.
 SUFFIXES = ("", "_segmentation", "_mask", "-mask", "_label", "_GT")
 
 
@@ -20,8 +20,8 @@ SUFFIXES = ("", "_segmentation", "_mask", "-mask", "_label", "_GT")
 class Files:
     """All files of a data set, found by their names.
 
-    ``suffixes``: of masks' names; the first is as it should be. ``together``: images and masks lie in one folder, and
-    ``masks`` are all files. ``unlabelled``: images without a mask are to be expected.
+    ``suffixes``: of masks' names; the first is the usual one. ``together``: images and masks share a folder, and
+    ``masks`` lists all its files. ``unlabelled``: images without a mask are expected.
     """
 
     images: tuple[Picture, ...]
@@ -34,10 +34,11 @@ class Files:
 
 
 def pair(files: Files, suffix: str | None = None) -> tuple[list[Lesion], list[Finding]]:
-    """One lesion for each id with one image and one mask, sorted by id; ids meet whatever their case.
+    """One lesion for each id with one image and one mask, sorted by id; ids are matched ignoring case.
 
-    A mask is called as its image, with that ending of ``files.suffixes`` that pairs most, or with ``suffix``; the id is
-    the image's. Ids with several files of a kind, or none of one, are bad; files of one content count once.
+    A mask has its image's name plus ``suffix`` or, if None, one of ``files.suffixes``, tried from the most to the least
+    frequent; the id is the image's. An id without an image or a mask, or with several different ones, is bad; files of
+    equal content count once.
     """
     images, masks, findings = _told_apart(files, suffix)
     lesions: list[Lesion] = []
@@ -63,7 +64,7 @@ Groups = defaultdict[str, list[Picture]]
 
 
 def _told_apart(files: Files, given: str | None) -> tuple[Groups, Groups, list[Finding]]:
-    """Images and masks by id; where both lie in one folder, what is a mask by its name is no image."""
+    """Images and masks by id; in a shared folder, a file whose name marks it as a mask is not an image."""
     tried = files.suffixes if given is None else (given,)
     tried = tuple(one for one in tried if one or not files.together)
     ids = {fold(one.id) for one in files.images}
@@ -84,7 +85,7 @@ def _told_apart(files: Files, given: str | None) -> tuple[Groups, Groups, list[F
 
 
 def _without(stem: str, end: str, ids: set[str]) -> str | None:
-    """The id of the image whose mask is called so with this ending, if there is one."""
+    """The id of the image whose mask has this stem, given the suffix ``end``; None if there is none."""
     id = fold(_stripped(stem, end))
     return id if fold(stem) == id + fold(end) and id in ids else None
 
@@ -106,7 +107,7 @@ def _by_id(pictures: Iterable[Picture]) -> Groups:
 
 
 def _once(several: list[Picture], findings: list[Finding]) -> list[Picture]:
-    """The first of files of one content; all of them where contents differ."""
+    """The first of several files of equal content; all of them if contents differ."""
     if len(several) < 2 or any(one.problem for one in several) or len({sha256(one.path) for one in several}) > 1:
         return several
     findings.append(Finding("repeated_file", several[0].path.name, _named(several)))
@@ -129,7 +130,7 @@ def _problem(images: Sequence[Picture], masks: Sequence[Picture]) -> Finding | N
 
 
 def _named(several: Sequence[Picture]) -> str:
-    """Their names, with the folders where the names do not tell them apart."""
+    """The files' names, with their folders if the names alone are ambiguous."""
     names = [one.path.name for one in several]
     if len(set(names)) < len(names):
         names = [f"{one.path.parent.name}/{one.path.name}" for one in several]

@@ -1,4 +1,4 @@
-"""How the pictures of a data set are read."""
+"""How the images and masks of a data set are read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ MAX_MEGAPIXELS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What its user decides.
+    """The user's choices.
 
-    ``mask_threshold``: from which value on, of 255, a grey mask is foreground. ``mask_classes``: ``lesion`` or
-    ``background`` for each value of a map of classes; 0 is background. ``empty_masks``: whether a mask without
-    foreground is an ``error``, or stands for an image without a lesion (``keep``). ``fit``: how what is not square
-    becomes so, by ``squeeze``, ``crop`` to the middle, or ``pad``. ``max_megapixels``: of a picture, seen before it is
-    decoded.
+    ``mask_threshold``: the value, of 255, from which a grey mask is foreground. ``mask_classes``: ``lesion`` or
+    ``background`` for each value of a class map; 0 is background. ``empty_masks``: whether a mask without foreground
+    is an ``error``, or means an image without a lesion (``keep``). ``fit``: how images become square: ``squeeze``,
+    centre ``crop`` or ``pad``. ``max_megapixels``: the largest image allowed, checked before decoding.
     """
 
     mask_threshold: int | None

@@ -1,12 +1,12 @@
-"""The split: G trains generators; S is segmentation, in train, val and test (paper, section 3.1).
+"""The split: G trains generators; S trains, validates and tests segmenters (paper, section 3.1).
 
 Three protocols:
 
 - ``paper``: the paper's sizes, image by image;
-- ``official``: val and test are the data set's own folders, G and S.train share its training folder;
-- ``grouped``: the paper's sizes, and all images of a group (one lesion, near-duplicates) in one part.
+- ``official``: S.val and S.test are the data set's own folders; G and S.train share its training folder;
+- ``grouped``: the paper's sizes, with all images of a group (one lesion, near-duplicates) in one part.
 
-In every protocol files of one content count as one.
+In every protocol, files of equal content stay in one part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Groups = Sequence[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Split:
-    """Four disjoint sets of ids, each sorted; how they were drawn; and each image's sha256 (hex) by id."""
+    """Four disjoint sets of ids, each sorted; protocol and seed of the draw; and each image's sha256 (hex) by id."""
 
     generator: tuple[str, ...]
     train: tuple[str, ...]
@@ -55,7 +55,7 @@ class Split:
         return {id: part for part in PARTS for id in getattr(self, part)}
 
     def check(self, contents: Mapping[str, str]) -> None:
-        """Raise ValueError that says the difference unless ``contents`` has the split's images and no others."""
+        """Raise ValueError, listing the differences, unless ``contents`` has exactly the split's images."""
         missing, extra = sorted(self.contents.keys() - contents), sorted(contents.keys() - self.contents)
         changed = sorted(id for id in contents.keys() & self.contents if contents[id] != self.contents[id])
         counts = (("missing", missing), ("not in the split", extra), ("of another content", changed))
@@ -75,24 +75,24 @@ def draw_split(
     groups: Groups = (),
     folders: Mapping[str, str] | None = None,
 ) -> Split:
-    """Draw G and S's train, val and test; a function of the arguments alone, not of their order.
+    """Draw G, S.train, S.val and S.test; the result depends only on the arguments, not on the order of ids.
 
-    The parts have exactly ``sizes`` where there are images enough, and G gets what is left over. With fewer
-    images they keep the proportions of ``sizes``. Groups that do not fit into what a part lacks go on to the
-    next, so a part departs from its size only where groups are large.
+    With enough images, the parts have exactly ``sizes``, and G also gets the rest. With fewer, they keep the
+    proportions of ``sizes``. A group that does not fit into the rest of a part goes to a later one, so a part's size
+    deviates only if groups are large.
 
     Args:
         contents: sha256 (hex) of the image by id.
         protocol: ``paper``, ``official`` or ``grouped``.
         seed: of the draw.
-        sizes: of G, S.train, S.val and S.test; ``official`` takes the proportion of the first two.
-        groups: ids that ``grouped`` keeps together; groups that share an id are one, ids without image are ignored.
-        folders: each id's folder, ``training`` (where it is left out), ``validation`` or ``test``. Protocols other
-            than ``official`` take the training folder alone.
+        sizes: of G, S.train, S.val and S.test; ``official`` uses the proportion of the first two.
+        groups: ids that ``grouped`` keeps together; groups that share an id are merged, ids without image ignored.
+        folders: each id's folder: ``training`` (the default), ``validation`` or ``test``. Protocols other than
+            ``official`` use only the training folder.
 
     Raises:
-        ValueError: a size under 1, fewer than ``MIN_IMAGES`` training images, too few groups to fill four parts;
-            with ``official`` no images of validation or test, or one content in two folders.
+        ValueError: a size is under 1, there are fewer than ``MIN_IMAGES`` training images, or too few groups to fill
+            four parts; with ``official``, no validation or test images, or equal files in two folders.
     """
     if min(sizes) < 1:
         raise ValueError(f"split sizes are {tuple(sizes)}; each must be at least 1")
@@ -107,12 +107,12 @@ def draw_split(
 
 
 def rotate(split: Split, fold: int, groups: Groups = ()) -> Split:
-    """The same G, and S in five folds: one is S.test, of the rest S.val keeps its size and S.train is what is left.
+    """Keep G and divide S into five folds: one is S.test; of the others, S.val keeps its size and S.train is the rest.
 
-    Over the five folds each image of S is tested once. What stays together in the split does so here.
+    Over the five folds, each image of S is tested once. Images that stay together in the split stay together here.
 
     Raises:
-        ValueError: there are too few images or groups in S for five folds.
+        ValueError: S has too few images or groups for five folds.
     """
     assert 0 <= fold < NUM_FOLDS, fold
     ids = {*split.train, *split.val, *split.test}
@@ -127,7 +127,7 @@ def rotate(split: Split, fold: int, groups: Groups = ()) -> Split:
 
 
 def subset(ids: Sequence[str], number: int, seed: int) -> tuple[str, ...]:
-    """The first ``number`` of a seeded order of ids, sorted: a smaller subset lies in a larger one."""
+    """The first ``number`` ids in a seeded order, returned sorted; smaller subsets are contained in larger ones."""
     order = np.random.default_rng([seed, 1]).permutation(len(ids))
     return tuple(sorted(ids[i] for i in order[:number]))
 
@@ -136,7 +136,7 @@ def load_split(path: Path) -> Split:
     """Read what :meth:`Split.save` wrote.
 
     Raises:
-        ValueError: the file is no split, or its parts do not fit its hash.
+        ValueError: the file is not a split, or its parts do not match its hash.
     """
     try:
         raw = read_json(path, dict)
@@ -156,7 +156,7 @@ def _split_of(parts: Sequence[list[str]], protocol: str, seed: int, contents: Ma
 
 
 def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
-    """Unite groups that share an id; groups and their ids sorted."""
+    """Merge groups that share an id; groups and their ids are sorted."""
     groups = [list(group) for group in groups]
     united = DisjointSet(id for group in groups for id in group)
     for first, *others in groups:
@@ -166,7 +166,7 @@ def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
 
 
 def _units(contents: Mapping[str, str], groups: Groups) -> list[tuple[str, ...]]:
-    """What stays together: images of one content, and groups."""
+    """The units that stay together: images of equal content, and groups."""
     same: dict[str, list[str]] = {}
     for id, content in contents.items():
         same.setdefault(content, []).append(id)
@@ -185,7 +185,7 @@ def _fill(units: Groups, seed: int, sizes: tuple[int, ...]) -> list[list[str]]:
                 part += unit
             else:
                 rest.append(unit)
-        if rest and not part:  # a part for less than any group takes the smallest
+        if rest and not part:  # a part smaller than every group takes the smallest group
             part = list(rest.pop(min(range(len(rest)), key=lambda i: len(rest[i]))))
         parts.append(part)
         remaining = rest

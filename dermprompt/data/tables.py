@@ -1,4 +1,4 @@
-"""Label tables as text, forgiving in form and strict in content; what was odd about them is said."""
+"""Reads label tables, tolerant of their format but strict about their content, and reports what was odd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """Fields by id, as the ids are written; ``num_rows`` counts also those that were left out."""
+    """Fields by id, as written in the table; ``num_rows`` includes rows that were left out."""
 
     rows: dict[str, Fields]
     num_rows: int
@@ -38,9 +38,9 @@ def read_table(
 ) -> Table:
     """Parse each row of a table to fields, by the id in column ``key``.
 
-    Text in UTF-8 or UTF-16, with whatever delimiter gives the header those columns, in any case. A row that parses to
-    None says nothing; one whose ``parse`` raises ValueError is a ``bad_row`` and left out. ``known`` are columns that
-    may be there or not; any others are ``extra_columns``.
+    The text is UTF-8 or UTF-16; the delimiter is the one that yields the most of these columns, ignoring case. A row
+    that parses to None has no labels; if ``parse`` raises ValueError, the row is a ``bad_row`` and left out. ``known``
+    are optional columns; any others are ``extra_columns``.
     """
     wanted = (key, *columns, *known)
     try:
@@ -66,7 +66,7 @@ def read_table(
 
 
 def read_text(path: Path) -> tuple[str, list[Finding]]:
-    """The text of a table in UTF-8 or, by its mark, UTF-16, and what was odd of its form.
+    """The text of a table in UTF-8, or in UTF-16 if it has a byte order mark, and findings about its format.
 
     Raises:
         UnicodeError: it is neither.
@@ -87,7 +87,7 @@ def read_text(path: Path) -> tuple[str, list[Finding]]:
 
 
 def _header(text: str, wanted: tuple[str, ...]) -> tuple[list[str], str]:
-    """The cells of the first line that is not blank, by the delimiter that gives most of the columns."""
+    """The cells of the first non-blank line, and the delimiter that yields the most of the wanted columns."""
     found = {}
     for delimiter in DELIMITERS:
         header = next(filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), [])
@@ -98,7 +98,7 @@ def _header(text: str, wanted: tuple[str, ...]) -> tuple[list[str], str]:
 
 
 def _names(path: Path, header: list[str], wanted: tuple[str, ...]) -> tuple[list[str], list[Finding]]:
-    """The header with our spelling of the columns that are read, and what is odd about it."""
+    """The header in our spelling of the columns that are read, and findings about it."""
     ours = {name.casefold(): name for name in wanted}
     names = [ours.get(name.strip().casefold(), name.strip()) for name in header]
     found = []
@@ -115,7 +115,7 @@ def _names(path: Path, header: list[str], wanted: tuple[str, ...]) -> tuple[list
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """The rows below the header that are not blank, with the number of the line that each begins in."""
+    """The non-blank rows below the header, each with the number of its first line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header = True
     while True:
@@ -142,7 +142,7 @@ class _Row:
     delimiter: str
 
     def read(self) -> dict[str, str]:
-        """By name. Raises ValueError where they do not fit the header."""
+        """The cells by column name. Raises ValueError if they do not match the header."""
         if isinstance(self.cells, csv.Error):
             what = "a quote that is opened there is never closed" if "unexpected end" in str(self.cells) else self.cells
             raise ValueError(str(what))
@@ -151,7 +151,7 @@ class _Row:
         return dict(zip(self.names, self.cells, strict=True))
 
     def lines(self) -> Iterator[Finding]:
-        """Cells of several lines; a line that has as many delimiters as a row is one that a quote has swallowed."""
+        """Findings about cells of several lines; a line with as many delimiters as a row was swallowed by a quote."""
         for name, cell in zip(self.names, self.cells if isinstance(self.cells, list) else (), strict=False):
             inner = cell.splitlines()[1:]
             if inner:
@@ -176,7 +176,7 @@ def _add(
 
 
 def put(rows: dict[str, Fields], place: str, id: str, fields: Fields) -> list[Finding]:
-    """Add a row of a table; an id that is there already is a finding, and with other values unknown."""
+    """Add a row of a table; a repeated id is a finding, and has no labels if the rows differ."""
     if id not in rows:
         rows[id] = fields
         return []
@@ -187,7 +187,7 @@ def put(rows: dict[str, Fields], place: str, id: str, fields: Fields) -> list[Fi
 
 
 def number(row: Mapping[str, str], column: str) -> float:
-    """The finite number in a cell. Raises ValueError that names the column and its value."""
+    """The finite number in a cell. Raises ValueError, naming column and value, if it is not one."""
     try:
         value = float(row[column] or "")
     except ValueError:
@@ -198,7 +198,7 @@ def number(row: Mapping[str, str], column: str) -> float:
 
 
 def flags(row: Mapping[str, str], columns: tuple[str, ...]) -> list[str]:
-    """Those of ``columns`` that are 1. Raises ValueError for a cell that is neither 0 nor 1."""
+    """The ``columns`` whose cell is 1. Raises ValueError for a cell that is neither 0 nor 1."""
     values = {column: number(row, column) for column in columns}
     for column, value in values.items():
         if value not in (0, 1):

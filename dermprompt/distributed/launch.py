@@ -31,7 +31,7 @@ OFFLINE = "offline"
 
 @dataclass(frozen=True)
 class Call:
-    """A function of a stage by its full dotted path, its settings, where it runs, and the folders of its inputs."""
+    """A stage's function by its full dotted path, with its settings, its runtime and the folders of its inputs."""
 
     work: str
     settings: Any
@@ -39,11 +39,11 @@ class Call:
     arguments: dict[str, Any]
 
     def here(self, folder: Path, **more: Any) -> Any:
-        """Run it in this process."""
+        """Run the call in this process."""
         return pkgutil.resolve_name(self.work)(self.settings, self.runtime, **self.arguments, **more, folder=folder)
 
     def on_all_devices(self, folder: Path) -> Any:
-        """Run it in as many processes as the trainer has devices."""
+        """Run the call in one process per device of the trainer."""
         devices = num_processes(self.runtime.trainer)
         if devices == 1:
             return self.here(folder)
@@ -51,14 +51,14 @@ class Call:
         return self._run_ranks(folder, devices, f"training on {devices} devices", folder)
 
     def share_batches(self, folder: Path, numbers: list[int]) -> int:
-        """Make batches of a growing set in a process for each device; see :mod:`dermprompt.store.claims`.
+        """Make batches of a growing set in one process per device; see :mod:`dermprompt.store.claims`.
 
-        The processes do not talk to each other: each claims the batches that it makes. Returns how many they made.
+        The processes do not communicate: each claims the batches that it makes. Returns how many they made.
         """
         processes = min(num_processes(self.runtime.trainer), len(numbers))
         if processes == 1:
             return int(self.here(folder, numbers=numbers))
-        # Not in the set's folder: another job may share in it at the same time. But where all nodes see it.
+        # Not in the set's folder, which another job may use at the same time, but where all nodes can see it.
         calls = folder.parents[1] / ".calls"
         calls.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=calls) as own:
@@ -67,11 +67,11 @@ class Call:
             return sum(read_json(path, int) for path in Path(own).glob(MADE.format(rank="*")))
 
     def _write(self, at: Path, folder: Path) -> None:
-        """Leave at ``at`` what a rank needs to work in ``folder``."""
+        """Write what a rank needs to work in ``folder`` to ``at``."""
         (at / CALL).write_text(json.dumps({"call": self, "folder": folder}, default=_plain, indent=1))
 
     def _run_ranks(self, at: Path, processes: int, what: str, folder: Path) -> None:
-        """Run what :meth:`_write` left at ``at`` in ``processes`` processes, spread evenly over the nodes."""
+        """Run the call that :meth:`_write` wrote to ``at``, in ``processes`` processes spread evenly over the nodes."""
         for left in (at / UNFINISHED, at / OFFLINE, *at.glob(FAILED.format(node="*"))):
             left.unlink(missing_ok=True)
         nodes = num_nodes(self.runtime.trainer)
@@ -85,7 +85,7 @@ class Call:
             os.environ["WANDB_MODE"] = "offline"
         if ended.returncode:
             wait_for_nodes(nodes)
-            # A mistake or a fault outside of the program, so the user sees a sentence and no stack.
+            # The cause is a mistake or an external fault, so the user gets a sentence instead of a traceback.
             failures = sorted(read_json(path) for path in at.glob(FAILED.format(node="*")))
             said = failures[0][1] if failures else f"its launcher ended with {ended.returncode}"
             raise ChildProcessError(f"{what} failed: {said}. Its work is kept in {folder}; the same command continues")
@@ -94,7 +94,7 @@ class Call:
 
 
 def _plain(value: Any) -> Any:
-    """Paths and dataclasses as JSON, to be read back by :func:`_revive`."""
+    """Paths and dataclasses as JSON; :func:`_revive` reads them back."""
     if isinstance(value, Path):
         return {"class": "pathlib.Path", "of": str(value)}
     assert is_dataclass(value), value
@@ -110,14 +110,14 @@ def _revive(value: dict[str, Any]) -> Any:
 
 
 def work_of(folder: Path) -> None:
-    """What each rank runs, left in ``folder`` by :class:`Call`."""
+    """Run the call that :class:`Call` wrote to ``folder``, in each rank."""
     left = json.loads((folder / CALL).read_text(), object_hook=_revive)
     try:
         made = left["call"].here(left["folder"])
         if isinstance(made, int):
             write_json(folder / MADE.format(rank=rank_and_size()[0]), made)
     except Unfinished as stop:
-        # To torch's launcher any code but 0 is a failure, and of it the job sees no more than that.
+        # For torch's launcher every exit code but 0 is a failure, so this is passed to the job through a file.
         if is_first_rank():
             (folder / UNFINISHED).write_text(json.dumps([stop.step, stop.num_steps]))
     finally:

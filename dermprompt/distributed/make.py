@@ -1,4 +1,4 @@
-"""Makes declared artifacts: in this process, on all devices of the trainer, or batch by batch."""
+"""Makes declared artifacts: in this process, on all the trainer's devices, or batch by batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Inputs = Mapping[str, Artifact | tuple[Artifact, ...] | None]
 
 
 class Maker:
-    """Makes artifacts in a store, on a runtime."""
+    """Makes artifacts in a store, with a runtime."""
 
     def __init__(self, store: Store, runtime: Runtime) -> None:
         self.store, self.runtime = store, runtime
@@ -37,25 +37,25 @@ class Maker:
     def train(
         self, work: str, name: str, version: int, settings: Any, inputs: Inputs, cost: float, stage: str | None = None
     ) -> Artifact:
-        """Like :meth:`make`, on all devices of the trainer."""
+        """Like :meth:`make`, but on all the trainer's devices."""
         declared = self.declare(work, name, version, settings, inputs, stage)
         return self.store.make(declared.recipe, _checked(work, self.call(declared).on_all_devices), cost)
 
     def grow(self, declared: Declaration, num_batches: int, cost: float) -> Artifact:
-        """A set of at least ``num_batches`` batches; ``cost``: of each."""
+        """A set of at least ``num_batches`` batches; ``cost``: estimated seconds per batch."""
         call = self.call(declared)
         return self.store.grow(declared.recipe, num_batches, lambda at, numbers: call.here(at, numbers=numbers), cost)
 
     def draw(
         self, declared: Declaration, num_batches: int, cost: float, finish: Callable[[Path], None] | None = None
     ) -> Artifact:
-        """Like :meth:`grow`, on all devices of the trainer."""
+        """Like :meth:`grow`, but on all the trainer's devices."""
         return self.store.grow(declared.recipe, num_batches, self.call(declared).share_batches, cost, finish)
 
     def declare(
         self, work: str, name: str, version: int, settings: Any, inputs: Inputs, stage: str | None = None
     ) -> Declaration:
-        """``stage``: the folder in the store, by default the name of the module of ``work``."""
+        """Declare an artifact; ``stage``: its folder in the store, by default the name of the module of ``work``."""
         return Declaration(work, stage or work.split(".")[-2], name, version, settings, inputs)
 
     def call(self, declared: Declaration) -> Call:
@@ -64,7 +64,7 @@ class Maker:
 
 
 def _checked(work: str, build: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """The same, followed by a check that all declared files exist, before the artifact counts as finished."""
+    """``build``, followed by a check that all declared files exist before the artifact counts as finished."""
 
     def built(folder: Path) -> Any:
         digest = build(folder)

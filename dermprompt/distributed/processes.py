@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
 
-# By these, torch's launcher, Lightning and MPI tell a process its rank. PL_TRAINER_… would bypass the configuration.
+# Variables by which torch's launcher, Lightning and MPI tell a process its rank, and PL_TRAINER_…, which would bypass
+# the configuration.
 _OF_RANKS = re.compile(
     r"(LOCAL_|GROUP_|NODE_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*|JSM_NAMESPACE_.*"
     r"|OMPI_COMM_WORLD_.*|PL_.*"
@@ -25,7 +26,7 @@ _OF_RANKS = re.compile(
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where work runs and how it is logged. It must not affect results, and is in no artifact's key.
+    """Where work runs and how it is logged. It must not affect results, and is not part of any artifact's key.
 
     Attributes:
         trainer: where and how long to train (:func:`~dermprompt.config.compose.place_settings`).
@@ -39,18 +40,18 @@ class Runtime:
 
     @classmethod
     def of(cls, config: Config) -> Runtime:
-        """That of a configuration."""
+        """The runtime of a configuration."""
         label = f"{config.generator.name}-{config.synthesis.count}-s{config.seed}"
         return cls(place_settings(config.trainer), config.logger, label)
 
 
 def num_processes(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer, on all its machines."""
+    """The number of devices of the trainer, on all its machines."""
     return num_nodes(trainer) * _num_devices(trainer)
 
 
 def _num_devices(trainer: dict[str, Any]) -> int:
-    """Devices of the trainer on each machine."""
+    """The number of devices of the trainer on each machine."""
     number = count_devices(trainer.get("devices", 1))
     if number is None:
         import torch
@@ -68,14 +69,14 @@ def max_seconds(trainer: dict[str, Any]) -> float | None:
 
 
 def group_timeout(trainer: dict[str, Any]) -> timedelta:
-    """How long processes of one training wait for each other."""
+    """How long the processes of a training wait for each other."""
     return timedelta(seconds=trainer["timeout"])
 
 
 def forget_ranks() -> None:
-    """Take out of the environment what other programs' launchers left of ranks, and settings of Lightning.
+    """Remove other launchers' rank variables, and Lightning's settings, from the environment.
 
-    Ranks count only in processes that this program starts; their launcher sets these anew.
+    Ranks matter only in processes that this program starts; their launcher sets the variables again.
     """
     for name in [one for one in os.environ if _OF_RANKS.fullmatch(one)]:
         del os.environ[name]
@@ -87,12 +88,12 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes what all have trained."""
+    """Whether this process is the one that writes the results of a training."""
     return rank_and_size()[0] == 0
 
 
 def choose_device(trainer: dict[str, Any]) -> torch.device:
-    """The device of this process by the trainer's settings, for work without a Trainer."""
+    """This process's device according to the trainer's settings, for work without a Trainer."""
     import torch
 
     if trainer["accelerator"] == "cpu" or not torch.cuda.is_available():

@@ -1,8 +1,8 @@
 """The ranks of a training, and what happens if one dies.
 
-If any rank dies, all end: if it crashes or is killed, the others are stopped within seconds; if it hangs, they give up
-after ``trainer.timeout``. No rank outlives the process that started it (on several nodes, SLURM's step). The launcher
-reports which rank failed first, and why; the same command resumes from the last checkpoint.
+If any rank fails, all end: if it crashes or is killed, the others are stopped within seconds; if it hangs, they give
+up after ``trainer.timeout``. No rank outlives the process that started it (on several nodes, SLURM's step). The
+launcher reports which rank failed first, and why; the same command resumes from the last checkpoint.
 
 ``python -m dermprompt.distributed.ranks FOLDER PARENT NUMBER OPTIONS`` starts torch's launcher.
 """
@@ -22,10 +22,10 @@ from dermprompt.files import write_json
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-# Ranks that do not end within these seconds after another has died are killed.
+# Ranks that have not ended this many seconds after another one died are killed.
 SHUTDOWN_SECONDS = 5
 _SET_DEATH_SIGNAL = 1  # of prctl(2)
-# How gloo and NCCL report a rank that did not answer in time (late), or that is gone.
+# How gloo and NCCL report a rank that did not answer in time (late) or that is gone.
 _LATE = ("timed out waiting", "collective operation timeout")
 _HINTS = {
     "SIGKILL": " (by hand, or because memory ran out)",
@@ -62,9 +62,9 @@ def _end_the_rest_soon() -> None:
 
 
 def describe(failures: dict[int, ProcessFailure]) -> tuple[int, str]:
-    """The cause in a sentence, rather than its consequences (ranks that lost, waited for or were stopped with another).
+    """The cause in a sentence, not its consequences (ranks that lost, waited for or were stopped because of another).
 
-    The number before it ranks likely causes, the likeliest lowest, because each node knows only its own ranks.
+    The number before it orders possible causes, the likeliest first, because each node knows only its own ranks.
     """
     first = min(failure.timestamp for failure in failures.values())
     at_once = [rank for rank in failures if failures[rank].timestamp - first < SHUTDOWN_SECONDS - 2]
@@ -81,7 +81,7 @@ def _sentence(rank: int, failure: ProcessFailure) -> str:
 
 
 def _order(failure: ProcessFailure) -> int:
-    """Causes before consequences; torch's launcher ends the rest by SIGTERM."""
+    """Causes before consequences; torch's launcher ends the other ranks with SIGTERM."""
     if not _raised(failure):
         return 2 if failure.exitcode == -signal.SIGTERM else 0
     return 3 if _says(failure, (*_LATE, *_GONE)) else 1

@@ -1,7 +1,7 @@
-"""Training on several machines of a SLURM allocation, in which the job itself runs once.
+"""Training on several machines of a SLURM allocation, while the job itself runs only once.
 
 Each training is a step of the allocation (``srun``) that starts torch's launcher on every node; the launchers
-meet at the job's own node. SLURM ends the step when one of them fails.
+connect to the job's node. SLURM ends the step if one of them fails.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 # requeues would look like a failure, so they ignore it; this survives exec.
 _UNDISTURBED = ["sh", "-c", """trap '' USR2; exec "$0" "$@" """]
 
-# By default SLURM declares a node lost after 5 minutes (SlurmdTimeout); this is more.
+# Longer than the 5 minutes after which SLURM by default declares a node lost (SlurmdTimeout).
 _PATIENCE = 900
 
 
 def num_nodes(trainer: dict[str, Any]) -> int:
-    """Machines of the trainer."""
+    """The number of machines of the trainer."""
     return int(trainer.get("num_nodes", 1))
 
 
 def check_nodes(trainer: dict[str, Any]) -> None:
-    """Whether the machines are there.
+    """Check that the allocation has the trainer's machines.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it has fewer.
     """
     asked, given = num_nodes(trainer), int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     if not 1 <= asked <= given:
@@ -40,18 +40,18 @@ def check_nodes(trainer: dict[str, Any]) -> None:
 
 
 def each_node(number: int) -> list[str]:
-    """What a command begins with that runs once on each of ``number`` nodes."""
+    """The prefix of a command that runs once on each of ``number`` nodes."""
     if number == 1:
         return _UNDISTURBED if "SLURM_JOB_ID" in os.environ else []
-    # Its resources are those that the job's own step holds.
+    # --overlap: the step uses the same resources as the job's own step.
     step = ["srun", f"--nodes={number}", f"--ntasks={number}", "--ntasks-per-node=1", "--overlap", "--input=none"]
     return [*step, "--kill-on-bad-exit=1", *_UNDISTURBED]
 
 
 def rendezvous(number: int) -> list[str]:
-    """Options of torch's launcher by which ``number`` nodes find each other."""
+    """The options of torch's launcher that let ``number`` nodes find each other."""
     if number == 1:
-        # All ranks are on this machine, whose own name need not resolve.
+        # All ranks are on this machine, whose host name may not resolve.
         return ["--standalone", "--local-addr=127.0.0.1"]
     with socket.create_server(("", 0)) as free:
         endpoint = f"{socket.gethostname()}:{free.getsockname()[1]}"
@@ -59,9 +59,10 @@ def rendezvous(number: int) -> list[str]:
 
 
 def wait_for_nodes(number: int) -> None:
-    """Come back when all nodes of the allocation answer; where one is lost, SLURM ends and queues the job before.
+    """Return when all nodes of the allocation answer; if one is lost, SLURM requeues the job before that.
 
-    The other nodes' ranks fail at once, and a job that ended with them would have failed and not be queued again.
+    When a node is lost, the other nodes' ranks fail at once; if the job ended with them, it would count as failed and
+    not be requeued.
     """
     end = time.monotonic() + _PATIENCE
     while number > 1 and (left := end - time.monotonic()) > 0 and not _answer(number, left):
@@ -69,7 +70,7 @@ def wait_for_nodes(number: int) -> None:
 
 
 def _answer(number: int, seconds: float) -> bool:
-    """Whether all nodes answer within ``seconds``; on a lost one SLURM may try to start a step for ever."""
+    """Whether all nodes answer within ``seconds``; on a lost node, SLURM may try to start a step for ever."""
     try:
         return subprocess.run([*each_node(number), "true"], timeout=seconds).returncode == 0
     except subprocess.TimeoutExpired:

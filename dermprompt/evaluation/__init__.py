@@ -1,1 +1,1 @@
-"""Measures: overlap and boundary of masks, image quality, distances between sets, fidelity, intervals and tests."""
+"""Measures: overlap and boundary of masks, image quality, distances between sets, fidelity, intervals, tests."""

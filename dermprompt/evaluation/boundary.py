@@ -1,7 +1,7 @@
-"""Boundary measures: HD95 and NSD. Masks are HW, bool or uint8 in {0, 1}, of one shape.
+"""Boundary measures: HD95 and NSD. Masks are HW, bool or uint8 in {0, 1}, of the same shape.
 
-Both are relative to the image diagonal, because ISIC's images differ in size. If one mask is empty, no distance is
-defined and the worst value is returned; if both are, the best.
+Both measures are relative to the image diagonal, because ISIC's images differ in size. If one mask is empty, no
+distance is defined and the worst value is returned; if both are, the best.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dermprompt.upstream import quiet_monai
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
-# Of the diagonal: seven pixels at 512 x 512.
+# Share of the diagonal: seven pixels at 512 x 512.
 TOLERANCE = 0.01
 
 
 def hd95(pred: Mask, target: Mask) -> float:
-    """95th percentile of the distances between the outlines, the larger of both directions (Huttenlocher et al.
-    1993; the percentile as in BraTS), as a share of the diagonal: 0 is best. Both empty: 0; one empty: 1.
+    """95th percentile of the distances between the outlines, the larger of both directions (Huttenlocher et al. 1993;
+    the percentile as in BraTS), as a share of the diagonal; 0 is best. Both empty: 0; one empty: 1.
     """
 
-    from monai.metrics import compute_hausdorff_distance  # seconds, which a report of finished scores does without
+    from monai.metrics import compute_hausdorff_distance  # takes seconds, and a report of finished scores needs none
 
     def measure(pred: Tensor, target: Tensor) -> Tensor:
         return compute_hausdorff_distance(pred, target, include_background=True, percentile=95)
@@ -37,8 +37,8 @@ def hd95(pred: Mask, target: Mask) -> float:
 
 
 def surface_dice(pred: Mask, target: Mask, tolerance: float = TOLERANCE) -> float:
-    """Normalized surface distance (Nikolov et al. 2021): the share of both outlines that lies within
-    ``tolerance`` diagonals of the other, 1 is best. Both empty: 1; one empty: 0.
+    """Normalized surface distance (Nikolov et al. 2021): the share of both outlines within ``tolerance`` diagonals of
+    the other outline; 1 is best. Both empty: 1; one empty: 0.
     """
     from monai.metrics import compute_surface_dice
 

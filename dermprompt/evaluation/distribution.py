@@ -1,6 +1,6 @@
 """Distances between two sets of images by their features (float ND, one row per image).
 
-None of them is called FID: that name belongs to the features of one network, Inception v3.
+None is called FID, which is defined for the features of one network, Inception v3.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ NEIGHBOURS = 5
 
 
 def compare_sets(real: NDArray[Any], generated: NDArray[Any]) -> Distribution:
-    """All measures of one set against another of the same size, since they depend on it.
+    """All measures between two sets, which must have the same size because the measures depend on it.
 
     Raises:
-        ValueError: too few images for the neighbours, features of other widths, or sizes that differ.
+        ValueError: there are too few images for the neighbours, or the features' widths or the sets' sizes differ.
     """
     if real.shape != generated.shape or len(real) <= NEIGHBOURS:
         raise ValueError(
@@ -35,8 +35,8 @@ def compare_sets(real: NDArray[Any], generated: NDArray[Any]) -> Distribution:
 
 
 def frechet_distance(first: Features, second: Features) -> float:
-    """Fréchet distance of two normal distributions with the sets' means and covariances (Heusel et al. 2017,
-    equation 6): |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½). It is biased upwards where images are few.
+    """Fréchet distance between two normal distributions with the sets' means and covariances (Heusel et al. 2017,
+    equation 6): |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½). It is biased upwards for few images.
     """
     means = first.mean(axis=0) - second.mean(axis=0)
     one, other = (np.cov(features, rowvar=False, ddof=1).reshape(first.shape[1], -1) for features in (first, second))
@@ -47,8 +47,8 @@ def frechet_distance(first: Features, second: Features) -> float:
 
 
 def kernel_distance(first: Features, second: Features) -> float:
-    """Unbiased squared maximum mean discrepancy with the kernel (x·y / d + 1)³ (Bińkowski et al. 2018,
-    section 3.1), over all pairs; it may lie a little below 0 where the sets are alike.
+    """Unbiased squared maximum mean discrepancy with the kernel (x·y / d + 1)³ (Bińkowski et al. 2018, section 3.1),
+    over all pairs; it may be slightly negative if the sets are alike.
     """
     width = first.shape[1]
 
@@ -66,8 +66,8 @@ def neighbour_shares(real: Features, generated: Features, k: int = NEIGHBOURS) -
     """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     A ball around each image reaches to its k-th neighbour in its own set. Precision: share of generated images in
-    some real ball; recall: of real ones in some generated ball; density: real balls around a generated image, in
-    units of k; coverage: share of real balls with a generated image.
+    some real ball; recall: share of real images in some generated ball; density: number of real balls around a
+    generated image, divided by k; coverage: share of real balls with a generated image.
     """
     real_radii, generated_radii = _radii(real, k), _radii(generated, k)
     distances = _distances(real, generated)
@@ -92,5 +92,5 @@ def _distances(one: Features, other: Features) -> Features:
 
 
 def _radii(features: Features, k: int) -> Features:
-    """Distance to the k-th neighbour; the nearest of all is the image itself."""
+    """Distance to the k-th neighbour, not counting the image itself."""
     return np.partition(_distances(features, features), k, axis=1)[:, k]

@@ -1,4 +1,4 @@
-"""Features of a pretrained network, for distances between sets and for finding copies."""
+"""Features of a pretrained network, for distances between sets, copies and label classifiers."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Pictures = Images | Rows
 Features = NDArray[np.float32]
 
 BATCH = 32
-# A crop around a mask leaves this much of the mask's own extent around it, in all.
+# A crop exceeds the mask's extent by this share in total.
 MARGIN = 0.3
 
 
 class FeatureExtractor:
-    """Images uint8 NHW3 RGB to features float32 ND, by a network pretrained on other pictures.
+    """Maps images uint8 NHW3, RGB, to features float32 ND of a network pretrained on other images.
 
     Args:
-        model: an id of timm: ``tf_efficientnet_lite0`` (D = 1280), ``inception_v3.tf_in1k``,
+        model: a timm id: ``tf_efficientnet_lite0`` (D = 1280), ``inception_v3.tf_in1k``,
             ``vit_base_patch14_dinov2.lvd142m``, ``vit_base_patch16_clip_224.openai`` …
-        weights: a safetensors file; None for the packaged weights of ``tf_efficientnet_lite0``, and for those of
-            other models timm's download.
+        weights: a safetensors file; None for the packaged weights of ``tf_efficientnet_lite0``, or timm's download for
+            other models.
         device: where it runs.
 
     Raises:
-        ValueError: the weights are no file, or of another network.
+        ValueError: the weights are not a file, or belong to another network.
     """
 
     def __init__(self, model: str, weights: str | None, device: torch.device) -> None:
@@ -71,7 +71,7 @@ def load_network(model: str, weights: str | None) -> nn.Module:
 
 
 def crops(images: Images, masks: NDArray[np.uint8]) -> Images:
-    """The squares around masks NHH in {0, 1} of images NHH3, enlarged to the images' size; of an empty mask all."""
+    """Square crops of images NHH3 around masks NHH in {0, 1}, enlarged to HH; the whole image if a mask is empty."""
     return np.stack([_crop(image, mask) for image, mask in zip(images, masks, strict=True)])
 
 

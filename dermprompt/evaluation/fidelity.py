@@ -1,4 +1,4 @@
-"""Mask fidelity and text fidelity: do generated images show the mask and the diagnosis that they were prompted with?"""
+"""Mask fidelity and text fidelity: whether generated images show the given mask and the prompted diagnosis."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dermprompt.results import MaskFidelity, TextFidelity
 def mask_fidelity(
     real_pred: Masks, generated_pred: Masks, masks: Masks, seed: int, num_shuffles: int = 20
 ) -> MaskFidelity:
-    """Mean Dice of a reference segmenter's masks (NHW) with the true ones; cf. FreeMask, Yang et al. (2023).
+    """Mean Dice between a reference segmenter's masks (NHW) and the given ones; cf. FreeMask, Yang et al. (2023).
 
-    ``real_pred`` and ``generated_pred`` are its masks of the real and of the generated images.
-    Raises ValueError for fewer than two images, which leave no other mask to shuffle with.
+    ``real_pred`` and ``generated_pred`` are its masks of the real and the generated images.
+    Raises ValueError for fewer than two images, which cannot be shuffled.
     """
     by_chance = np.stack([dice(generated_pred, masks[_derangement(len(masks), seed, k)]) for k in range(num_shuffles)])
     error = by_chance.std() / np.sqrt(len(masks))
@@ -33,8 +33,8 @@ def mask_fidelity(
 def text_fidelity(read: Sequence[str], prompted: Sequence[str], seed: int, num_shuffles: int = 100) -> TextFidelity:
     """Balanced accuracy, Brodersen et al. (2010), of the classes ``read`` from N samples.
 
-    ``shuffled`` is its mean over ``num_shuffles`` random orders of the prompts. Raises ValueError if
-    fewer than two classes were prompted: always showing the same one would look like fidelity.
+    ``shuffled`` is its mean over ``num_shuffles`` random orders of the prompts. Raises ValueError if fewer than two
+    classes were prompted, because a generator that always shows the same class would then seem faithful.
     """
     said, asked = np.array(read), np.array(prompted)
     if len(np.unique(asked)) < 2:
@@ -50,7 +50,7 @@ def _balanced_accuracy(said: NDArray[np.str_], asked: NDArray[np.str_]) -> float
 
 
 def _derangement(n: int, seed: int, number: int = 0) -> NDArray[np.int64]:
-    """A random permutation without fixed points: a single cycle through all indices; each ``number`` is another."""
+    """A random permutation without fixed points, a single cycle through all indices; it differs for each ``number``."""
     if n < 2:
         raise ValueError(f"masks: {n} image; mask fidelity needs at least 2")
     cycle = np.random.default_rng([seed, number] if number else seed).permutation(n)

@@ -1,7 +1,7 @@
-"""Table 1: how close generated images are to the real images of the same masks, in two conventions.
+"""Table 1: how close generated images are to the real images with the same masks, in two conventions.
 
-Every function takes ``real`` and ``generated``, uint8 NHW3 RGB arrays of one shape, and computes on their
-values divided by 255. The order of the channels does not matter: every metric averages over them.
+Most functions take ``real`` and ``generated``, uint8 NHW3 RGB arrays of the same shape, and use their values divided
+by 255. The order of channels does not matter, because every metric averages over them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mse(real: Images, generated: Images) -> Values:
 
 
 def psnr(real: Images, generated: Images, peak: float) -> Values:
-    """Peak signal-to-noise ratio in dB, as cv2.PSNR has it: one value per image.
+    """Peak signal-to-noise ratio in dB, as in cv2.PSNR: one value per image.
 
     Equal images give the finite 20 log10(peak / eps), about 313 dB for a peak of 1.
     """
@@ -40,18 +40,18 @@ def psnr(real: Images, generated: Images, peak: float) -> Values:
 def ssim(real: Images, generated: Images, window: Window, data_range: float) -> Values:
     """Structural similarity, Wang et al. (2004), equation 13: one value per image, over pixels and channels.
 
-    ``uniform7`` is a 7x7 box with sample covariance, ``gaussian`` has sigma 1.5, radius 5 and population
-    covariance. Pixels whose window leaves the image do not count.
+    ``uniform7`` is a 7x7 box filter with sample covariance; ``gaussian`` has sigma 1.5, radius 5 and population
+    covariance. Pixels whose window extends beyond the image do not count.
     """
     c1, c2 = (0.01 * data_range * 255) ** 2, (0.03 * data_range * 255) ** 2
     return np.array([_ssim(a, b, window, c1, c2) for a, b in _pairs(real, generated)])
 
 
 def paper_protocol(real: Images, generated: Images) -> dict[str, float]:
-    """Mean mse, psnr and ssim as in Table 1 of the paper, by its released metric script.
+    """Mean mse, psnr and ssim as in Table 1 of the paper, computed like its released metric script.
 
-    Images are resized to 512x512, and the central 448x448 counts. The values lie in [0, 1], yet the peak
-    is 255 (+48.13 dB) and the data range of ssim 2: the defaults of cv2.PSNR and scikit-image <= 0.19.
+    Images are resized to 512x512, and only the central 448x448 count. Values are in [0, 1], yet psnr's peak is 255
+    (+48.13 dB) and ssim's data range is 2: the defaults of cv2.PSNR and scikit-image <= 0.19.
     """
     a, b = _paper_view(real), _paper_view(generated)
     squares = mse(a, b)
@@ -59,7 +59,7 @@ def paper_protocol(real: Images, generated: Images) -> dict[str, float]:
 
 
 def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
-    """Mean mse, psnr and ssim (Gaussian window, Wang et al., 2004), the whole image, peak and range 1."""
+    """Mean mse, psnr and ssim (Gaussian window, Wang et al., 2004) over the whole image, with peak and range 1."""
     squares = mse(real, generated)
     return _means(squares, _psnr(squares, peak=1), ssim(real, generated, "gaussian", 1))
 
@@ -67,7 +67,7 @@ def standard_protocol(real: Images, generated: Images) -> dict[str, float]:
 def trivial_rows(real_test: Images, masks_test: Masks, real_g: Arrays, masks_g: Masks, seed: int) -> dict[str, Images]:
     """Images (uint8 NHW3, like ``real_test``) that need no generator, as baselines for Table 1.
 
-    All images have one size; ``masks_test`` and ``masks_g`` are NHW in {0, 1}. Some rows are read-only views.
+    All images have the same size; ``masks_test`` and ``masks_g`` are NHW in {0, 1}. Some results are read-only views.
     """
     other = [np.random.default_rng([seed, i]).integers(len(real_g)) for i in range(len(real_test))]
     fitting = dice_matrix(masks_test, masks_g).argmax(axis=1)
@@ -81,7 +81,7 @@ def trivial_rows(real_test: Images, masks_test: Masks, real_g: Arrays, masks_g: 
 
 
 def _mean(images: Arrays) -> NDArray[np.float64]:
-    """The mean image HW3 of images NHW3, a few in memory at a time."""
+    """The mean image HW3 of images NHW3, with only some in memory at a time."""
     sums = (images[part].sum(axis=0, dtype=np.float64) for part in slices(len(images), 256))
     return np.asarray(sum(sums) / len(images))
 
@@ -97,14 +97,14 @@ def _psnr(squares: Values, peak: float) -> Values:
 
 
 def _ssim(real: Images, generated: Images, window: Window, c1: float, c2: float) -> float:
-    """In grey levels from -128, so that squares are small and single precision keeps seven digits of the mean."""
+    """SSIM of one image, on grey levels shifted by -128: smaller squares, so float32 keeps seven digits of the mean."""
     blur, radius, norm = _WINDOWS[window]
     a, b = (image.astype(np.float32) - 128 for image in (real, generated))
     mean_a, mean_b = blur(a), blur(b)
     product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
     variances = norm * (blur(a * a + b * b) - squares)
     covariance = norm * (blur(a * b) - product)
-    # The means themselves are of levels from 0: (m + 128)(n + 128) = mn + 128 (m + n) + 128².
+    # The luminance term needs the unshifted means: (m + 128)(n + 128) = mn + 128 (m + n) + 128².
     sums = 128 * (mean_a + mean_b)
     luminance = (2 * (product + sums + 128**2) + c1) / (squares + 2 * sums + 2 * 128**2 + c1)
     structure = (2 * covariance + c2) / (variances + c2)

@@ -1,4 +1,4 @@
-"""Text fidelity by label: does a classifier find the prompted diagnosis and attributes in the samples?"""
+"""Text fidelity by label: whether a classifier finds the prompted diagnosis and attributes in the samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dermprompt.evaluation.probe import UNKNOWN, Classes, Features
 from dermprompt.results import Interval, LabelScore
 
-# A label with fewer images, to learn from or to be judged on, gets no number.
+# A label with fewer images, for training or for testing, gets no score.
 MIN_IMAGES = 10
 NUM_RESAMPLES = 2000
 NUM_EXCHANGES = 1000
@@ -26,27 +26,27 @@ class Labelled(Protocol):
 
     @property
     def diagnosis(self) -> str | None:
-        """Its code."""
+        """The diagnosis's code."""
 
     @property
     def attributes(self) -> Sequence[str] | None:
-        """The names of those it has."""
+        """The names of the attributes present."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a classifier is asked: which ``diagnosis``, or whether the attribute ``name`` is there."""
+    """What a classifier is asked: which ``diagnosis``, or whether the attribute ``name`` is present."""
 
     name: str
     classes: tuple[str, ...]
 
     @property
     def is_diagnosis(self) -> bool:
-        """Its classes are codes, not absent and present."""
+        """Whether its classes are diagnosis codes, not absent and present."""
         return self.name == "diagnosis"
 
     def answers(self, labelled: Sequence[Labelled]) -> Classes:
-        """The true class of each of N images; -1 where it is unknown, or none of the classes."""
+        """The true class of each of N images; -1 if it is unknown or not among the classes."""
         return np.array([self._answer(one) for one in labelled], dtype=np.int64)
 
     def _answer(self, one: Labelled) -> int:
@@ -69,9 +69,10 @@ def questions_of(labelled: Sequence[Labelled]) -> tuple[Question, ...]:
 
 
 def score_question(question: Question, found: Features, answers: Classes, seed: int) -> tuple[LabelScore, ...]:
-    """How well log-probabilities NC give the ``answers`` N: of the diagnosis one score, and one for each code.
+    """How well log-probabilities NC predict ``answers`` N; for the diagnosis, an overall score and one for each code.
 
-    Balanced accuracy, Brodersen et al. (2010), is the mean of the classes' recalls; a code has its recall alone.
+    The overall score is balanced accuracy, Brodersen et al. (2010), the mean recall of the classes; a code's score is
+    its recall.
     """
     known = answers != UNKNOWN
     found, answers = found[known], answers[known]
@@ -99,9 +100,9 @@ def score_question(question: Question, found: Features, answers: Classes, seed: 
 
 
 def auc(positive: NDArray[np.float64], negative: NDArray[np.float64], seed: int) -> Interval:
-    """The share of pairs in which the positive has the higher value, ties counting half (Hanley and McNeil 1982).
+    """The share of pairs in which the positive has the higher value, with ties counted half (Hanley and McNeil 1982).
 
-    Its interval resamples positives and negatives apart.
+    The interval comes from resampling positives and negatives separately.
     """
     wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     rng = np.random.default_rng(seed)
@@ -110,15 +111,15 @@ def auc(positive: NDArray[np.float64], negative: NDArray[np.float64], seed: int)
 
 
 def _auc_of(c: int, found: Features, answers: Classes, seed: int) -> Interval | None:
-    """That of the probability of class c against all others."""
+    """The AUC of class c's probability against all other classes; None with too few images."""
     inside, outside = found[answers == c, c], found[answers != c, c]
     return auc(inside, outside, seed) if min(len(inside), len(outside)) >= MIN_IMAGES else None
 
 
 @dataclass(frozen=True, eq=False)
 class _Recalls:
-    """For each of C classes its number of images and the share of them that was found, C; the shares in resamples of
-    the images RC, and in random orders of the answers EC.
+    """Recalls of C classes: number of images and recall (C each), recalls in resamples of the images (RC), and recalls
+    with randomly ordered answers (EC).
     """
 
     counts: Classes
@@ -130,13 +131,13 @@ class _Recalls:
     def of(cls, said: Classes, answers: Classes, num_classes: int, seed: int) -> _Recalls:
         counts, rng = np.bincount(answers, minlength=num_classes), np.random.default_rng(seed)
         found = _shares(said, answers, counts)
-        # Hits among as many draws with replacement are binomial: the bootstrap within each class.
+        # A bootstrap within each class: the hits among resampled images are binomial.
         resampled = rng.binomial(counts, found, (NUM_RESAMPLES, num_classes)) / np.maximum(counts, 1)
         orders = (rng.permutation(answers) for _ in range(NUM_EXCHANGES))
         return cls(counts, found, resampled, np.stack([_shares(said, order, counts) for order in orders]))
 
     def of_classes(self, classes: tuple[int, ...]) -> tuple[Interval | None, Interval | None]:
-        """The mean recall of some classes, and with shuffled answers; None where one has too few images."""
+        """The mean recall of some classes, and the same with shuffled answers; None if a class has too few images."""
         used, number = list(classes), int(self.counts.sum())
         if self.counts[used].min() < MIN_IMAGES:
             return None, None

@@ -1,4 +1,4 @@
-"""Overlap measures: Dice, IoU, sensitivity, specificity. Masks are NHW, bool or uint8 in {0, 1}, of one shape."""
+"""Overlap measures: Dice, IoU, sensitivity, specificity. Masks are NHW, bool or uint8 in {0, 1}, of the same shape."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def pooled_dice(pred: Masks, target: Masks) -> float:
 
 
 def sensitivity(pred: Masks, target: Masks) -> Values:
-    """Share of the lesion pixels that are predicted, per image; 1 if none is true."""
+    """Share of lesion pixels that are predicted as lesion, per image; 1 if there are none."""
     both, _ = _counts(pred, target)
     return _ratio(both, _areas(target))
 
 
 def specificity(pred: Masks, target: Masks) -> Values:
-    """Share of the background pixels that are not predicted, per image; 1 if all are true."""
+    """Share of background pixels that are predicted as background, per image; 1 if there are none."""
     return sensitivity(~pred.astype(bool), ~target.astype(bool))
 
 
 def thresholded_jaccard(pred: Masks, target: Masks, threshold: float = 0.65) -> Values:
-    """The score of ISIC 2018 Task 1 (Codella et al. 2019): the IoU, and 0 where that is below 0.65, per image."""
+    """The score of ISIC 2018 Task 1 (Codella et al. 2019), per image: the IoU, or 0 if it is below 0.65."""
     values = iou(pred, target)
     return np.where(values >= threshold, values, 0.0)
 
 
 def dice_matrix(pred: Masks, target: Masks, chunk: int = 64) -> Values:
-    """Dice (1945) of each of N masks with each of M: float64 NM. ``chunk`` targets at a time bound memory."""
+    """Dice (1945) of each of N masks with each of M targets: float64 NM. ``chunk`` targets at a time limit memory."""
     assert pred.shape[1:] == target.shape[1:], (pred.shape, target.shape)
-    # float32 counts pixels exactly up to 2^24, a mask of 4096x4096, and has a fast matrix product.
+    # float32 counts exactly up to 2^24 pixels, a mask of 4096x4096, and has a fast matrix product.
     rows = pred.reshape(len(pred), -1).astype(np.float32)
     blocks = [target[k : k + chunk].reshape(-1, rows.shape[1]) for k in range(0, len(target), chunk)]
     both = np.concatenate([rows @ block.astype(np.float32).T for block in blocks], axis=1)

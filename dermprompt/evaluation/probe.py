@@ -14,7 +14,7 @@ Classes = NDArray[np.int64]
 
 UNKNOWN = -1
 MAX_COMPONENTS = 256
-# From strong to weak: each fit starts where the one before it ended.
+# From strong to weak: each fit starts from the previous one's solution.
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 FOLDS = 5
 MAX_ITERATIONS = 500
@@ -29,25 +29,25 @@ class Components:
 
     @classmethod
     def of(cls, features: NDArray[np.float32]) -> Components:
-        """The largest components of ND features; K is at most 256 and N - 1. Their mean square sums to at most 1."""
+        """The largest components of ND features; K is at most 256 and N - 1. Their mean squares sum to at most 1."""
         given = features.astype(np.float64)
         mean, std = given.mean(axis=0), given.std(axis=0)
         scale = np.where(std > 0, std, 1.0) * np.sqrt(given.shape[1])
         standard = (given - mean) / scale
-        # Fewer images than features: the eigenvectors of N × N products give the same directions.
+        # With fewer images than features, the eigenvectors of N × N products are cheaper and give the same directions.
         values, vectors = np.linalg.eigh(standard @ standard.T)
         kept = (values > 1e-9 * values[-1]).nonzero()[0][::-1][: min(MAX_COMPONENTS, len(given) - 1)]
         directions = standard.T @ vectors[:, kept] / np.sqrt(values[kept])
         return cls(mean, directions / scale[:, None])
 
     def __call__(self, features: NDArray[np.float32]) -> Features:
-        """ND features as NK."""
+        """Project ND features to NK components."""
         return (features.astype(np.float64) - self.mean) @ self.directions
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Softmax regression: ``weights`` (K + 1)C on K components, the last row being the bias, and its penalty."""
+    """Softmax regression on K components: ``weights`` (K + 1)C, with the bias as last row, and the penalty used."""
 
     weights: Features
     penalty: float
@@ -60,8 +60,8 @@ class Probe:
 def fit_probe(components: Features, classes: Classes, num_classes: int, seed: int) -> Probe:
     """Fit to NK components with classes N in 0 … C - 1; rows of class -1 (unknown) are ignored.
 
-    Every class weighs the same, however many images it has. The penalty on the squared weights is that of
-    ``PENALTIES`` with the smallest cross-validated loss, over five seeded folds of these images alone.
+    Every class has the same weight, however many images it has. The penalty on the squared weights is the one of
+    ``PENALTIES`` with the smallest cross-validated loss over five seeded folds of these images.
     """
     known = classes != UNKNOWN
     x, y = components[known], classes[known]
@@ -76,7 +76,7 @@ def fit_probe(components: Features, classes: Classes, num_classes: int, seed: in
 
 
 def stratified_folds(classes: Classes, seed: int) -> Classes:
-    """The fold, 0 to 4, of each image; every fold has its share of every class."""
+    """The fold of each image, 0 to 4; every fold has its share of every class."""
     folds = np.empty_like(classes)
     for name in np.unique(classes):
         (rows,) = (classes == name).nonzero()
@@ -85,12 +85,12 @@ def stratified_folds(classes: Classes, seed: int) -> Classes:
 
 
 def balanced_loss(log_probabilities: Features, classes: Classes) -> float:
-    """The mean over the classes of their images' mean negative log-probability."""
+    """The mean over classes of the mean negative log-probability of their images."""
     return float(np.mean([-log_probabilities[classes == c, c].mean() for c in np.unique(classes)]))
 
 
 def _path(x: Features, y: Classes, num_classes: int, penalties: tuple[float, ...]) -> list[Features]:
-    """The weights of each penalty."""
+    """The weights for each penalty."""
     found = [np.zeros((x.shape[1] + 1, num_classes))]
     for penalty in penalties:
         found.append(_fit(x, y, penalty, found[-1]))
@@ -98,7 +98,7 @@ def _path(x: Features, y: Classes, num_classes: int, penalties: tuple[float, ...
 
 
 def _fit(x: Features, y: Classes, penalty: float, start: Features) -> Features:
-    """The minimum of the balanced loss and ``penalty / 2`` times the squared weights without bias (convex)."""
+    """Minimise the balanced loss plus ``penalty / 2`` times the squared weights without bias (convex)."""
     wanted = np.eye(start.shape[1])[y]
     weight = (1 / (start.shape[1] * np.bincount(y)))[y][:, None]
 

@@ -1,4 +1,4 @@
-"""Every measure of a predicted mask, image by image, and the aggregate over a test set."""
+"""All measures of predicted masks, per image, and their csv file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from dermprompt.files import reading, write_bytes
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
-# An image whose Dice is below counts as a failure.
+# An image with a lower Dice counts as a failure.
 FAILURE = 0.5
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Measures of one image, at the resolution of its true mask; ``hd95`` is a share of the diagonal, 0 is best,
-    of all others 1. Both masks empty: the best values; one empty: the worst of Dice, IoU and the distances.
+    """Measures of one image, at the resolution of its true mask.
+
+    ``hd95`` is a share of the diagonal; its best value is 0, that of all other measures 1. If both masks are empty,
+    all values are best; if one is, Dice, IoU and the distances are worst.
 
     ``common`` and ``total``: pixels in both masks, and the sum of both areas, for the pooled Dice. ``area``: the
-    true mask's share of the image; ``border``: 1 where it touches the border, else 0.
+    true mask's share of the image; ``border``: 1 if it touches the image's border, else 0.
     """
 
     dice: float
@@ -48,7 +50,7 @@ MEASURES = ("dice", "iou", "jaccard65", "sensitivity", "specificity", "hd95", "s
 
 
 def score(pred: Mask, target: Mask) -> Scores:
-    """Measure a predicted mask against the true one, HW each.
+    """Compare a predicted mask with the true one, both HW.
 
     Raises:
         ValueError: their sizes differ.
@@ -72,7 +74,7 @@ def score(pred: Mask, target: Mask) -> Scores:
 
 
 def pooled(scores: Sequence[Scores]) -> float:
-    """Dice over the pixels of all images at once, so that large masks count for more."""
+    """Dice over the pixels of all images together, so that large masks count for more."""
     total = sum(one.total for one in scores)
     return 2 * sum(one.common for one in scores) / total if total else 1.0
 
@@ -87,7 +89,7 @@ def save_scores(scores: dict[str, Scores], path: Path) -> None:
 
 
 def load_scores(path: Path) -> dict[str, Scores]:
-    """The inverse of :func:`save_scores`; ValueError names a file that is damaged, or holds an image twice."""
+    """Read what :func:`save_scores` wrote. Raises ValueError, naming the file, if it is damaged or repeats an image."""
     types = {field.name: {"float": float, "int": int}[str(field.type)] for field in dataclasses.fields(Scores)}
     with reading(path):
         with path.open(newline="") as file:

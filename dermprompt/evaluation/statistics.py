@@ -1,7 +1,7 @@
 """Intervals and tests for means over test images and trainings.
 
-A table of scores has one row per training seed and one column per test image. Both are random samples; an interval
-over images alone says nothing about another training.
+A table of scores has one row per training seed and one column per test image. Seeds and images are both random
+samples; an interval over images alone says nothing about another training.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dermprompt.results import Comparison, Interval
 
 Values = NDArray[np.float64]
 
-# With fewer trainings their variance cannot be estimated; the interval then covers images alone, and says so.
+# With fewer trainings, their variance cannot be estimated; the interval then covers images alone, and says so.
 MIN_SEEDS = 5
 # Two arms within this of each other are called equivalent: one point of Dice.
 MARGIN = 0.01
 POWER = 0.8
-# A share of a gap that reaches further has no useful bounds.
+# If the interval of a share reaches further than this, it is not reported.
 MAX_SHARE = 1000.0
 UNBOUNDED = (-np.inf, np.inf)
 DICE = (0.0, 1.0)
@@ -37,16 +37,16 @@ class Error:
     df: float
 
     def quantile(self, level: float) -> float:
-        """Student's t of a two-sided interval."""
+        """The quantile of Student's t for a two-sided interval."""
         return float(stats.t.ppf((1 + level) / 2, self.df))
 
 
 def crossed_error(table: Values) -> Error:
-    """Standard error of the mean of KN scores, K seeds crossed with N images, each a random effect.
+    """Standard error of the mean of KN scores: K seeds crossed with N images, both random effects.
 
-    The variance is that of the two-way layout, σ²(seed) / K + σ²(image) / N + σ²(rest) / KN, from the mean
-    squares (Searle, Casella and McCulloch 1992, section 4.3), an estimate below 0 taken as 0; the degrees of
-    freedom are Satterthwaite's (1946). With one seed: of the images alone.
+    The variance is that of the two-way layout, σ²(seed) / K + σ²(image) / N + σ²(rest) / KN, estimated from the mean
+    squares (Searle, Casella and McCulloch 1992, section 4.3), with negative estimates set to 0; the degrees of
+    freedom are Satterthwaite's (1946). With one seed, the error covers images alone.
     """
     num_seeds, num_images = table.shape
     if table.size == 1:
@@ -63,7 +63,7 @@ def crossed_error(table: Values) -> Error:
         ]
     )
     freedom = np.array([num_seeds - 1, num_images - 1, (num_seeds - 1) * (num_images - 1)])
-    shown = squares[:2] > squares[2]  # an effect whose mean square is below the rest's is taken as 0
+    shown = squares[:2] > squares[2]  # otherwise the effect's variance is set to 0
     signs = np.array([*shown, 1 - shown.sum()])
     total = float(signs @ squares)
     df = total**2 / ((signs * squares) ** 2 @ (1 / freedom)) if total > 0 else freedom[2]
@@ -71,12 +71,11 @@ def crossed_error(table: Values) -> Error:
 
 
 def mean_interval(table: Values, level: float = 0.95, within: tuple[float, float] = UNBOUNDED) -> Interval:
-    """Student's t interval of the mean of KN scores, K seeds crossed with N images, by :func:`crossed_error`.
+    """Student's t interval of the mean of KN scores, K seeds crossed with N images, from :func:`crossed_error`.
 
-    Nothing is drawn, so a verdict has no Monte-Carlo error, at any level; that it holds the truth at those of
-    simultaneous intervals too is simulated in the tests. Below five seeds it covers the images alone, by each image's
-    mean over the seeds, and ``over`` says so. ``within``: what the mean can be. Of a single image only its score is
-    known, and the interval has no width.
+    Nothing is sampled, so a verdict has no Monte Carlo error. The tests simulate the coverage, also at the levels of
+    simultaneous intervals. With fewer than five seeds, the interval covers images alone, using each image's mean over
+    seeds, and ``over`` says so. ``within``: the range of possible means. For a single score the interval has no width.
     """
     assert table.size > 0, table.shape
     assert table.ndim == 2, table.shape
@@ -90,19 +89,19 @@ def mean_interval(table: Values, level: float = 0.95, within: tuple[float, float
 
 
 def _over_seeds(table: Values) -> Values:
-    """The scores KN, or of too few seeds each image's mean over them, 1N."""
+    """The scores KN, or with too few seeds each image's mean over them, 1N."""
     return table if len(table) >= MIN_SEEDS else table.mean(axis=0, keepdims=True)
 
 
 def share_interval(gain: Values, gap: Values, level: float = 0.95) -> Interval | None:
-    """What share of a gap is closed: the ratio of two means of KN differences of the same seeds and images.
+    """The share of a gap that is closed: the ratio of two means of KN differences, for the same seeds and images.
 
-    Fieller's (1954) interval: every share ρ for which the mean of ``gain`` - ρ ``gap`` is not shown to differ from 0.
-    None where the gap itself is not shown, whose shares have no bounds.
+    The interval is Fieller's (1954): all shares ρ for which the mean of ``gain`` - ρ ``gap`` does not differ
+    significantly from 0. None if the gap itself is not significant, because its shares are then unbounded.
     """
 
     def shown(share: float) -> float:
-        """How far the mean of what is left lies beyond its interval's half-width; below 0 it may be 0."""
+        """How far the mean of the remainder exceeds its interval's half-width; if negative, the mean may be 0."""
         left = mean_interval(gain - share * gap, level)
         return abs(left.mean) - (left.high - left.mean)
 
@@ -119,13 +118,13 @@ def share_interval(gain: Values, gap: Values, level: float = 0.95) -> Interval |
 
 
 def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
-    """Compare two arms' scores KN of the same seeds and images.
+    """Compare two arms' scores KN for the same seeds and images.
 
-    The verdict stands by the interval of the mean difference: ``better`` or ``worse`` where it leaves out 0,
-    ``equivalent`` where it lies within one point of Dice, else ``unresolved``. ``effect`` is the difference in
-    standard deviations over images; ``smallest`` the one that these seeds and images would have shown with 80 %
-    power; ``wilcoxon`` the p of Wilcoxon's signed ranks, which asks another question: whether more images gain
-    than lose.
+    The verdict follows from the interval of the mean difference: ``better`` or ``worse`` if it excludes 0,
+    ``equivalent`` if it lies within one point of Dice, otherwise ``unresolved``. ``effect`` is the difference in
+    standard deviations over images; ``smallest`` is the smallest difference that these seeds and images would have
+    shown with 80 % power; ``wilcoxon`` is the p-value of Wilcoxon's signed-rank test, which asks a different question:
+    whether more images gain than lose.
     """
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     difference = ours - theirs
@@ -144,9 +143,9 @@ def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
 
 
 def verdict(interval: Interval, margin: float = MARGIN) -> str:
-    """``better``, ``worse``, ``equivalent`` or ``unresolved``, by an interval of a mean difference.
+    """``better``, ``worse``, ``equivalent`` or ``unresolved``, from the interval of a mean difference.
 
-    A difference that is shown and within the margin is called by its sign, for the interval is there to read.
+    A significant difference within the margin is called ``better`` or ``worse``; the interval shows that it is small.
     """
     if interval.low > 0:
         return "better"
@@ -156,7 +155,7 @@ def verdict(interval: Interval, margin: float = MARGIN) -> str:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p of a family of tests, Holm (1979), in their order."""
+    """Adjusted p-values of a family of tests, Holm (1979), in the given order."""
     order, number = np.argsort(p_values, kind="stable"), len(p_values)
     adjusted, highest = [0.0] * number, 0.0
     for rank, k in enumerate(order):

@@ -1,4 +1,4 @@
-"""Subgroups of test images: by diagnosis, attribute, size of the lesion, and contact with the border."""
+"""Subgroups of test images: by diagnosis, attribute, lesion size, and contact with the border."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SIZES = ((0.1, "below 10 %"), (0.3, "10 to 30 %"), (1.01, "above 30 %"))
 
 
 def subgroups(lesions: Sequence[Lesion], scores: Mapping[str, Scores]) -> dict[tuple[str, str], list[str]]:
-    """Ids by (kind, name); an image stands in one group of most kinds, and in one for each of its attributes.
+    """Ids by (kind, name); an image is in one group of each kind, but in one for each of its attributes.
 
-    ``scores`` gives each image's true area and contact with the border.
+    ``scores`` has each image's true area and contact with the border.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for one in sorted(lesions, key=lambda lesion: lesion.id):

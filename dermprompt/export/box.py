@@ -1,5 +1,5 @@
-"""Writes trained networks in the form in which they are included in the package (``box``): bfloat16, and only the text
-encoder's embeddings of words that prompts use.
+"""Writes trained networks as they are included in the package (``box``): in bfloat16, and with only those text
+embeddings that prompts use.
 
 ``python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]`` takes four folders of the store.
 """
@@ -35,12 +35,12 @@ def write_box(
     out: Path,
     scale: float = 1.0,
 ) -> None:
-    """Write the four networks below ``out``, as :mod:`dermprompt.weights.box` finds them.
+    """Write the four networks below ``out``, in the layout of :mod:`dermprompt.weights.box`.
 
-    The U-Net is the ControlNet's own where that was trained with it. The codec has to be TAEF2's: of it, the mean and
-    the standard deviation of the latents are kept. ``scale`` becomes part of the control copy: a conditioning scale
-    of 1 then draws what ``generator.conditioning_scale=SCALE`` drew before, and further training starts from there.
-    What is None, because it is not trained yet, is left out.
+    The U-Net is taken from the ControlNet's folder if it was trained with it. The codec must be TAEF2: only the mean
+    and standard deviation of its latents are written. ``scale`` is multiplied into the ControlNet's weights: a
+    conditioning scale of 1 then has the effect that ``generator.conditioning_scale=SCALE`` had before, and further
+    training starts from there. Networks that are None, because they are not trained yet, are left out.
     """
     if base is not None:
         own = controlnet / "unet" if controlnet else base / "unet"
@@ -63,7 +63,7 @@ def _copy(
     change: Callable[[Weights], Weights] = dict,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Configuration without the path that it was opened from, weights as ``dtype``."""
+    """Copy the settings, without the path that they were opened from, and the weights, as ``dtype``."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "scheduler_config.json", RECIPE):
         if (source / name).exists():
@@ -83,7 +83,7 @@ def _scaled(scale: float, state: Weights) -> Weights:
 
 def _words_of_prompts(state: Weights) -> Weights:
     if not any(key.endswith("token_embedding.weight") for key in state):
-        return state  # a base that was trained from the package's weights has no others
+        return state  # a base trained from the package's weights has only these embeddings already
     every = [one.compose(code, one.attributes) for one in TEMPLATES.values() for code in (None, *one.diagnoses)]
     return keep_tokens(state, TextEncoder(32, 1, 1, context_length=77).tokenize(["", *every]).unique())
 
@@ -94,7 +94,7 @@ def _statistics(state: Weights) -> Weights:
 
 @in_words
 def main() -> None:
-    """Write the folder that the command line names last."""
+    """Write the networks to the OUT folder of the command line."""
     if len(sys.argv) not in (6, 7):
         sys.exit("usage: python -m dermprompt.export.box BASE CONTROLNET PIX2PIXHD SEGMENTER OUT [SCALE]")
     base, controlnet, pix2pixhd, segmenter, out = map(Path, sys.argv[1:6])

@@ -1,6 +1,6 @@
-"""The card of an exported data set or generator: what it is, what it was made from and how, what binds it.
+"""The card of an exported data set or generator: what it is, how and from what it was made, and its licence.
 
-A card is Markdown: a front matter, tables, what is known of a licence.
+A card is Markdown: front matter, tables, and what is known about the licence.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import quote
 from dermprompt.results import Results
 from dermprompt.synthesis.index import COLUMNS
 
-# Prompts and labels beyond this number are counted together.
+# At most this many prompts or labels are listed; the others are counted together.
 MOST = 50
 
-# Hugging Face's names for numbers of images below a bound.
+# Hugging Face's size categories, by their upper bounds.
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (float("inf"), "100K<n<1M"))
 
 _WHAT = (
@@ -51,9 +51,11 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What a card says: ``layout``, how the files lie; ``counts`` and ``made_from``, rows of tables; ``licences``, the
-    first line of each licence file of the source, by its place in the export; ``from_elsewhere``: no generator of ours
-    drew the samples.
+    """The contents of a data set's card.
+
+    ``layout``: how the files are arranged; ``counts`` and ``made_from``: rows of tables; ``licences``: the first line
+    of each of the source's licence files, by its path in the export; ``from_elsewhere``: another program made the
+    samples.
     """
 
     title: str
@@ -65,7 +67,7 @@ class DatasetFacts:
 
 
 def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The card in Markdown; ``rows`` are those of the index."""
+    """The card in Markdown; ``rows``: of the index."""
     known = {
         "pretty_name": facts.title,
         "license": licence_id(facts.licences),
@@ -78,7 +80,7 @@ def dataset_card(facts: DatasetFacts, rows: Sequence[Mapping[str, Any]]) -> str:
         "What it was made from": table(("what", "value"), facts.made_from.items()),
         "Labels of the synthetic images": _histogram("label", (_label(row) for row in rows)),
         "Prompts": _histogram("prompt", (row["prompt"] or "(empty)" for row in rows)),
-        "Columns of samples.csv": table(("column", "what stands in it"), COLUMNS.items()),
+        "Columns of samples.csv": table(("column", "contents"), COLUMNS.items()),
         "Licence of the source": licence_note(facts.licences),
     }
     what = _FROM_ELSEWHERE if facts.from_elsewhere else _WHAT
@@ -100,8 +102,8 @@ def _label(row: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a card says: ``made_from``, rows of a table; ``opened``, code that opens it; ``licences`` as in
-    :class:`DatasetFacts`; ``base``: where a pretrained base is, by id or name.
+    """The contents of a generator's card: ``made_from``, rows of a table; ``opened``, code that opens the generator;
+    ``licences`` as in :class:`DatasetFacts`; ``base``: the id or name of a pretrained base.
     """
 
     title: str
@@ -113,7 +115,7 @@ class ModelFacts:
 
 
 def model_card(facts: ModelFacts, results: Results | None) -> str:
-    """The card in Markdown; ``results`` of the same job, where there are any."""
+    """The card in Markdown; ``results``: of the same job, if there are any."""
     known: dict[str, Any] = {"license": licence_id(facts.licences), "tags": [facts.kind, "synthetic", "medical"]}
     if facts.kind == "controlnet":
         known["library_name"] = "diffusers"
@@ -143,7 +145,7 @@ def _measured(results: Results | None) -> str:
     for quality in results.image_quality:
         if quality.kind == "generator":
             figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
-            rows.append((f"images of {quality.n} unseen masks beside the real ones (standard protocol)", figures))
+            rows.append((f"images of {quality.n} unseen masks against the real ones (standard protocol)", figures))
     for row in results.distribution:
         rows.append((f"{row.name} against unseen real images, {row.features}", _figures(row.values)))
     if results.mask_fidelity:
@@ -154,7 +156,7 @@ def _measured(results: Results | None) -> str:
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
-    """What Hugging Face's hub reads of a card, as YAML; JSON's values are YAML's too."""
+    """The part of a card that Hugging Face's hub reads, as YAML; JSON values are valid YAML."""
     return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in values.items()), "---"])
 
 
@@ -170,16 +172,16 @@ def sections(texts: Mapping[str, str]) -> str:
 
 
 def licence_id(licences: Mapping[str, str]) -> str:
-    """The hub's word for the licence: none is guessed from a file's text."""
+    """The hub's identifier for the licence; it is never guessed from a file's text."""
     return "other" if licences else "unknown"
 
 
 def licence_note(licences: Mapping[str, str]) -> str:
-    """What binds what was made from the source. ``licences``: the first line of each licence file, by its place."""
+    """A note on the source's licence. ``licences``: the first line of each licence file, by its path."""
     if not licences:
-        return "Unknown: see source. No licence file was found beside the images; one may bind what was made from them."
+        return "Unknown: see source. No licence file was found with the images; one may bind what was made from them."
     listed = "\n".join(f"- [{_cell(path)}]({quote(path)}): {_cell(line)}" for path, line in licences.items())
-    return f"These were found beside the images; they may bind what was made from the images:\n\n{listed}"
+    return f"These were found with the images; they may bind what was made from the images:\n\n{listed}"
 
 
 def _cell(value: Any) -> str:

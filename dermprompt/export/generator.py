@@ -1,4 +1,4 @@
-"""A trained generator as a folder of its own: networks in their libraries' formats, and a card."""
+"""Exports a trained generator to a self-contained folder: networks in their libraries' formats, and a card."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ image = pipeline(prompt, image=mask, num_inference_steps={num_steps}, guidance_s
 `{single_file}` is the same network in one file under its original names (`control_model.…`), for programs that
 expect those; diffusers reads it with `ControlNetModel.from_single_file("{single_file}", config="controlnet")`."""
 
-_UNET = """# its decoder was trained with the ControlNet
+_UNET = """# parts of the U-Net were trained with the ControlNet
 pipeline.unet = UNet2DConditionModel.from_pretrained("unet")
 """
 
-_SCRATCH = """Its base was trained here and lies beside it; with its own latent space a whole image takes dermprompt:
+_SCRATCH = """Its base, trained here, is in `base`. It has its own latent space, so use dermprompt to generate images:
 
 ```python
 from pathlib import Path
@@ -63,8 +63,10 @@ It takes no text."""
 
 
 def export_generator(pipeline: Pipeline, root: Path) -> None:
-    """Write into ``root`` of a ControlNet ``controlnet`` (diffusers), the same in one file, and a base that was
-    trained here; of other kinds settings and weights; with a ``README.md``.
+    """Write a generator and its ``README.md`` to ``root``.
+
+    For a ControlNet: ``controlnet`` in diffusers' format, the same network in one file, and the base if it was trained
+    here. For other kinds: settings and weights.
     """
     config, trained = pipeline.config, pipeline.generator.path
     if config.generator.has_base:
@@ -89,17 +91,17 @@ def export_generator(pipeline: Pipeline, root: Path) -> None:
 
 
 def base_name(path: str) -> str:
-    """A hub id as it is; of a folder only its name."""
+    """A hub id unchanged, or the name of a folder without its path."""
     return Path(path).name if Path(path).expanduser().is_dir() else path
 
 
 def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
-    """Copy the networks, and return the code that opens them."""
+    """Copy the networks; return the code that opens them."""
     config, base = pipeline.config.generator, pipeline.base
     assert base is not None
     shutil.copytree(trained / "controlnet", root / "controlnet")
     unlocked = (trained / "unet").is_dir()
-    if unlocked:  # a decoder that was trained with it
+    if unlocked:  # parts of the U-Net were trained with the ControlNet
         shutil.copytree(trained / "unet", root / "unet")
     controlnet = open_pretrained(ControlNetModel, root / "controlnet")
     save_original(controlnet, root / SINGLE_FILE)

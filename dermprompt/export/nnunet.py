@@ -1,7 +1,8 @@
-"""An arm as a data set of nnU-Net, so that another program may be trained on the same pairs and scored on S.test.
+"""Exports an arm as an nnU-Net data set, so that nnU-Net can be trained on the same pairs and scored on S.test.
 
-The layout is nnU-Net 2's raw one for natural images: ``imagesTr/ID_0000.png`` in RGB, ``labelsTr/ID.png`` in {0, 1},
-``imagesTs`` and ``labelsTs`` (S.test), ``dataset.json``, and ``splits_final.json``, whose one fold validates on S.val.
+The layout is nnU-Net 2's raw format for natural images: ``imagesTr/ID_0000.png`` in RGB, ``labelsTr/ID.png`` in
+{0, 1}, ``imagesTs`` and ``labelsTs`` (S.test), ``dataset.json``, and ``splits_final.json``, whose single fold
+validates on S.val.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dermprompt.synthesis.index import write_index
 
 @dataclass(frozen=True)
 class Pair:
-    """An image uint8 SS3 RGB, its mask uint8 SS in {0, 1}, and what the image's metadata is to say."""
+    """An image uint8 SS3 RGB, its mask uint8 SS in {0, 1}, and a comment for the image's metadata."""
 
     id: str
     image: np.ndarray
@@ -42,10 +43,10 @@ Pairs = Iterable[Pair]
 
 
 def export_nnunet(pipeline: Pipeline, root: Path) -> None:
-    """Write the data set into ``root`` at the segmenter's size.
+    """Write the data set to ``root`` at the segmenter's size.
 
     Raises:
-        ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them.
+        ValueError: samples are copies of images of G, and ``synthesis.export_copies`` does not allow them.
     """
     rows = used_rows(pipeline)
     real = [id for pairs in _real(pipeline) for id in write_pairs(root, "Tr", pairs)]
@@ -71,7 +72,7 @@ def export_nnunet(pipeline: Pipeline, root: Path) -> None:
 
 
 def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
-    """Write images and masks, and return their ids."""
+    """Write images and masks; return their ids."""
     ids = []
     for pair in pairs:
         image, label = (new_path(root, path) for path in _files(root, part, pair.id))
@@ -104,7 +105,7 @@ def _pairs(part: Part) -> Pairs:
 
 
 def _real_id(id: str) -> str:
-    """The id of a real image; what begins with SYN_ is a sample here."""
+    """The id of a real image, renamed if it begins with SYN_, which marks samples here."""
     return f"REAL_{id}" if id.upper().startswith("SYN_") else id
 
 
@@ -120,7 +121,7 @@ def _real(pipeline: Pipeline) -> list[Pairs]:
 
 
 def _drawn(pipeline: Pipeline, rows: list[dict[str, Any]]) -> Pairs:
-    """The samples of the arm, as a curation left them; each says what its JPEG says."""
+    """The arm's samples after curation, each with the comment of its JPEG."""
     config, curated = pipeline.config, pipeline.curated
     if not rows:
         return ()

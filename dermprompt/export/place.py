@@ -12,21 +12,21 @@ from pathlib import Path
 from dermprompt.config.schema import Config
 from dermprompt.files import flush_folder, read_json, write_json
 
-# Beside what an export wrote, the list of it.
+# Lists the files that an export wrote, in the same folder.
 MARKER = ".dermprompt-export.json"
-NUMBER = 500  # nnU-Net leaves the numbers from 500 on to users
+NUMBER = 500  # nnU-Net reserves numbers from 500 on for users
 
 
 def export_folder(config: Config, folder: Path) -> Path:
-    """Where below the run folder ``config.export`` goes."""
+    """The folder below the run folder to which ``config.export`` is written."""
     return folder / (f"Dataset{NUMBER}_{config.arm.name}" if config.export == "nnunet" else config.export)
 
 
 def check_replaceable(folder: Path) -> None:
-    """Look whether an export may take the place of ``folder``: nothing is there, or what an export wrote and no more.
+    """Check that an export may replace ``folder``: it does not exist, or holds only what an export wrote.
 
     Raises:
-        ValueError: a link, or something that no export wrote; names it.
+        ValueError: it is a link, or holds something that no export wrote; names it.
     """
     if folder.is_symlink():
         raise ValueError(f"{folder} is a link, which no export follows; remove it")
@@ -37,15 +37,15 @@ def check_replaceable(folder: Path) -> None:
     ours = set(read_json(folder / MARKER, list, f"move {folder}"))
     others = sorted(set(_contents(folder)) - ours)
     if others:
-        raise ValueError(f"{folder / others[0]} was not written by the export beside it; move it before the next")
+        raise ValueError(f"{folder / others[0]} was not written by the export there; move it before the next")
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder to write an export into, which then takes the place of ``folder`` and what an export left there.
+    """An empty folder for an export, which then replaces ``folder`` and any earlier export there.
 
     Raises:
-        ValueError: see :func:`check_replaceable`; or a file was written outside.
+        ValueError: see :func:`check_replaceable`.
     """
     check_replaceable(folder)
     staged = folder.with_name(f".{folder.name}-{secrets.token_hex(6)}")
@@ -67,10 +67,10 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def new_path(root: Path, path: Path) -> Path:
-    """A file below an export that is written once; its folders are made.
+    """Check the path of a new file below an export, and create its folders.
 
     Raises:
-        ValueError: it would lie elsewhere, or is there already.
+        ValueError: it would be outside the export, or exists already.
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{path}: a name that leads out of an export")

@@ -1,4 +1,4 @@
-"""What an export was made from, for its card, and copies of the source's licence files."""
+"""What an export was made from, for its card; also copies the source's licence files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dermprompt.stages.prepare import load_generator_set
 def write_dataset_card(
     pipeline: Pipeline, root: Path, rows: Sequence[Mapping[str, Any]], layout: str, real: Mapping[str, int]
 ) -> None:
-    """Write ``README.md`` and ``licences/``. ``rows`` of the index; ``real``: how many real images are in it."""
+    """Write ``README.md`` and ``licences/``. ``rows``: of the index; ``real``: how many real images are included."""
     config = pipeline.config
     decided = [row["decision"] for row in rows]
     counts = {"synthetic images": len(rows), "of them with a reference segmenter's mask": decided.count("relabel")}
@@ -39,7 +39,7 @@ def write_dataset_card(
 
 
 def source_facts(pipeline: Pipeline) -> dict[str, str]:
-    """The data set with its digest and split, and the program."""
+    """The data set with its digest and split, and the program's version."""
     config, split = pipeline.config, read_json(pipeline.prepared.path / "split.json")["parts"]
     parts = ", ".join(f"{name} {len(ids)}" for name, ids in split.items())
     rules = config.data.split
@@ -73,13 +73,13 @@ def _own_settings(pipeline: Pipeline) -> str:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings on one line; files and folders by name alone, since a card is public and paths are private."""
+    """Settings on one line; files and folders only by name, because a card is public and paths are private."""
     shown = {key: Path(value).name if _is_local(value) else value for key, value in settings.items()}
     return json.dumps(shown)
 
 
 def carry_licences(pipeline: Pipeline, root: Path) -> dict[str, str]:
-    """Copy the source's licence files, and return their first lines by their places below ``root``."""
+    """Copy the source's licence files; return their first lines by their paths below ``root``."""
     found = {}
     for number, path in enumerate(find_licences(_source_folders(pipeline))):
         (root / "licences").mkdir(exist_ok=True)
@@ -90,7 +90,7 @@ def carry_licences(pipeline: Pipeline, root: Path) -> dict[str, str]:
 
 
 def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
-    """The generator, and of masks, prompts and curation those that have a part in its samples."""
+    """The generator, and masks, prompts and curation if they affect its samples."""
     config, kind = pipeline.config, pipeline.config.generator
     facts = generator_facts(pipeline) if kind.is_trained else {"generator": _own_settings(pipeline)}
     if kind.is_drawn_from:
@@ -104,7 +104,7 @@ def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _source_folders(pipeline: Pipeline) -> list[Path]:
-    """Where images and labels came from; those of a phantom were painted here."""
+    """The folders that images and labels came from; none for a phantom, which was painted here."""
     config = pipeline.config
     given = [config.data.root, config.data.labels]
     if isinstance(config.generator, FolderSamples):

@@ -12,11 +12,11 @@ from dermprompt.pipeline import Pipeline
 
 
 def export(pipeline: Pipeline, folder: Path) -> Path:
-    """Write what ``config.export`` names below the run folder, and return where.
+    """Write the export that ``config.export`` names below the run folder; return its folder.
 
     Raises:
-        ValueError: samples that copy an image of G, unless ``synthesis.export_copies`` allows them; or something is
-            there that no export wrote.
+        ValueError: samples are copies of images of G, and ``synthesis.export_copies`` does not allow them; or the
+            folder holds something that no export wrote.
     """
     writers = {
         "nnunet": export_nnunet,

@@ -1,4 +1,4 @@
-"""The first N samples as rows of the index: in the store for a report, or as an export places them."""
+"""The first N samples as rows of the index, with the paths of their files in the store or in an export."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dermprompt.synthesis.samples import image_path, mask_path, read_records
 
 
 def sample_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """One row per sample: provenance, sampler, distance to G, curation decision, and its files in the store."""
+    """One row per sample: provenance, sampler, distance to G, curation decision, and the paths of its files."""
     config, root, curated = pipeline.config, pipeline.samples.path, pipeline.curated
     distances = read_json(pipeline.memorised.path / "nearest.json")["distances"]
     rows = read_records(root, config.synthesis.count)
@@ -42,7 +42,7 @@ def write_sample_index(pipeline: Pipeline, path: Path) -> None:
 
 
 def placed(row: dict[str, Any], root: Path, image: Path, mask: Path) -> dict[str, Any]:
-    """A row with its files as they lie below the root of an export."""
+    """A row with the paths and hashes of its files below the root of an export."""
     files = {"image": image, "mask": mask}
     names = {key: path.relative_to(root).as_posix() for key, path in files.items()}
     sums = {f"{key}_sha256": sha256(path) for key, path in files.items()}

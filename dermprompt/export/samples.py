@@ -1,4 +1,4 @@
-"""The samples of an arm after curation, in ISIC's layout or as Hugging Face's image folder."""
+"""Exports the samples of an arm after curation, in ISIC's layout or as Hugging Face's image folder."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ Place = Callable[[str], tuple[Path, Path]]
 def export_isic(pipeline: Pipeline, root: Path) -> None:
     """Write ISIC's two folders with ``samples.csv`` and a card below ``root``."""
     rows = _copy(pipeline, root, lambda id: (image_path(root, id), mask_path(root, id)))
-    layout = "Images and masks lie in two folders under ISIC's own names; `samples.csv` says where each came from."
+    layout = "Images and masks are in two folders with ISIC's names; `samples.csv` says where each came from."
     write_dataset_card(pipeline, root, rows, layout, {})
 
 
 def export_imagefolder(pipeline: Pipeline, root: Path) -> None:
-    """Write below ``root`` ``train/images``, ``train/masks``, and ``train/metadata.csv``, which ``load_dataset`` reads.
+    """Write ``train/images``, ``train/masks`` and ``train/metadata.csv``, which ``load_dataset`` reads, below ``root``.
 
-    A column that ends in ``file_name`` is a picture there: ``file_name`` becomes ``image``, ``mask_file_name``
-    becomes ``mask``; paths are relative to the table.
+    ``load_dataset`` takes columns ending in ``file_name`` for images: ``file_name`` becomes ``image``,
+    ``mask_file_name`` becomes ``mask``; paths are relative to the table.
     """
     train = root / "train"
     rows = _copy(pipeline, root, lambda id: (train / "images" / f"{id}.jpg", train / "masks" / f"{id}.png"))
@@ -50,7 +50,7 @@ def used_rows(pipeline: Pipeline) -> list[Row]:
     """The rows of the index that an arm uses.
 
     Raises:
-        ValueError: some copy an image of G, unless ``synthesis.export_copies`` allows that.
+        ValueError: samples are copies of images of G, and ``synthesis.export_copies`` does not allow them.
     """
     if not pipeline.config.synthesis.count:
         return []
@@ -72,7 +72,7 @@ def _refuse_copies(pipeline: Pipeline, every: list[Row], used: set[str]) -> None
 
 
 def _copy(pipeline: Pipeline, root: Path, place: Place) -> list[Row]:
-    """Copy the samples byte for byte, and write their index; a reference segmenter's mask becomes a file of its own."""
+    """Copy the samples byte for byte, with the reference segmenter's mask if relabelled; write the index."""
     rows, curated = used_rows(pipeline), pipeline.curated
     copies = []
     for row in rows:
@@ -92,7 +92,7 @@ def _write_mask(path: Path, mask: np.ndarray, size: int) -> None:
 
 
 def _write_metadata(path: Path, rows: list[Row]) -> None:
-    """The index with the two names that make a column a picture."""
+    """Write the index with the two column names that mark images."""
     renamed = {"image": "file_name", "mask": "mask_file_name"}
     table = [{renamed.get(key, key): value for key, value in row.items()} for row in rows]
     for row in table:

@@ -1,4 +1,4 @@
-"""Exponential moving averages of weights, which sample better than the last weights."""
+"""Exponential moving averages of weights, which give better samples than the last weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
-    """A copy of a network for the exponential moving average of its weights, without gradients.
+    """A copy of a network, without gradients, that holds the exponential moving average of its weights.
 
-    The decay grows with the number n of averages, min(``decay``, (1 + n) / (10 + n)), as in latent diffusion
-    (Rombach et al. 2021): a constant one would leave much of the first weights in the average of a short training.
-    Buffers are copied: the text encoder's causal mask holds -inf, whose average is NaN.
+    After n updates the decay is min(``decay``, (1 + n) / (10 + n)), as in latent diffusion (Rombach et al. 2021): with
+    a constant decay, much of the initial weights would remain in the average after a short training. Buffers are
+    copied, not averaged: the text encoder's causal mask holds -inf, whose average is NaN.
     """
 
     def average(means: Tensors, weights: Tensors, number: Tensor | int) -> None:

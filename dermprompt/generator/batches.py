@@ -15,10 +15,10 @@ from dermprompt.lesion import images_to_float, masks_to_float
 from dermprompt.mapped import Rows
 from dermprompt.progress import progress
 
-if TYPE_CHECKING:  # a loader's worker would import diffusers
+if TYPE_CHECKING:  # otherwise every worker of a loader would import diffusers
     from dermprompt.generator.codec.load import Codec
 
-# An orientation is a number of quarter turns, and whether the picture is mirrored first.
+# An orientation is a number of quarter turns, and whether the image is mirrored first.
 ORIENTATIONS = {
     "none": ((0, False),),
     "flip": ((0, False), (0, True)),
@@ -31,15 +31,15 @@ PIXELS_AT_ONCE = 2**20
 
 
 def orient(images: Tensor, turns: int, mirrored: bool) -> Tensor:
-    """Mirror (…, H, W) left to right if asked, then turn it by quarters."""
+    """Mirror (…, H, W) left to right if ``mirrored``, then give it ``turns`` quarter turns."""
     return torch.rot90(images.flip(-1) if mirrored else images, turns, (-2, -1))
 
 
 class SeededOrder(Sampler[list[int]]):
-    """Batches of items; epoch e's order depends on (seed, e) alone, so a resumed run continues as it was.
+    """Batches of items; epoch e's order depends on (seed, e) alone, so a resumed run continues identically.
 
-    An item is image · variants + variant; an epoch takes each image once, in a variant drawn for it. The
-    last batch is dropped when it is not full. With several processes each takes its share of a batch.
+    An item is image · variants + variant; an epoch has each image once, in a randomly drawn variant. An incomplete
+    last batch is dropped. Each of several processes takes its share of every batch.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SeededOrder(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Images uint8 NSS3, masks uint8 NSS in {0, 1}, a prompt and an id each."""
+    """Images uint8 NSS3 and masks uint8 NSS in {0, 1}, each with a prompt and an id."""
 
     images: Rows
     masks: Rows
@@ -82,7 +82,7 @@ class TrainingImages:
 
 
 class ImageBatches(Dataset[dict[str, Tensor]]):
-    """Images N3SS in [-1, 1] and masks N1SS of items; item = image · orientations + orientation."""
+    """Images N3SS in [-1, 1] and masks N1SS for a list of items; item = image · orientations + orientation."""
 
     def __init__(self, data: TrainingImages, augmentation: str) -> None:
         self.data, self.orientations = data, ORIENTATIONS[augmentation]
@@ -102,9 +102,9 @@ class ImageBatches(Dataset[dict[str, Tensor]]):
 
 
 class LatentBatches(Dataset[dict[str, Tensor]]):
-    """Latents computed once for every orientation, with masks N1SS and the number of each prompt.
+    """Latents, computed once for every orientation, with masks N1SS and prompt indices.
 
-    Item = image · orientations + orientation. Number 0 is the empty prompt; ``prompts[k]`` is prompt k.
+    Item = image · orientations + orientation. Index k stands for ``prompts[k]``; index 0 is the empty prompt.
     """
 
     def __init__(self, mean: Tensor, std: Tensor, data: TrainingImages, augmentation: str) -> None:
@@ -128,7 +128,7 @@ class LatentBatches(Dataset[dict[str, Tensor]]):
 
 
 def _split(items: list[int], orientations: tuple[tuple[int, bool], ...]) -> tuple[list[int], list[tuple[int, bool]]]:
-    """Image numbers and orientations of items."""
+    """The image indices and orientations of items."""
     parts = [divmod(item, len(orientations)) for item in items]
     return [image for image, _ in parts], [orientations[number] for _, number in parts]
 
@@ -138,7 +138,7 @@ def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
 
 
 def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> LatentBatches:
-    """Encode every image in every orientation once; item = index · orientations + orientation."""
+    """Encode every image once in every orientation; item = index · orientations + orientation."""
     batch_size = max(1, PIXELS_AT_ONCE // data.images.shape[1] ** 2)
     means, stds = [], []
     device = next(iter(codec.state_dict().values())).device
@@ -154,8 +154,8 @@ def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> Lat
 def make_loader(
     data: Dataset[Any], num_images: int, batch_size: int, seed: int, rank: int = 0, num_processes: int = 1
 ) -> DataLoader[Any]:
-    """A loader with as many variants of each image as the length says."""
+    """A loader over ``num_images`` images with ``len(data) / num_images`` variants each."""
     variants = len(data) // num_images  # type: ignore[arg-type]
     order = SeededOrder(num_images, batch_size, seed, variants, rank, num_processes)
-    # A sampler of whole batches: Lightning tells a sampler its epoch, a batch sampler never.
+    # The sampler yields whole batches, because Lightning sets the epoch of a sampler, but not of a batch sampler.
     return DataLoader(data, sampler=order, batch_size=None)

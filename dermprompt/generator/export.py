@@ -1,4 +1,4 @@
-"""Trained generators on disk: safetensors, in diffusers' own format where there is one."""
+"""Saves and loads trained generators: safetensors, in diffusers' format where it has one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def load_weights(network: nn.Module, path: Path) -> nn.Module:
-    """Fill a network with weights, in evaluation mode."""
+    """Load weights into a network and set it to evaluation mode."""
     return fill(network, load_tensors(path), path).eval()
 
 
@@ -36,7 +36,7 @@ def save_pix2pixhd(generator: GlobalGenerator, shape: dict[str, Any], folder: Pa
 
 
 class Pix2PixHDGenerator(nn.Module):
-    """A trained Pix2PixHD behind the interface of all generators; it has neither text nor noise."""
+    """A trained Pix2PixHD with the interface of all generators; it uses neither text nor noise."""
 
     def __init__(self, generator: GlobalGenerator) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Pix2PixHDGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3HW in [-1, 1] of masks N1HW; prompts and seeds change nothing."""
+        """Images N3HW in [-1, 1] for masks N1HW; prompts and seeds are ignored."""
         masks = masks.to(next(self.parameters()))
         return self.generator(one_hot(masks)).float()
 
@@ -59,7 +59,7 @@ def load_pix2pixhd(folder: Path) -> Pix2PixHDGenerator:
 
 
 def save_controlnet(trained: Any, unet: UNet2DConditionModel, folder: Path) -> None:
-    """Write ``controlnet``, and with an unlocked decoder the whole ``unet`` beside it, in diffusers' format."""
+    """Write ``controlnet`` in diffusers' format, and the whole ``unet`` if parts of it were trained."""
     trained["controlnet"].save_pretrained(folder / "controlnet")
     parts = {name: network for name, network in trained.items() if name != "controlnet"}
     if parts:

@@ -1,8 +1,8 @@
-"""A ControlNet as one safetensors file in the key layout of the code that it was published with, and back.
+"""Converts a ControlNet to and from one safetensors file in the original code's key layout.
 
 The layout is that of ``cldm/cldm.py`` (Zhang & Agrawala 2023): one numbered list of input blocks, where diffusers has
-levels of residual blocks, attentions and downsamplers. Every tensor keeps its values and its shape: projections that
-are 1x1 convolutions (Stable Diffusion 1.x) or linear layers (2.x) are so in both.
+levels of residual blocks, attentions and downsamplers. Every tensor keeps its values and shape: both layouts have
+1x1 convolutions (Stable Diffusion 1.x) or linear layers (2.x) as projections.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _RESNET = {
 
 
 def save_original(controlnet: ControlNetModel, path: Path) -> None:
-    """Write a ControlNet's weights under their original names."""
+    """Write a ControlNet's weights under the original names."""
     names = _names(controlnet.config)
     state = {PREFIX + _renamed(key, names): value for key, value in controlnet.state_dict().items()}
     save_file({key: value.contiguous().cpu() for key, value in state.items()}, path, {"format": "pt"})
 
 
 def load_original(path: Path, config: Mapping[str, Any]) -> ControlNetModel:
-    """Open a ControlNet under its original names, alone in the file or inside a whole model, in evaluation mode.
+    """Open a ControlNet with the original names, alone in its file or part of a whole model, in evaluation mode.
 
     Args:
         path: a safetensors file.
-        config: diffusers' settings of the network (``controlnet/config.json``), which the file does not hold.
+        config: diffusers' settings of the network (``controlnet/config.json``), which the file does not contain.
 
     Raises:
-        ValueError: the file is not such a ControlNet, or one of other settings; names keys.
+        ValueError: the file is not such a ControlNet, or one with other settings; names keys.
     """
     controlnet = ControlNetModel.from_config(dict(config))
     names = {theirs: ours for ours, theirs in _names(controlnet.config).items()}
@@ -55,7 +55,7 @@ def load_original(path: Path, config: Mapping[str, Any]) -> ControlNetModel:
 
 
 def _own(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The ControlNet's tensors: those under its prefix, where there is one."""
+    """The ControlNet's tensors: those under its prefix, or all if none has it."""
     own = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
     return own or state
 
@@ -71,7 +71,7 @@ def _check(path: Path, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
-    """A tensor's name with its module's other name; unknown ones stay."""
+    """A tensor's name with its module renamed; unknown names are kept."""
     module = key
     while module not in names:
         module, dot, _ = module.rpartition(".")
@@ -81,7 +81,7 @@ def _renamed(key: str, names: Mapping[str, str]) -> str:
 
 
 def _names(config: Any) -> dict[str, str]:
-    """Diffusers' name of each module that has weights, with its original name."""
+    """The original name of each module with weights, by diffusers' name."""
     names = {
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
@@ -95,12 +95,12 @@ def _names(config: Any) -> dict[str, str]:
     names |= _hint_block(len(config.conditioning_embedding_out_channels))
     for level in range(levels):
         names |= _level(level, layers)
-    num_blocks = levels * (layers + 1)  # the first convolution takes the place of the downsampler that the last lacks
+    num_blocks = levels * (layers + 1)  # the last level has no downsampler, but the first convolution adds a block
     return names | {f"controlnet_down_blocks.{i}": f"zero_convs.{i}.0" for i in range(num_blocks)}
 
 
 def _level(level: int, layers: int) -> dict[str, str]:
-    """A level's layers, each with or without attention, and the downsampler after them."""
+    """The names of a level's layers, with or without attention, and of its downsampler."""
     ours, first = f"down_blocks.{level}", 1 + level * (layers + 1)
     names = {f"{ours}.downsamplers.0.conv": f"input_blocks.{first + layers}.0.op"}
     for layer in range(layers):
@@ -114,7 +114,7 @@ def _resnet(ours: str, theirs: str) -> dict[str, str]:
 
 
 def _hint_block(num_widths: int) -> dict[str, str]:
-    """The convolutions on the mask: a first one, two for each width after it, a last one; activations between."""
+    """The names of the mask's convolutions: the first, two per further width, the last; with activations in between."""
     blocks = 2 * (num_widths - 1)
     ours = "controlnet_cond_embedding"
     parts = [f"{ours}.conv_in", *(f"{ours}.blocks.{i}" for i in range(blocks)), f"{ours}.conv_out"]

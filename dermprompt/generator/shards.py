@@ -1,7 +1,7 @@
-"""Weights in small pieces, to be carried where large files are not: bfloat16, at most 16 MiB a file, with checksums.
+"""Splits weights into small files, for places that accept no large ones: bfloat16, at most 16 MiB each, checksums.
 
-``python -m dermprompt.generator.shards pack FOLDER OUT`` writes the safetensors files below a folder so, and copies
-what lies beside them; ``unpack OUT FOLDER`` writes them again, in float32. Training states (``*.ckpt``) stay behind.
+``python -m dermprompt.generator.shards pack FOLDER OUT`` splits the safetensors files below a folder and copies the
+other files; ``unpack OUT FOLDER`` restores them, in float32. Training states (``*.ckpt``) are left out.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from dermprompt.tensors import SAFETENSORS, load_tensors
 LIMIT = 16 * 2**20
 INDEX = "shards.json"
 SUFFIX = ".shards"
-# A tensor's line in a file's header: its name, and at most this many bytes.
+# Bytes reserved in a file's header for each tensor, besides its name.
 _HEADER = 192
 
 
 def save_shards(state: Mapping[str, Tensor], folder: Path, limit: int = LIMIT) -> list[Path]:
-    """Write tensors as files of at most ``limit`` bytes and their index, and return the files.
+    """Write tensors to files of at most ``limit`` bytes and an index; return the files.
 
-    Floating-point tensors become bfloat16; others keep their type. A tensor that is larger than a file is flattened
-    and cut. The index, ``shards.json``, has each tensor's shape and pieces, and each file's sha256.
+    Floating-point tensors become bfloat16; others keep their type. A tensor larger than a file is flattened and
+    split. The index, ``shards.json``, has each tensor's shape and pieces, and each file's sha256.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index: dict = {"tensors": {key: {"shape": list(value.shape), "pieces": []} for key, value in state.items()}}
@@ -50,7 +50,7 @@ def load_shards(folder: Path) -> dict[str, Tensor]:
     """Read what :func:`save_shards` wrote; bfloat16 becomes float32.
 
     Raises:
-        ValueError: a file is missing, or is not what was written, the index too.
+        ValueError: a file, or the index, is missing or damaged.
     """
     with reading(folder / INDEX):
         index = read_json(folder / INDEX, dict)
@@ -73,7 +73,7 @@ def _read(path: Path, expected: str) -> dict[str, Tensor]:
 
 
 def _shards(state: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
-    """Pieces in their order, as many together as one file holds."""
+    """The pieces in order, grouped to fill one file each."""
     shard: dict[str, Tensor] = {}
     size = _HEADER
     for name, piece in _pieces(state, limit):
@@ -93,11 +93,11 @@ def _pieces(state: Mapping[str, Tensor], limit: int) -> Iterator[tuple[str, Tens
         flat = flat.bfloat16() if flat.is_floating_point() else flat
         length = (limit - len(key) - 3 * _HEADER) // flat.element_size()
         for number, piece in enumerate(flat.split(length)):
-            yield f"{key}/{number}", piece.clone()  # a view would be saved with all that it views
+            yield f"{key}/{number}", piece.clone()  # a view would be saved with its whole tensor
 
 
 def pack_folder(folder: Path, out: Path) -> None:
-    """Write a folder of networks as shards, each file of weights in a folder of its own."""
+    """Write a folder of networks as shards, with a separate folder for each file of weights."""
     for path in _files(folder):
         target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def pack_folder(folder: Path, out: Path) -> None:
 
 
 def unpack_folder(folder: Path, out: Path) -> None:
-    """Write the folder again that :func:`pack_folder` took, its weights rounded to bfloat16.
+    """Restore a folder from the output of :func:`pack_folder`, with weights rounded to bfloat16.
 
     Raises:
         ValueError: see :func:`load_shards`.
@@ -126,7 +126,7 @@ def unpack_folder(folder: Path, out: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder; ValueError for a link out of it, whose target nobody meant to carry."""
+    """All files below a folder. Raises ValueError for a link out of it, whose target was hardly meant to be copied."""
     root, paths = folder.resolve(), sorted(folder.rglob("*"))
     for path in paths:
         if not path.resolve().is_relative_to(root):
@@ -135,7 +135,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def main(arguments: list[str]) -> None:
-    """``pack`` or ``unpack``, from where, and where to."""
+    """Run ``pack FROM TO`` or ``unpack FROM TO``."""
     actions = {"pack": pack_folder, "unpack": unpack_folder}
     if len(arguments) != 3 or arguments[0] not in actions:
         raise SystemExit("usage: python -m dermprompt.generator.shards pack|unpack FROM TO")

@@ -11,12 +11,12 @@ from dermprompt.store.artifacts import Artifact
 from dermprompt.weights.box import digest, in_box
 
 PARTS = ("unet", "vae", "text_encoder", "scheduler")
-# Not the half-precision and other variants that lie beside them.
+# Without half-precision and other variants in the same folders.
 FILES = ("*.json", "diffusion_pytorch_model.safetensors", "model.safetensors")
 
 
 def resolve_base(path: str) -> Path:
-    """The local folder of a base that is given as a folder or as a hub id (downloaded then).
+    """The local folder of a base, given as a folder or as a hub id, which is downloaded.
 
     Raises:
         ValueError: it is neither, or a part is missing.
@@ -34,10 +34,10 @@ def resolve_base(path: str) -> Path:
 
 
 def check_base(folder: Path) -> None:
-    """Look whether a base is of Stable Diffusion 1 or 2: its parts fit one another, its weights are safetensors.
+    """Check that a base is a Stable Diffusion 1 or 2 model with matching parts and safetensors weights.
 
     Raises:
-        ValueError: it is of another family, an inpainting model, or has pickled weights alone; names the file.
+        ValueError: it is of another family, an inpainting model, or has only pickled weights; names the file.
     """
     for part in ("unet", "vae", "text_encoder"):
         if not any((folder / part).glob("*.safetensors")):
@@ -50,7 +50,7 @@ def check_base(folder: Path) -> None:
     unet, vae, text = (read_json(folder / part / "config.json", dict) for part in ("unet", "vae", "text_encoder"))
     if unet.get("addition_embed_type") or (folder / "text_encoder_2").exists():
         raise ValueError(f"generator.base.path={folder}: a model like SDXL; allowed are Stable Diffusion 1.x and 2.x")
-    # A codec of our own says "channels".
+    # Our own codecs have "channels" instead.
     latent = vae.get("latent_channels", vae.get("channels", 4))
     file = folder / "unet" / "config.json"
     for key in ("in_channels", "out_channels"):
@@ -67,10 +67,10 @@ def check_base(folder: Path) -> None:
 
 
 def check_folder(key: str, folder: Path) -> None:
-    """Open every setting and the header of every file of weights below a folder.
+    """Open every config file, and the header of every weights file, below a folder.
 
     Raises:
-        ValueError: one is damaged, or there is none; names it.
+        ValueError: a file is damaged, or there are no weights; names it.
     """
     from dermprompt.tensors import check_weights
 
@@ -84,28 +84,31 @@ def check_folder(key: str, folder: Path) -> None:
 
 
 def stamps_of(path: str | None) -> list[tuple[str, int, int]] | None:
-    """Those of a file or folder, where one is named."""
+    """The stamps (names, sizes and times) of a file or folder; None without a path."""
     return stamps(path) if path else None
 
 
 def pretrained_artifact(path: str, settings: dict[str, Any]) -> Artifact:
-    """Stable Diffusion is used where it is; its settings stand for its content."""
+    """A pretrained base, used where it is.
+
+    Its digest covers its settings and its files' stamps, or for the packaged base the contents of its files.
+    """
     files = digest(in_box("box", "base")) if path == "box" else stamps(path)
     return Artifact(Path(path), sha256(repr((sorted(settings.items()), files)))[:16])
 
 
 def stamped_artifact(path: str) -> Artifact:
-    """A folder from elsewhere, by the names, sizes and times of its files."""
+    """A user's folder, identified by the names, sizes and times of its files."""
     return Artifact(Path(path).expanduser(), sha256(json.dumps(stamps(path))))
 
 
 def given_artifact(key: str, path: str) -> Artifact:
-    """A file or a folder of files that a setting names."""
+    """A file or folder that a setting names."""
     return stamped_artifact(path) if Path(path).expanduser().is_dir() else file_artifact(key, path)
 
 
 def file_artifact(key: str, path: str) -> Artifact:
-    """A small file that a setting names, with the sha256 (hex) of its content."""
+    """A small file that a setting names, identified by the sha256 (hex) of its content."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"{key}={path}: no such file")

@@ -1,8 +1,8 @@
-"""Text for a diffusion model, through open_clip's transformer.
+"""The text encoder of a diffusion model, based on open_clip's transformer.
 
-Stable Diffusion takes the states of CLIP's text transformer without its final projection: all layers of
-ViT-L-14 in 1.x, all but the last of ViT-H-14 in 2.x, each followed by the final norm; 1.x was trained with
-the end token as padding, 2.x with token 0. Folders are in transformers' CLIPTextModel format.
+Stable Diffusion uses the states of CLIP's text transformer without its final projection: all layers of ViT-L-14 in
+1.x, all but the last of ViT-H-14 in 2.x, both followed by the final norm. 1.x was trained with the end token as
+padding, 2.x with token 0. Folders are in transformers' CLIPTextModel format.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dermprompt.tensors import fill, load_tensors
 END_OF_TEXT = 49407
 NUM_TOKENS = 49408
 
-# open_clip's name of each weight of a block, and transformers' name of it.
+# The names of a block's weights in transformers, by open_clip's names.
 _BLOCK_NAMES = {
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
@@ -40,8 +40,8 @@ class TextEncoder(nn.Module):
 
     Args:
         width, heads, layers: size of the transformer.
-        context_length: L; longer prompts are cut.
-        pad_token_id: the token that fills a prompt up to L.
+        context_length: L; longer prompts are truncated.
+        pad_token_id: the token that pads a prompt to L.
         quick_gelu: the activation of OpenAI's CLIP (Stable Diffusion 1.x).
     """
 
@@ -79,9 +79,10 @@ class TextEncoder(nn.Module):
         return open_clip.SimpleTokenizer(context_length=self.context_length)
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids NL (int64), padded as the weights were trained.
+        """Token ids NL (int64), padded with ``pad_token_id``.
 
-        A prompt that is too long is cut. That is said, and which words have no embedding (see :func:`keep_tokens`).
+        Warns about prompts that are too long and are truncated, and about words without an embedding (see
+        :func:`keep_tokens`).
         """
         for prompt in dict.fromkeys(prompts):
             length = self.length(prompt)
@@ -96,12 +97,12 @@ class TextEncoder(nn.Module):
         return ids
 
     def length(self, prompt: str) -> int:
-        """How many tokens a prompt takes, with its start and its end."""
+        """The number of tokens of a prompt, including its start and end tokens."""
         return len(self._tokenizer.encode(prompt)) + 2
 
     @torch.no_grad()
     def unread(self, prompt: str) -> list[str]:
-        """The words of a prompt of which no weights came with this encoder: they say nothing (:func:`keep_tokens`)."""
+        """The words of a prompt without an embedding in this encoder, which have no effect (:func:`keep_tokens`)."""
         weights = self.transformer.token_embedding.weight
         ids = self._tokenizer.encode(prompt)
         return [self._tokenizer.decode([one]).strip() for one in ids if not weights[one].any()]
@@ -140,10 +141,10 @@ class TextEncoder(nn.Module):
 
 
 def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None) -> TextEncoder:
-    """Open a ``text_encoder`` folder; ``layers`` keeps that many of its first layers (None: all).
+    """Open a ``text_encoder`` folder; ``layers`` keeps only that many of its first layers (None: all).
 
     Raises:
-        ValueError: the folder has fewer layers than asked for, or is damaged; names it.
+        ValueError: the folder has fewer than ``layers`` layers, or is damaged; names it.
     """
     with reading(folder):
         config = read_json(folder / "config.json", dict)
@@ -166,7 +167,7 @@ def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None
 
 
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename open_clip's weights as transformers' CLIPTextModel; query, key and value apart."""
+    """Rename open_clip's weights to transformers' CLIPTextModel, with separate query, key and value."""
     renamed = {
         "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
         "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
@@ -188,7 +189,7 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def keep_tokens(state: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
-    """transformers' weights with the embeddings of some tokens alone (int64, sorted); all others become zero."""
+    """Transformers' weights with only the embeddings of ``tokens`` (int64, sorted); all others are loaded as zero."""
     kept = dict(state)
     embeddings = kept.pop("text_model.embeddings.token_embedding.weight")
     kept["text_model.embeddings.token_embedding.tokens"] = tokens
@@ -202,7 +203,7 @@ def _all_tokens(state: dict[str, Tensor]) -> Tensor:
 
 
 def _from_transformers(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Rename transformers' CLIPTextModel weights (with or without the ``text_model.`` prefix)."""
+    """Rename transformers' CLIPTextModel weights, with or without the ``text_model.`` prefix, to open_clip's."""
     state = {key.removeprefix("text_model."): value for key, value in state.items()}
     if "embeddings.token_embedding.tokens" in state:
         state["embeddings.token_embedding.weight"] = _all_tokens(state)

@@ -1,6 +1,6 @@
-"""Validation of a generator during training: images of fixed masks, and the best weights, not only the last.
+"""Validation of a generator during training: samples for fixed masks, and keeping the best weights, not just the last.
 
-The conditions are masks of held-out images of G; the reference segmenter is not trained on them either.
+The masks are those of held-out images of G; the reference segmenter is not trained on them either.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from dermprompt.tensors import fill, load_tensors
 BEST = "best.safetensors"
 NUM_SHOWN = 8
 AT_ONCE = 16
-# Agreement this close to that of real images is as good: images still improve while it wavers (experiments/box_128).
+# Agreement this close to that of real images counts as equal: images keep improving while agreement fluctuates
+# (experiments/box_128).
 TOLERANCE = 0.05
 
 Network = TypeVar("Network", bound=nn.Module)
-# Images N3SS in [-1, 1] and masks N1SS to how well each mask is found again, N numbers in [0, 1].
+# From images N3SS in [-1, 1] and masks N1SS to how well each image shows its mask, N numbers in [0, 1].
 Agreement = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -42,21 +43,21 @@ class Conditions:
     seeds: tuple[int, ...]
 
     def share(self, rank: int, processes: int) -> Conditions:
-        """Every ``processes``-th, from number ``rank`` on."""
+        """Every ``processes``-th condition, starting with number ``rank``."""
         return Conditions(self.masks[rank::processes], self.prompts[rank::processes], self.seeds[rank::processes])
 
     def batches(self) -> Iterator[tuple[Tensor, list[str], list[int]]]:
-        """Masks, prompts and seeds of a few at a time."""
+        """Masks, prompts and seeds in small batches."""
         for start in range(0, len(self.seeds), AT_ONCE):
             part = slice(start, start + AT_ONCE)
             yield self.masks[part], list(self.prompts[part]), list(self.seeds[part])
 
 
 class Validated(Protocol):
-    """What a module must offer to be validated."""
+    """What a module must provide to be validated."""
 
     def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3SS in [-1, 1] by the weights of :meth:`ema_model`."""
+        """Images N3SS in [-1, 1], generated with the weights of :meth:`ema_model`."""
 
     def ema_model(self) -> nn.Module:
         """The weights that would be kept if the training ended now."""
@@ -70,8 +71,8 @@ class ValidateGenerator(Callback):
     ``TOLERANCE`` below it, count as equal, and later weights are then preferred. Each process generates its share.
 
     Args:
-        agreement: how well masks are found again.
-        goal: mean agreement of the real images of these masks.
+        agreement: measures how well images show their masks.
+        goal: mean agreement of these masks' real images.
     """
 
     def __init__(self, conditions: Conditions, agreement: Agreement, goal: float, every: int, folder: Path) -> None:
@@ -81,7 +82,7 @@ class ValidateGenerator(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Validate, if it is time; batches that are gathered to one step count once."""
+        """Validate when due; batches accumulated into one step count once."""
         step = trainer.global_step
         if step == self.seen or (step % self.every and step != trainer.max_steps):
             return
@@ -94,7 +95,7 @@ class ValidateGenerator(Callback):
 
     def _look(self, trainer: lightning.Trainer, module: Validated) -> tuple[float, Tensor]:
         share = self.conditions.share(trainer.global_rank, trainer.world_size)
-        with torch.random.fork_rng():  # the training goes on as if nobody had looked
+        with torch.random.fork_rng():  # validation must not change the training's random numbers
             images = torch.cat([module.sample(*batch) for batch in share.batches()])
             found = self.agreement(images, share.masks)
         total = torch.stack([found.sum(), found.new_tensor(len(found))])
@@ -116,16 +117,16 @@ class ValidateGenerator(Callback):
             write_bytes(self.folder / BEST, save(state))
 
     def restore(self, network: Network) -> Network:
-        """Fill a network with the best weights."""
+        """Load the best weights into a network."""
         return fill(network, load_tensors(self.folder / BEST), self.folder / BEST)
 
     @property
     def state_key(self) -> str:
-        """Its name in checkpoints."""
+        """The callback's name in checkpoints."""
         return "Watch"
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training that goes on must know of the best."""
+        """The best agreement and the last validated step, which a resumed training needs."""
         return {"best": self.best, "seen": self.seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -134,7 +135,7 @@ class ValidateGenerator(Callback):
 
 
 def grid(masks: Tensor, images: Tensor) -> bytes:
-    """A PNG of masks N1SS, and below each its image N3SS in [-1, 1]."""
+    """A PNG of masks N1SS, each above its image N3SS in [-1, 1]."""
     shown = images_to_uint8(images.float().cpu())
     above = (255 * masks).to(torch.uint8).movedim(1, -1).expand_as(shown)
     rows = [torch.cat(list(row), 1) for row in (above, shown)]

@@ -1,6 +1,6 @@
-"""Images without a network: real ones, each warped so that its lesion fills another mask.
+"""A baseline without a network: real images, each warped so that its lesion fills another mask.
 
-A baseline: new shapes without new appearance, which a generator should at least beat.
+It gives new shapes without new appearance; a generator should at least beat it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NUM_ANGLES = 360
 
 
 def save_pairs(images: NDArray[np.uint8], masks: NDArray[np.uint8], folder: Path, best: int | None = None) -> None:
-    """Write the pairs that are warped, uint8 NSS3 RGB and NSS in {0, 1}, and of how many best ones one is chosen."""
+    """Write the pairs to warp, uint8 NSS3 RGB and NSS in {0, 1}, and among how many best pairs to choose."""
     pairs = {"images": np.ascontiguousarray(images), "masks": np.ascontiguousarray(masks)}
     save_file(pairs | ({} if best is None else {"best": np.array(best)}), folder / PAIRS)
 
@@ -38,10 +38,10 @@ def load_warp(folder: Path) -> WarpGenerator:
 
 
 class WarpGenerator(nn.Module):
-    """Real pairs behind the interface of all generators; the seed chooses the pair, text changes nothing.
+    """Real pairs with the interface of all generators; the seed chooses the pair, and text is ignored.
 
-    ``best``: the number of pairs it chooses from, those whose outlines need the least stretching (mean logarithm over
-    all directions); None: all.
+    ``best``: how many pairs to choose from, namely those whose outlines need the least stretching (mean absolute
+    logarithm over all directions); None: all.
     """
 
     def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], best: int | None = None) -> None:
@@ -50,7 +50,7 @@ class WarpGenerator(nn.Module):
         self.outlines = None if best is None else np.stack([_log_outline(mask) for mask in masks])
 
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3SS in [-1, 1] of masks N1SS in {0, 1}."""
+        """Images N3SS in [-1, 1] for masks N1SS in {0, 1}."""
         wanted = (masks[:, 0] > 0.5).cpu().numpy().astype(np.uint8)
         rows = [self._choose(mask, seed) for mask, seed in zip(wanted, seeds, strict=True)]
         warped = [warp(self.images[k], self.masks[k], mask) for k, mask in zip(rows, wanted, strict=True)]
@@ -71,9 +71,9 @@ def _log_outline(mask: NDArray[np.uint8]) -> Floats:
 def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Warp ``image`` (uint8 SS3), whose lesion is ``mask`` (SS in {0, 1}), so that the lesion fills ``wanted``.
 
-    Along each ray from the centre, outline goes to outline and border to border, evenly between: exact where both
-    masks are star-shaped about their centres; elsewhere up to the outermost part of the outline. An empty
-    ``wanted``, as S.test may hold, leaves the image as it is.
+    Along each ray from the centre, outline maps to outline and border to border, linearly in between. This is exact
+    if both masks are star-shaped about their centres; otherwise only the outermost part of the outline counts. An
+    empty ``wanted``, which S.test may contain, leaves the image unchanged.
     """
     assert mask.any(), "a mask without foreground has no outline"
     if not wanted.any():
@@ -85,7 +85,7 @@ def warp(image: NDArray[np.uint8], mask: NDArray[np.uint8], wanted: NDArray[np.u
     radius, angle = np.hypot(dy, dx), np.arctan2(dy, dx)
     near, far = (_along(_outline(one, centre), angle) for one, centre in ((mask, source), (wanted, target)))
     edge_near, edge_far = (np.maximum(_edge(angle, centre, size), 1e-3) for centre in (source, target))
-    # That near the border the lesion is cut off there: what lies beyond is more of it.
+    # An outline this close to the border is a lesion that the border cuts off, so beyond it there is more lesion.
     near = np.where(edge_near - near < 1.5, edge_near, near)
     far = np.where(edge_far - far < 1.5, edge_far, far)
     outside = near + (radius - far) * (edge_near - near) / np.maximum(edge_far - far, 1e-3)
@@ -102,7 +102,7 @@ def _centre(mask: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def _outline(mask: NDArray[np.uint8], centre: tuple[float, float]) -> Floats:
-    """The outermost foreground pixel's distance in each direction; directions without one are filled in between."""
+    """The outermost foreground pixel's distance in each direction; directions without one are interpolated."""
     rows, columns = np.nonzero(mask)
     dy, dx = rows - centre[0], columns - centre[1]
     direction = np.round(np.arctan2(dy, dx) / (2 * np.pi) * _NUM_ANGLES).astype(int) % _NUM_ANGLES

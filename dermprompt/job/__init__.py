@@ -1,1 +1,1 @@
-"""One job: the requested stage and what it needs (run), its run folder (summary), its W&B run (dashboard)."""
+"""One job: the requested stage and what it needs (run), its run folder (summary), its W&B runs (dashboard)."""

@@ -25,16 +25,16 @@ from dermprompt.training.wandb_run import WandbRun, has_ended
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A page has megabytes, and nobody waits for it.
+# How long to wait for the server (s): a page has megabytes, and nothing else waits for it.
 PAGE_SECONDS = 20
-# Samples in the picture of a set, and their size in it (pixels).
+# Number and size (pixels) of the samples in the image of a set.
 NUM_SHOWN, SHOWN_SIZE = 8, 256
 COLUMNS = ("generator", "count", "segmenter", "arm", "seed", "DSC", "low", "high", "images")
 
 
 def log_made(pipeline: Pipeline) -> None:
-    """A run for the split and for the samples that this job needed, if they have none yet; trainings have theirs."""
-    # What it needed is what the pipeline remembers: to ask for more would make it.
+    """Log a run for the split and for the samples that this job needed, if they have none; trainings have their own."""
+    # The pipeline remembers what the job needed; accessing anything else would make it.
     needed = {"prepare": vars(pipeline).get("prepared"), "synthesize": vars(pipeline).get("samples")}
     for stage, artifact in needed.items():
         if artifact is None or has_ended(artifact.path):
@@ -55,7 +55,7 @@ def _grid(config: Config, samples: Path) -> np.ndarray:
 
 
 def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
-    """A run for the job's report: its page, its table, and the artifacts that they are based on."""
+    """Log a run for the job's report: its page, its table, and the artifacts that they are based on."""
     trained = [pipeline.segmenter(arm).path for arm in pipeline.arms if not arm.settings.predictions]
     samples = [pipeline.samples.path] if results.count else []
     with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:
@@ -66,7 +66,7 @@ def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
 
 
 def log_sweep(sweep: Path) -> None:
-    """The run of a sweep: generator × count → DSC with its interval, and the page. Written anew whenever a job ends."""
+    """Log the run of a sweep: the page, and DSC with its interval by generator and count; renewed after every job."""
     jobs = sorted(sweep.glob("*/results.json"))
     config = compose.thaw(jobs[0].with_name("config.yaml"))
     with _run(config, sweep, sweep.name, "sweep") as run:
@@ -75,7 +75,7 @@ def log_sweep(sweep: Path) -> None:
 
 
 def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
-    """A row a training of :data:`COLUMNS`; S only, which jobs share, once for each."""
+    """A row of :data:`COLUMNS` for each training; trainings that jobs share, such as S only, appear once."""
     rows = {
         (cell.generator or "none", cell.count, cell.segmenter, cell.label, cell.seed): (
             *(round(value, 4) for value in (cell.dice.mean, cell.dice.low, cell.dice.high)),
@@ -88,7 +88,7 @@ def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
 
 
 def _summary(results: Results) -> dict[str, float]:
-    """The job's own arm, for W&B's table of runs."""
+    """The Dice of the job's own arm, for W&B's table of runs."""
     dice = results.segmentation[-1].dice
     return {"dsc": dice.mean, "dsc_low": dice.low, "dsc_high": dice.high}
 
@@ -109,7 +109,7 @@ def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[Wa
 
 @in_words
 def main() -> None:
-    """Send the table of the sweep that the command line names."""
+    """Send the table of the sweep named on the command line."""
     if len(sys.argv) != 2 or not list(Path(sys.argv[1]).glob("*/results.json")):
         sys.exit(
             "usage: python -m dermprompt.job.dashboard FOLDER   (make dashboard FOLDER=runs/…-sweep-…, of logger=wandb)"

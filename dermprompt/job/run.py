@@ -22,7 +22,7 @@ from dermprompt.store.artifacts import Planned, PlanningStore, Store
 from dermprompt.training.wandb_run import is_asked
 from dermprompt.weights.box import in_box
 
-# What a report and its stages leave in a run's folder.
+# What a report writes to a run's folder.
 WRITTEN = (
     *("config.yaml", "results.json", "split.json", "index.html", "report.md", "samples.csv", "quiz.html"),
     *("pictures", "training"),
@@ -61,7 +61,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
 
 
 def _ask(pipeline: Pipeline) -> None:
-    """Request the artifacts that the stage stops after."""
+    """Request the artifacts of the configured stage, and so all that they need."""
     stages = {
         "prepare": pipeline.prepare,
         "find_duplicates": lambda: pipeline.duplicates,
@@ -84,7 +84,7 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
     if stage == "prepare":
         report = pipeline.coverage.path / "coverage.txt"
         print(printable(report.read_text()))
-        print(f"coverage report: {report}, {report.with_suffix('.json').name} beside it")
+        print(f"coverage report: {report}, {report.with_suffix('.json').name} next to it")
     if stage == "find_duplicates":
         print(f"near-duplicates, for data.clusters: {pipeline.duplicates.path / 'clusters.json'}")
     if stage == "export":
@@ -96,7 +96,7 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
 
 
 def _check_run_folder(folder: Path) -> None:
-    """A job overwrites only what a job wrote, never a user's own files.
+    """Check that the job would overwrite only another job's files, never a user's own.
 
     Raises:
         ValueError: names a file that was not written by a job.
@@ -109,11 +109,11 @@ def _check_run_folder(folder: Path) -> None:
 
 
 def _check(planned: Pipeline, to_do: set[str]) -> None:
-    """Check early what would otherwise fail after hours of work, as far as this job needs it.
+    """Check early, as far as this job needs it, what would otherwise fail after hours of work.
 
     Args:
-        planned: the pipeline on a planning store, after everything was requested that the stage needs.
-        to_do: the stages of which something is missing.
+        planned: the pipeline on a planning store, after all that the stage needs was requested.
+        to_do: the stages with missing artifacts.
     """
     config, generator = planned.config, planned.config.generator
     _check_batches(config, to_do)
@@ -131,7 +131,7 @@ def _check(planned: Pipeline, to_do: set[str]) -> None:
 
 
 def _rehearse(config: Config, to_do: set[str]) -> None:
-    """Build once the networks that this job will train or compare with."""
+    """Build the networks once that this job will train or use for comparisons."""
     if any(stage.startswith("train_") for stage in to_do):
         from dermprompt.stages.rehearsal import rehearse
 
@@ -167,7 +167,7 @@ def _check_pix2pixhd(generator: Pix2PixHD, devices: int) -> None:
 
 
 def _check_batches(config: Config, to_do: set[str]) -> None:
-    """Each device takes its share of a batch."""
+    """Check that batch sizes are divisible by the number of devices, which share each batch."""
     devices, generator = num_processes(config.trainer), config.generator
     sizes: dict[str, tuple[str, Any]] = {
         "segmenter": ("train_segmenter", config.segmenter),
@@ -184,14 +184,14 @@ def _check_batches(config: Config, to_do: set[str]) -> None:
 
 
 def _check_shared(pipeline: Pipeline, samples: bool) -> None:
-    """Check whether images from elsewhere are images of this study, before anything is trained.
+    """Check, before anything is trained, that external or imported images are not images of this study.
 
     Args:
-        pipeline: of the job.
+        pipeline: the job's.
         samples: whether the stage needs samples.
 
     Raises:
-        ValueError: names them.
+        ValueError: names the shared images.
     """
     generator, external = pipeline.config.generator, pipeline.external_data
     from_elsewhere = samples and isinstance(generator, FolderSamples)
@@ -208,7 +208,7 @@ def _check_shared(pipeline: Pipeline, samples: bool) -> None:
 
 
 def _check_conditions(pipeline: Pipeline, drawn: bool) -> None:
-    """Report masks and prompts that cannot be made before the generator is trained, not after."""
+    """Report masks and prompts that cannot be made, before the generator is trained."""
     config = pipeline.config
     elsewhere = not config.generator.is_drawn_from
     if not elsewhere and config.prompts.unseen != "error" and drawn:
@@ -246,7 +246,7 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
 
 
 def format_plan(plan: list[Planned]) -> str:
-    """A table: what exists, what would run, how long."""
+    """The plan as a table: what exists, what would run, and for how long."""
     lines = dict.fromkeys(plan)
     rows = [f"{'there' if one.exists else 'to do':6} {_duration(one):>10}  {one.stage}: {one.name}" for one in lines]
     total = sum(one.seconds for one in lines if not one.exists)

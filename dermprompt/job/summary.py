@@ -1,4 +1,4 @@
-"""From the artifacts of a job to its run folder: results, pictures, index of the samples, page."""
+"""Gathers a job's results from its artifacts, and writes images, scores and the reader quiz to its run folder."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from dermprompt.training.callbacks import read_curves
 
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
-    """Gather the results of a finished job, and write its images into the run folder."""
+    """Gather the results of a finished job, and write its images to the run folder."""
     config, generator, arms = pipeline.config, _name(pipeline), pipeline.arms
     shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
     return Results(
@@ -101,7 +101,7 @@ def _generated(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _text(pipeline: Pipeline) -> dict[str, Any]:
-    """Text fidelity: a phantom's by its rule, others' by classifiers."""
+    """Text fidelity: on the phantom by its fixed rule, on other data by classifiers."""
     if pipeline.text_quality is None:
         return {}
     folder = pipeline.text_quality.path
@@ -125,7 +125,7 @@ def _name(pipeline: Pipeline) -> str | None:
 
 
 def _work(pipeline: Pipeline) -> dict[str, int]:
-    """What this job made itself, without what it found in the store."""
+    """What this job made itself, not counting what was in the store."""
     made = dict(pipeline.store.made)
     batches = made.pop("synthesize", 0)
     names = {"train_base": "bases trained", "train_generator": "generators trained"}
@@ -263,7 +263,7 @@ def _curves(pipeline: Pipeline) -> tuple[Curve, ...]:
 
 
 def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
-    """The validation images of the generator's training, copied into the run folder; none if it was pretrained."""
+    """The validation images of the generator's training, copied to the run folder; none if it was not trained here."""
     generator = pipeline.config.generator
     if not generator.is_trained or generator.max_steps == 0:
         return ()
@@ -274,7 +274,7 @@ def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
 def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
     """The gallery (paper, Figures 3 and 4), and samples with their prompts."""
     config, size = pipeline.config, pipeline.config.image_size
-    if not config.generator.is_drawn_from:  # of S.test's masks it has none
+    if not config.generator.is_drawn_from:  # it has no images for S.test's masks
         return {"gallery": (), "samples": _samples(pipeline, folder)}
     test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
     number = min(config.evaluation.gallery, len(test.lesions))
@@ -305,7 +305,7 @@ def _samples(pipeline: Pipeline, folder: Path) -> tuple[Picture, ...]:
 
 
 def write_reader_quiz(pipeline: Pipeline, path: Path) -> None:
-    """A page on which a reader tells S.test's images from samples."""
+    """Write a page on which a reader tells S.test's images from samples."""
     config, size = pipeline.config, pipeline.config.image_size
     test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
     number = min(config.evaluation.quiz, len(test.lesions), config.synthesis.count)

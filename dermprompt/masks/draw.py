@@ -1,4 +1,4 @@
-"""Drawing by rejection in batches: attempt after attempt until every index has a mask."""
+"""Rejection sampling of masks in batches: attempts are repeated until every index has a mask."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch import Tensor
 
 from dermprompt.masks.noise import keys_of
 
-# Shapes are drawn at one resolution, so that the mask of an index is the same shape at every size.
+# Shapes are drawn at this resolution, so that the mask of an index has the same shape at every size.
 CANVAS = 512
 MAX_ATTEMPTS = 100
 _MASKS_AT_ONCE = 256
 
-# Keys (N) to bool masks (N, CANVAS, CANVAS) and whether each counts (N).
+# From keys (N) to bool masks (N, CANVAS, CANVAS) and whether each is accepted (N).
 Attempt = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def draw_masks(
     attempt: Attempt, indices: Sequence[int], seed: int, size: int, device: str, settings: object
 ) -> np.ndarray:
-    """Draw uint8 (N, size, size) masks in {0, 1}: for each index the first attempt that counts.
+    """Draw masks uint8 (N, size, size) in {0, 1}: for each index, the first attempt that is accepted.
 
-    A mask depends on ``attempt``, the seed and its index, not on the others. Raises ValueError that names
-    ``settings`` after 100 attempts.
+    A mask depends only on ``attempt``, the seed and its index. Raises ValueError, naming ``settings``, after 100
+    attempts.
     """
     if len(indices) > _MASKS_AT_ONCE:
         parts = (indices[i : i + _MASKS_AT_ONCE] for i in range(0, len(indices), _MASKS_AT_ONCE))
@@ -48,9 +48,9 @@ def draw_masks(
 
 
 def resize(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize uint8 (S, S) in {0, 1}: foreground where more than half of a pixel's area is, in one piece.
+    """Resize uint8 (S, S) in {0, 1}: a pixel is foreground if more than half of its area is; one component is kept.
 
-    Of a shape that covers no pixel by half, the pixel that has most of it: what is no empty mask does not become one.
+    If a shape covers no pixel by half, the pixel with most of it is kept, so that no mask becomes empty.
     """
     if size != len(mask):
         how = cv2.INTER_AREA if size < len(mask) else cv2.INTER_LINEAR
@@ -60,7 +60,7 @@ def resize(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest 8-connected component of uint8 (S, S) in {0, 1}; an empty mask stays as it is."""
+    """The largest 8-connected component of uint8 (S, S) in {0, 1}; an empty mask is unchanged."""
     number, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     if number <= 2:
         return mask

@@ -1,7 +1,7 @@
-"""Elastic deformation of a shape: where its points come from, not a warped picture of it.
+"""Elastic deformation of a shape by displaced coordinates, without warping an image.
 
-A grid of displacements, interpolated by cubic B-splines as elasticdeform does (Ronneberger et al., 2015): two
-products of matrices give it at every pixel.
+The displacements are given on a grid and interpolated by cubic B-splines, as in elasticdeform (Ronneberger et al.,
+2015); two matrix products give them at every pixel.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 @lru_cache(maxsize=16)
 def spline_matrix(num_points: int, size: int) -> Tensor:
-    """Float32 (size, num_points): values at ``size`` pixels of the interpolating cubic spline of ``num_points``
-    control values, the first and last of which lie on the first and last pixel; mirrored beyond.
+    """Float32 (size, num_points): maps ``num_points`` control values to the interpolating cubic spline at ``size``
+    pixels. The first and last control values are at the first and last pixel; beyond them values are mirrored.
     """
     from scipy import ndimage
 
@@ -27,14 +27,14 @@ def spline_matrix(num_points: int, size: int) -> Tensor:
 
 
 def displaced(grids: Tensor, origins: Tensor, size: int, first: int, count: int) -> Tensor:
-    """Where pixels take their value from, relative to ``origins`` (N, 2): float32 (N, 2, count, count), as (y, x).
+    """The displaced coordinates of pixels relative to ``origins`` (N, 2): float32 (N, 2, count, count), as (y, x).
 
-    ``grids``: displacements (N, 2, P, P) in pixels on a canvas of ``size`` pixels, of which the ``count`` rows and
-    columns from ``first`` on are wanted.
+    ``grids``: displacements (N, 2, P, P) in pixels, on a canvas of ``size`` pixels, of which ``count`` rows and columns
+    starting at ``first`` are computed.
     """
     matrix = spline_matrix(grids.shape[-1], size)[first : first + count].to(grids.device)
     places = torch.arange(first, first + count, dtype=torch.float32, device=grids.device)
-    # The pixels' own places are two more terms of the same product: places · 1 along y, 1 · places along x.
+    # The pixels' coordinates are two more terms of the same product: places · 1 along y, 1 · places along x.
     left = torch.cat([matrix, places[:, None], torch.ones_like(places)[:, None]], 1)
     right = torch.zeros(len(grids), 2, left.shape[1], count, device=grids.device)
     right[:, :, :-2] = grids @ matrix.t()

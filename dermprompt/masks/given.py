@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class GivenMasks:
-    """Masks uint8 (N, S, S) in {0, 1}; after the last comes the first again."""
+    """Masks uint8 (N, S, S) in {0, 1}, used cyclically."""
 
     masks: np.ndarray
 

@@ -1,8 +1,8 @@
-"""Opening and closing: of one mask by OpenCV's ellipse, to the pixel; of batches by discs, by distance; and which masks
-are one component.
+"""Opening and closing, and tests for a single component.
 
-A pixel is a bit, and a row of the ellipse one run of pixels, grown from the shorter run before it: a fifth of OpenCV's
-time. On a GPU a disc of any radius costs one distance transform, so that every mask of a batch can have its own.
+On a CPU, a mask is opened and closed with OpenCV's ellipse, exact to the pixel, in a fifth of OpenCV's time: pixels
+are bits, and each row of the ellipse is a run of pixels grown from the next shorter one. On a GPU, batches are opened
+and closed with discs: any radius takes one distance transform, so every mask of a batch can have its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Run = tuple[int, int]
 
 
 def open_and_close_exactly(mask: np.ndarray, diameter: int) -> np.ndarray:
-    """A bool or uint8 mask (H, W) in {0, 1}, W a multiple of 64, opened and closed by ``cv2.MORPH_ELLIPSE``: uint8."""
+    """Open, then close a bool or uint8 mask (H, W) in {0, 1}, W a multiple of 64, by ``cv2.MORPH_ELLIPSE``; uint8."""
     packed = np.packbits(mask, axis=1, bitorder="little").view("<u8").T
     margin = -(-(diameter // 2) // 64)
     inside = np.pad(np.full_like(packed, ~np.uint64(0)), ((margin, margin), (0, 0)))
@@ -31,12 +31,12 @@ def open_and_close_exactly(mask: np.ndarray, diameter: int) -> np.ndarray:
 
 
 def _dilate(bits: np.ndarray, diameter: int) -> np.ndarray:
-    """Words of 64 pixels of a row, uint64 (words, rows)."""
+    """Dilate a mask packed as words of 64 pixels of a row, uint64 (words, rows)."""
     dilated, height = np.zeros_like(bits), bits.shape[1]
     run, (first, last) = bits, (0, 0)
     for (low, high), rows in _runs(diameter):
         while (first, last) != (low, high):
-            length = last - first + 1  # a run grows by its own length at most
+            length = last - first + 1  # one step extends a run by at most its own length on each side
             left, right = max(low, first - length) - first, min(high, last + length) - last
             wider = run | _shifted(run, left) if left else run
             run = wider | _shifted(run, right) if right else wider
@@ -48,7 +48,7 @@ def _dilate(bits: np.ndarray, diameter: int) -> np.ndarray:
 
 @lru_cache(maxsize=512)
 def _runs(diameter: int) -> list[tuple[Run, list[int]]]:
-    """The ellipse's runs of columns, the shortest first, and in which of its rows each stands; from its middle."""
+    """The ellipse's runs of columns, shortest first, with the rows in which each occurs, relative to the centre."""
     middle, found = diameter // 2, dict[Run, list[int]]()
     for y, row in enumerate(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))):
         columns = np.flatnonzero(row)
@@ -57,7 +57,7 @@ def _runs(diameter: int) -> list[tuple[Run, list[int]]]:
 
 
 def _shifted(bits: np.ndarray, by: int) -> np.ndarray:
-    """Each pixel from ``by`` columns further right."""
+    """Shift to the left by ``by`` columns: each pixel gets the value ``by`` columns to its right."""
     words, rest = divmod(abs(by), 64)
     shifted, number = np.zeros_like(bits), len(bits) - words
     if by > 0:
@@ -74,8 +74,8 @@ def _shifted(bits: np.ndarray, by: int) -> np.ndarray:
 def squared_distance(targets: Tensor, reach: int) -> Tensor:
     """Squared distance, in pixels, of every pixel to the nearest True of ``targets`` (N, H, W), as int16.
 
-    Exact up to ``reach``; larger ones are some number above ``reach`` squared. ``reach`` is at most 120.
-    What lies outside the picture is no target.
+    Distances are exact up to ``reach``; larger ones are some number above ``reach`` squared. ``reach`` is at most 120.
+    There are no targets outside the mask.
     """
     assert reach <= 120, reach
     far = reach + 1
@@ -97,11 +97,11 @@ def squared_distance(targets: Tensor, reach: int) -> Tensor:
 
 
 def open_and_close(masks: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
-    """Open and then close bool masks (N, H, W) by discs of ``radii`` (N), in pixels.
+    """Open, then close bool masks (N, H, W) with discs of ``radii`` (N), in pixels.
 
-    Returns the bool masks, and float32 distances to what is no foreground before the last erosion: the masks are
-    where these exceed the radii, and between pixels they say where the outline runs. The opening's dilation and
-    the closing's are one, by twice the radius.
+    Returns the bool masks, and float32 distances to the background before the last erosion: the masks are where
+    these exceed the radii, and between pixels they locate the outline. The dilations of opening and closing are
+    combined into one, by twice the radius.
     """
     reach = int(radii.max().ceil()) + 1
     limit = radii[:, None, None]
@@ -115,18 +115,18 @@ def all_in_blocks(masks: Tensor, factor: int) -> Tensor:
     """Whether all pixels of each block are True: bool (N, H, W) to (N, H / factor, W / factor), factor 1, 2 or 4."""
     if factor == 1:
         return masks
-    # The bytes of a row's blocks read as one number.
+    # The bytes of each block in a row are compared as one integer.
     whole, kind = {2: (0x0101, torch.int16), 4: (0x01010101, torch.int32)}[factor]
     rows = masks.view(kind) == whole
     return torch.stack([rows[:, offset::factor] for offset in range(factor)]).all(0)
 
 
 def is_one_component(masks: Tensor) -> Tensor:
-    """Whether the foreground of each bool mask (N, H, W) is one 4-connected component, and not empty: bool (N).
+    """Whether the foreground of each bool mask (N, H, W) is exactly one 4-connected component: bool (N).
 
-    The masks are the bits of one integer a pixel, so that a step of the flood is the same work for one mask and
-    for sixty-two. A flood from each mask's first pixel fills whole runs of rows and columns at a time
-    (Kogge and Stone's carry, as chess programs fill rays).
+    Masks are packed as the bits of one integer per pixel, so that a step of the flood fill costs the same for 1 and 62
+    masks. The flood starts at each mask's first pixel and fills whole runs of rows and columns at a time, by a
+    Kogge-Stone carry as in the ray fills of chess programs.
     """
     return torch.cat([_one_component(chunk) for chunk in masks.split(62)])
 
@@ -151,7 +151,7 @@ def _one_component(masks: Tensor) -> Tensor:
 
 
 def _fill_rows(reached: Tensor, land: Tensor) -> Tensor:
-    """Spread along each row to both sides until the land ends."""
+    """Spread along each row in both directions, up to the end of the foreground (``land``)."""
     for backwards in (False, True):
         reached, free = (reached.flip(1), land.flip(1)) if backwards else (reached.clone(), land.clone())
         step = 1

@@ -1,6 +1,7 @@
-"""Random numbers that are a function of a key and a counter: the same for an index in whatever batch, on any device.
+"""Counter-based random numbers: an index gets the same numbers in every batch and on every device.
 
-SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): value k of a key is the finalizer of key + (k + 1) · golden ratio.
+The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): value k of a key is the finalizer of
+key + (k + 1) · golden ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def uniform(keys: Tensor, count: int, stream: int) -> Tensor:
 
 
 def normal(keys: Tensor, count: int, stream: int) -> Tensor:
-    """Float32 (N, count) of standard normal numbers (Box and Muller, 1958); ``count`` is even."""
+    """Standard normal float32 (N, count) (Box and Muller, 1958); ``count`` is even."""
     bits = _bits(keys, count // 2, stream)
     radius = ((bits >> 40 & 0xFFFFFF).float().add_(0.5).mul_(2**-24)).log_().mul_(-2).sqrt_()
     angle = (bits & 0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
@@ -39,7 +40,7 @@ def _bits(keys: Tensor, count: int, stream: int) -> Tensor:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """The finalizer; multiplications wrap around, and the masks make the shifts logical."""
+    """SplitMix64's finalizer; multiplications wrap around, and the masks make the shifts logical."""
     z = (z ^ (z >> 30 & 0x3FFFFFFFF)) * _FIRST
     z = (z ^ (z >> 27 & 0x1FFFFFFFFF)) * _SECOND
     return z ^ (z >> 31 & 0x1FFFFFFFF)

@@ -1,9 +1,9 @@
-"""New masks shaped like real ones: as large, as long, as ragged, in the same places, cut by the frame as often.
+"""New masks whose size, elongation, roughness, position and contact with the frame are distributed like real masks'.
 
-Every real mask of G is taken apart into an ellipse and what its outline adds to it. A new mask has the ellipse of one
-of them, moved a little, and an outline as rough at every scale, but of its own: the amplitudes of the real one's
-Fourier series with phases drawn anew. Where the frame cuts a lesion, the ellipse of the whole is guessed first, so
-that new lesions go on beyond the frame as well.
+Every real mask of G is decomposed into an ellipse and its outline's deviation from it. A new mask has the slightly
+perturbed ellipse of a real mask, and a new outline that is equally rough at every scale: the real outline's Fourier
+amplitudes with new random phases. If the frame cuts a lesion, the ellipse of the whole lesion is estimated first, so
+that new lesions extend beyond the frame too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from dermprompt.masks.draw import CANVAS, MAX_ATTEMPTS, resize
 from dermprompt.masks.shape import is_one_component
 
-# Ellipses are fitted at this size, outlines are read at this many angles and distances.
+# The size at which ellipses are fitted, and the angles and distances at which outlines are sampled.
 _SIZE = 64
 _ANGLES = 128
 _DISTANCES = np.arange(0.02, 3, 0.02)
@@ -27,10 +27,10 @@ _VERTICES = 512
 
 @dataclass(frozen=True, eq=False)
 class ShapeModel:
-    """Real masks taken apart; lengths are fractions of the side.
+    """The decomposition of real masks; lengths are fractions of the side.
 
-    ``centres`` (N, 2), as (x, y); ``axes`` (N, 2, 2): the matrix that makes the ellipse of the unit circle;
-    ``amplitudes`` (N, 65): of the Fourier series of the outline's log distance, in ellipse radii, by angle.
+    ``centres`` (N, 2), as (x, y); ``axes`` (N, 2, 2): the matrix that maps the unit circle to the ellipse;
+    ``amplitudes`` (N, 65): of the Fourier series, over angles, of the outline's log distance in ellipse radii.
     """
 
     centres: np.ndarray
@@ -40,12 +40,12 @@ class ShapeModel:
 
 @dataclass(frozen=True, eq=False)
 class RealisticMasks:
-    """An unlimited source of masks of one connected component each, shaped like ``masks``.
+    """An unlimited source of masks, each one connected component, shaped like ``masks``.
 
-    ``masks``: real ones, uint8 (N, S, S) in {0, 1}; those without foreground do not count. ``jitter``: how far
-    position, size and elongation depart from the real mask's, as a standard deviation in ellipse radii.
+    ``masks``: real ones, uint8 (N, S, S) in {0, 1}; those without foreground are ignored. ``jitter``: how much
+    position, size and elongation vary around the real mask's, as a standard deviation in ellipse radii.
 
-    Raises ValueError without any real mask.
+    Raises ValueError if no real mask has foreground.
     """
 
     masks: np.ndarray
@@ -62,9 +62,9 @@ class RealisticMasks:
         object.__setattr__(self, "model", fit_shapes(real))
 
     def sample(self, indices: Sequence[int]) -> np.ndarray:
-        """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends on the settings, seed and its index.
+        """Draw masks ``indices``, uint8 (N, size, size) in {0, 1}; each depends only on settings, seed and its index.
 
-        Raises ValueError after 100 attempts that gave no single component.
+        Raises ValueError after 100 attempts without a single component.
         """
         return np.stack([self._draw(index) for index in indices])
 
@@ -81,13 +81,13 @@ class RealisticMasks:
         axes = model.axes[row] @ (np.eye(2) + rng.normal(0, self.jitter, (2, 2)))
         centre = model.centres[row] + axes @ rng.normal(0, self.jitter, 2)
         outline = centre + _star(model.amplitudes[row], rng) @ axes.T
-        # cv2 takes vertices in sixteenths of a pixel, and the middle of the first pixel for 0.
+        # cv2 expects vertices in sixteenths of a pixel, with 0 at the centre of the first pixel.
         vertices = np.rint((outline * CANVAS - 0.5) * 16).astype(np.int32)
         return cv2.fillPoly(np.zeros((CANVAS, CANVAS), np.uint8), [vertices], 1, shift=4)
 
 
 def fit_shapes(masks: np.ndarray) -> ShapeModel:
-    """Take real masks apart: uint8 (N, S, S) in {0, 1}, none empty."""
+    """Decompose real masks uint8 (N, S, S) in {0, 1}, none of them empty."""
     small = np.stack([_shrink(mask) for mask in masks])
     fitted = [_ellipse(mask) for mask in small]
     amplitudes = np.stack([_amplitudes(mask, *ellipse) for mask, ellipse in zip(masks, fitted, strict=True)])
@@ -95,15 +95,15 @@ def fit_shapes(masks: np.ndarray) -> ShapeModel:
 
 
 def _shrink(mask: np.ndarray) -> np.ndarray:
-    """Shares of foreground at the size of the fit."""
+    """The share of foreground per pixel, at the size used for fitting."""
     return cv2.resize(mask.astype(np.float32), (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
 
 
 def _ellipse(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre (2) and axes (2, 2) of the ellipse with a mask's moments.
 
-    Where the frame cuts the mask, it is completed by the ellipse itself, beyond the sides that it touches, until
-    that changes nothing (expectation and maximisation in turns).
+    If the frame cuts the mask, the ellipse itself completes it beyond the sides that it touches, repeatedly as in
+    expectation maximisation.
     """
     margin = _SIZE // 2
     wide = np.pad(mask, margin)
@@ -129,7 +129,7 @@ def _beyond_touched_sides(mask: np.ndarray, rows: np.ndarray, columns: np.ndarra
 
 
 def _moments(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and axes: a full ellipse's covariance is a quarter of its axes' square."""
+    """Centre and axes from moments: the covariance of a filled ellipse is a quarter of its squared axes."""
     weights = mask.ravel() / mask.sum()
     places = np.stack([columns.ravel(), rows.ravel()])
     centre = places @ weights
@@ -140,19 +140,19 @@ def _moments(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[n
 
 
 def _amplitudes(mask: np.ndarray, centre: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Amplitudes of the Fourier series of the outline's log distance; angles where the frame cuts it say nothing."""
+    """Fourier amplitudes of the outline's log distance, ignoring angles at which the frame cuts the outline."""
     angles = np.arange(_ANGLES) * (2 * np.pi / _ANGLES)
     rays = axes @ np.stack([np.cos(angles), np.sin(angles)])
     points = (centre[:, None, None] + rays[:, :, None] * _DISTANCES) * len(mask) - 0.5
     columns, rows = np.rint(points).astype(int)
     framed = (rows >= 0) & (rows < len(mask)) & (columns >= 0) & (columns < len(mask))
     hit = mask[rows.clip(0, len(mask) - 1), columns.clip(0, len(mask) - 1)] > 0
-    # How much of a ray is foreground, whatever gaps a ragged outline leaves in it.
+    # The total length of foreground on each ray, ignoring gaps that a ragged outline leaves.
     length = (hit & framed).sum(1) * (_DISTANCES[1] - _DISTANCES[0])
-    # A ray says nothing of the outline when it leaves the frame as foreground.
+    # A ray that is still foreground where it leaves the frame does not show the outline.
     last = framed.sum(1).clip(1) - 1
     seen = framed.all(1) | ~hit[np.arange(_ANGLES), last]
-    if seen.mean() < 0.25:  # too little to tell from
+    if seen.mean() < 0.25:  # too little of the outline is visible
         return np.zeros(_ANGLES // 2 + 1)
     log = np.log(length.clip(0.05))
     departure = np.where(seen, log - log[seen].mean(), 0)
@@ -160,13 +160,13 @@ def _amplitudes(mask: np.ndarray, centre: np.ndarray, axes: np.ndarray) -> np.nd
 
 
 def _star(amplitudes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vertices (V, 2) of an outline about the unit circle with these amplitudes and phases of its own."""
+    """Vertices (V, 2) of an outline around the unit circle, with these amplitudes and random phases."""
     spectrum = amplitudes * np.exp(2j * np.pi * rng.random(len(amplitudes)))
     padded = np.zeros(_VERTICES // 2 + 1, complex)
-    # What the moments fix already: the mean, and a shift.
+    # The two lowest terms, the mean and a shift, are left out: the moments determine them.
     padded[2 : len(spectrum)] = spectrum[2:]
     distance = np.exp(np.fft.irfft(padded, _VERTICES) * (_VERTICES / _ANGLES))
-    # Roughness adds area; the ellipse has it already.
+    # Roughness adds area, which the ellipse already includes.
     distance /= np.sqrt((distance**2).mean())
     angles = np.arange(_VERTICES) * (2 * np.pi / _VERTICES)
     return distance[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)

@@ -1,4 +1,4 @@
-"""The shape of a mask in a few figures, to compare drawn masks with real ones."""
+"""Shape statistics of a mask, for comparing drawn masks with real ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shape:
-    """Figures of a mask's foreground, independent of the resolution.
+    """Statistics of a mask's foreground; all except ``roughness`` are independent of the resolution.
 
     ``area``: share of the image, in (0, 1]. ``eccentricity``: of the ellipse with the same second moments,
-    in [0, 1), 0 for a circle. ``solidity``: area by the area of the convex hull, in (0, 1].
+    in [0, 1), 0 for a circle. ``solidity``: area divided by the convex hull's area, in (0, 1].
     ``centre_y`` and ``centre_x``: the centroid as fractions of height and width, in (0, 1).
-    ``roughness``: the outline's length by the convex hull's, from 1; it grows with the resolution.
-    ``border_share``: share of the outermost rows' and columns' pixels that is foreground, in [0, 1];
-    ``touches_border``: whether any is.
+    ``roughness``: the outline's length divided by the convex hull's, at least 1; it grows with the resolution.
+    ``border_share``: share of foreground in the outermost rows and columns, in [0, 1];
+    ``touches_border``: whether there is any.
     """
 
     area: float
@@ -31,9 +31,9 @@ class Shape:
 
 
 def measure(mask: np.ndarray) -> Shape:
-    """Measure all foreground of a uint8 (H, W) mask in {0, 1} together.
+    """Measure all foreground of a mask uint8 (H, W) in {0, 1} together.
 
-    Raises ValueError for a mask without foreground: it has no shape.
+    Raises ValueError for a mask without foreground.
     """
     moments = cv2.moments(mask, binaryImage=True)
     area = moments["m00"]
@@ -55,7 +55,7 @@ def measure(mask: np.ndarray) -> Shape:
 
 
 def is_one_component(mask: np.ndarray) -> bool:
-    """Whether the foreground of a uint8 (H, W) mask is one 8-connected component, and not empty."""
+    """Whether the foreground of a mask uint8 (H, W) is exactly one 8-connected component."""
     num_labels, _ = cv2.connectedComponents(mask, connectivity=8)
     return num_labels == 2
 
@@ -67,11 +67,11 @@ def _eccentricity(xx: float, yy: float, xy: float) -> float:
 
 
 def _outline_length(mask: np.ndarray) -> float:
-    """Length of the outer outlines, at least 1."""
+    """Total length of the outer outlines, at least 1."""
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return max(sum(cv2.arcLength(one, True) for one in outlines), 1.0)
 
 
 def _hull_area(mask: np.ndarray, hull: np.ndarray) -> int:
-    """Pixels of the convex hull. Counted: the polygon's area leaves out half of each edge pixel."""
+    """Number of pixels in the convex hull; the polygon's area would leave out half of each edge pixel."""
     return int(cv2.fillConvexPoly(np.zeros_like(mask), hull, 1).sum())

@@ -1,4 +1,4 @@
-"""New lesion masks from real ones: resized, rotated, elastically deformed (paper, section 2.3)."""
+"""New lesion masks from real ones, by scaling, rotation and elastic deformation (paper, section 2.3)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dermprompt.masks.draw import MAX_ATTEMPTS, largest_component
 
 @dataclass(frozen=True, eq=False)
 class TransformedMasks:
-    """An unlimited source of masks (S, S) of one connected component each.
+    """An unlimited source of masks (S, S), each one connected component.
 
-    ``masks``: the real ones, uint8 (N, S, S) in {0, 1}. ``max_rotation``: degrees to either side.
-    ``scale_range``: lowest and highest magnification, about the image's middle.
-    ``elastic_sigma`` and ``elastic_points``: one elastic deformation after the other, each by its displacements'
-    standard deviation, a fraction of the side, and its grid's points along a side; empty for none.
+    ``masks``: the real ones, uint8 (N, S, S) in {0, 1}. ``max_rotation``: degrees in either direction.
+    ``scale_range``: lowest and highest magnification about the image's centre.
+    ``elastic_sigma`` and ``elastic_points``: consecutive elastic deformations, each by the standard deviation of its
+    displacements, as a fraction of the side, and its grid points along a side; empty for none.
 
-    The released code crops at random instead of resizing; the paper's text is followed here.
-    Raises ValueError without any real mask.
+    The paper's released code crops randomly instead of scaling; this follows the paper's text.
+    Raises ValueError if no real mask has foreground.
     """
 
     masks: np.ndarray
@@ -43,15 +43,15 @@ class TransformedMasks:
             raise ValueError(f"none of the {len(self.masks)} real masks has any foreground; nothing to transform")
 
     def sample(self, indices: Sequence[int]) -> np.ndarray:
-        """Draw masks ``indices``, uint8 (N, S, S) in {0, 1}; each depends on the settings, seed and its index.
+        """Draw masks ``indices``, uint8 (N, S, S) in {0, 1}; each depends only on settings, seed and its index.
 
-        Of several components the largest stays: a fifth of ISIC's masks, the most ragged ones, have specks,
-        and to reject them would leave out just those. Raises ValueError after 100 empty attempts.
+        Of several components, the largest is kept: a fifth of ISIC's masks, the most ragged ones, have specks, and
+        rejection would exclude exactly these. Raises ValueError after 100 empty attempts.
         """
         return np.stack([self._draw(index) for index in indices])
 
     def row(self, index: int) -> int:
-        """Which of ``masks`` mask ``index`` is made from; not one without foreground."""
+        """The row of the real mask that mask ``index`` is made from; it always has foreground."""
         return int(np.random.default_rng([self.seed, index]).choice(self.filled))
 
     def _draw(self, index: int) -> np.ndarray:
@@ -76,7 +76,7 @@ class TransformedMasks:
 
 
 def _rotate_and_scale(mask: np.ndarray, angle: float, scale: float) -> np.ndarray:
-    """Rotate by ``angle`` degrees and magnify about the middle."""
+    """Rotate by ``angle`` degrees and scale about the centre."""
     size, margin = len(mask), len(mask) // 2
     middle = margin + (size - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle, scale)
@@ -85,9 +85,9 @@ def _rotate_and_scale(mask: np.ndarray, angle: float, scale: float) -> np.ndarra
 
 
 def _continue(mask: np.ndarray, margin: int) -> np.ndarray:
-    """Continue a lesion that the frame cuts, or the frame would show as a straight outline after rotation.
+    """Extend a lesion that the frame cuts; otherwise the frame would become a straight outline after rotation.
 
-    The border's pixels are repeated and blurred, so that a ragged outline does not draw rays.
+    Border pixels are repeated and blurred, so that a ragged outline does not leave rays.
     """
     wide = cv2.copyMakeBorder(mask, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     soft = cv2.GaussianBlur(wide, (0, 0), 0.03 * len(mask))
@@ -102,12 +102,12 @@ def deform_elastically(
     rng: np.random.Generator,
     beyond: str = "constant",
 ) -> np.ndarray:
-    """Deform a float32 (S, S) image by random grids, one after the other.
+    """Deform a float32 (S, S) image by one random grid after another.
 
-    Displacements are normal with standard deviation ``sigmas[k]`` (fraction of S) on a grid of
-    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines. ``beyond``: what the
-    image is outside its border, ``constant`` for 0 or ``nearest``.
-    Raises ImportError, with the cure, where elasticdeform does not load.
+    Displacements are normal with standard deviation ``sigmas[k]`` (a fraction of S) on a grid of
+    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines. ``beyond``: values outside the image,
+    ``constant`` for 0 or ``nearest``.
+    Raises ImportError, with a remedy, if elasticdeform cannot be loaded.
     """
     try:
         import elasticdeform
@@ -117,7 +117,7 @@ def deform_elastically(
             "pip install --force-reinstall --no-deps --no-binary elasticdeform elasticdeform"
         ) from error
     for sigma, count in zip(sigmas, points, strict=True):
-        # Its deform_random_grid would draw from NumPy's global state.
+        # elasticdeform's deform_random_grid would use NumPy's global random state.
         displacement = rng.normal(0, sigma * len(image), size=(2, count, count))
         image = elasticdeform.deform_grid(image, displacement, order=1, mode=beyond)
     return image

@@ -1,7 +1,7 @@
-"""Which label goes with synthetic sample i: a function of the training lesions, the seed and i.
+"""The label of synthetic sample i: a function of the training lesions, the seed and i.
 
-Diagnosis and attributes are drawn together, as one training lesion has them: no combination comes up that the
-generator has not seen.
+Diagnosis and attributes are taken together from one training lesion, so that every combination is one that the
+generator has seen.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from dermprompt.prompts.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Label:
-    """What a sample is asked to show. ``None`` says unknown, never absent."""
+    """What a sample should show. ``None`` means unknown, never absent."""
 
     diagnosis: str | None
     attributes: tuple[str, ...] | None
 
 
 class Prompts(ABC):
-    """A source of labels by the index of the sample."""
+    """A source of labels by sample index."""
 
     @abstractmethod
     def sample(self, index: int) -> Label | None:
-        """Draw the label of sample ``index``; None where nothing is asked for."""
+        """Draw the label of sample ``index``; None for an empty prompt."""
 
     @abstractmethod
     def shares(self) -> dict[Label | None, float]:
@@ -41,8 +41,8 @@ class Prompts(ABC):
 class MixedPrompts(Prompts):
     """Diagnoses (codes, or None for unknown) in the proportions of a mix, each with a training lesion's attributes.
 
-    A diagnosis that no training lesion has comes without attributes. Raises ValueError for a share that is
-    negative or not finite, or where all are 0.
+    A diagnosis that no training lesion has gets no attributes. Raises ValueError if a share is negative or not
+    finite, or all are 0.
     """
 
     def __init__(self, lesions: Sequence[Lesion], mix: Mapping[Any, float], seed: int) -> None:
@@ -53,7 +53,7 @@ class MixedPrompts(Prompts):
         self._shares = np.array(list(mix.values()), dtype=np.float64) / sum(mix.values())
 
     def sample(self, index: int) -> Label:
-        """Draw a diagnosis by its share, then one of its lesions, every one being equally likely."""
+        """Draw a diagnosis according to the shares, then one of its lesions uniformly."""
         rng = np.random.default_rng([self._seed, index])
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         return group[rng.integers(len(group))]
@@ -74,28 +74,28 @@ class FixedPrompts(Prompts):
         self._label = Label(diagnosis, None if attributes is None else tuple(attributes))
 
     def sample(self, index: int) -> Label:
-        """Return the label."""
+        """The label."""
         return self._label
 
     def shares(self) -> dict[Label | None, float]:
-        """One label."""
+        """The label, with probability 1."""
         return {self._label: 1.0}
 
 
 class EmptyPrompts(Prompts):
-    """No prompt at all, as in the paper's comparison by masks alone (section 3.3)."""
+    """Empty prompts, as in the paper's comparison by masks alone (section 3.3)."""
 
     def sample(self, index: int) -> None:
-        """Ask for nothing."""
+        """No label."""
         return None
 
     def shares(self) -> dict[Label | None, float]:
-        """Nothing, always."""
+        """No label, with probability 1."""
         return {None: 1.0}
 
 
 def empirical_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:
-    """Labels as often as they are in G. Raises ValueError if no lesion has any."""
+    """Labels with the frequencies that they have in G. Raises ValueError if no lesion has any."""
     found = Vocabulary.of(lesions)
     if not found.diagnoses and found.num_unattributed == found.num_lesions:
         raise ValueError(_unlabelled(len(lesions), "diagnosis or attributes"))
@@ -104,9 +104,9 @@ def empirical_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:
 
 
 def balanced_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:
-    """Every diagnosis in G equally often: each lesion by the inverse of its diagnosis' frequency.
+    """Every diagnosis in G equally often: lesions are weighted by the inverse frequency of their diagnosis.
 
-    Lesions of unknown diagnosis are left out. Raises ValueError if no lesion has one.
+    Lesions without a known diagnosis are left out. Raises ValueError if no diagnosis is known.
     """
     found = Vocabulary.of(lesions).diagnoses
     if not found:

@@ -1,7 +1,7 @@
-"""From labels to the text of a prompt.
+"""Templates that turn labels into the text of a prompt.
 
-The paper makes prompts of diagnosis and attributes (section 3.1) but does not print its template: these are
-this package's own. Whoever changes a word of one gives it another name, for its name stands in the recipes.
+The paper composes prompts from diagnosis and attributes (section 3.1) but does not print its template; these are
+this package's own. If you change a word in a template, give it a new name, because recipes identify it by name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Template:
-    """Words for labels. Where a kind of label has names, codes without one are refused; where it has none, a
-    code is its own name. Attributes are named in the order of ``attributes``, others in the alphabet's.
+    """Words for labels.
+
+    If ``diagnoses`` or ``attributes`` has names, codes without one are refused; if it is empty, a code is its own
+    name. Attributes are listed in the order of ``attributes``, others alphabetically.
     """
 
     opening: str
@@ -24,9 +26,9 @@ class Template:
     def compose(self, diagnosis: str | None, attributes: Iterable[str] | None) -> str:
         """Compose a prompt, such as "dermoscopic image of a melanoma with pigment network and globules".
 
-        ``diagnosis``: a code, or None for ``unknown``. ``attributes``: codes in any order; a text model reads
-        negations badly, so that none present and none known give the same prompt. Raises ValueError for a
-        code that is not known, listing those that are.
+        ``diagnosis``: a code, or None for ``unknown``. ``attributes``: codes in any order. Text models handle
+        negations badly, so that no attributes and unknown attributes give the same prompt. Raises ValueError for an
+        unknown code, listing the known ones.
         """
         name = self.unknown if diagnosis is None else _name("diagnosis", diagnosis, self.diagnoses)
         article = "an" if name[0].lower() in "aeiou" else "a"
@@ -34,7 +36,7 @@ class Template:
         return f"{self.opening} {article} {name}" + (f" with {_enumerate(present)}" if present else "")
 
     def ordered(self, attributes: Iterable[str]) -> tuple[str, ...]:
-        """The same codes, each once, in the order in which a prompt names them."""
+        """The codes, each once, in the order in which a prompt lists them."""
         rank = {code: number for number, code in enumerate(self.attributes)}
         return tuple(sorted(set(attributes), key=lambda code: (rank.get(code, len(rank)), code)))
 
@@ -50,7 +52,7 @@ def _enumerate(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-# ISIC 2019's classes in the order of its columns, where benign keratosis takes in seborrheic keratosis, solar
+# ISIC 2019's classes in the order of its columns, where benign keratosis includes seborrheic keratosis, solar
 # lentigo and lichen planus-like keratosis; and the attributes of ISIC 2018 task 2.
 DERMOSCOPY = Template(
     opening="dermoscopic image of",
@@ -76,10 +78,10 @@ DERMOSCOPY = Template(
 
 
 class Verbatim(Template):
-    """The diagnosis is the whole prompt."""
+    """A template that uses the diagnosis as the whole prompt."""
 
     def compose(self, diagnosis: str | None, attributes: Iterable[str] | None) -> str:
-        """The diagnosis; nothing for None. Raises ValueError for attributes, which have no place in it."""
+        """The diagnosis; empty for None. Raises ValueError if attributes are given."""
         if tuple(attributes or ()):
             raise ValueError(
                 f"prompts.template=verbatim: the diagnosis is the whole prompt, and attributes={attributes}"

@@ -1,4 +1,4 @@
-"""What the training lesions can teach: how often G has each diagnosis and each attribute."""
+"""The labels that a generator can learn: how often each diagnosis and attribute occurs in its training set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dermprompt.lesion import Lesion
 class Vocabulary:
     """How many of ``num_lesions`` have each diagnosis and each attribute, sorted by code.
 
-    Only codes that occur are listed. ``num_undiagnosed`` and ``num_unattributed`` count the lesions
-    whose diagnosis and whose attributes are unknown.
+    Only codes that occur are listed. ``num_undiagnosed`` and ``num_unattributed`` count the lesions with unknown
+    diagnosis and with unknown attributes.
     """
 
     num_lesions: int
@@ -37,7 +37,7 @@ class Vocabulary:
         )
 
     def unseen(self, diagnoses: Iterable[str], attributes: Iterable[str]) -> str | None:
-        """Say which of the codes asked for no training lesion has, with the counts of those it has; or None."""
+        """A message that lists requested codes that no training lesion has, and the counts of known ones; or None."""
         asked = ((diagnoses, self.diagnoses, "diagnosis"), (attributes, self.attributes, "attribute"))
         complaints = []
         for codes, known, kind in asked:

@@ -1,4 +1,4 @@
-"""The comparison of arms, in sentences and as a chart."""
+"""The comparison of arms, as sentences and charts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dermprompt.results import ArmTable, Interval, Job
 
 
 def arm_chart(table: ArmTable) -> str:
-    """Every arm's difference to its control; empty where nothing could be compared."""
+    """A chart of every arm's difference to its control; empty if nothing could be compared."""
     gains = [
         (f"{row.arm} − {row.control}{' (primary)' if row.primary else ''}", row.against.gain)
         for row in table.rows
@@ -23,7 +23,7 @@ def arm_chart(table: ArmTable) -> str:
 
 
 def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
-    """The gains by purpose and number of real images, a chart for each data set, size and segmenter with any."""
+    """Charts of the gains by purpose and number of real images, one per data set, image size and segmenter."""
     found: dict[str, list[ArmTable]] = {}
     for table in arms:
         if table.purposes:
@@ -33,14 +33,14 @@ def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
 
 
 def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The hash of the primary comparison, and whether all jobs declared it in time."""
+    """The hash of the primary comparison, and whether all jobs declared it before S.test was scored."""
     hashes = {results.primary.get("hash", "") for _, results in jobs}
     declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
     return {"declared": declared, "hash": ", ".join(sorted(hashes))}
 
 
 def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
-    """The result of each comparison that was named beforehand, in a sentence."""
+    """The result of each primary comparison, as a sentence."""
     return tuple(
         f"{row.against.verdict.capitalize()}: {row.arm} against {row.control}, "
         f"{interval_text(row.against.gain, '+')} Dice ({arm_setting(table)}){_over(row.against.gain)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dermprompt.report.tables import SEGMENTERS, setting_of, tell_apart
 from dermprompt.results import Job, Segmentation
 
-# Name of the measure, heading, digits.
+# Measure, heading, digits.
 MEASURES = (
     ("dice", "DSC ↑", 3),
     ("iou", "IoU ↑", 3),
@@ -23,7 +23,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Detail:
-    """All arms of one setting; ``measures`` one row an arm, ``groups`` rows (kind, name, images, Dice of each arm)."""
+    """All arms of one setting; ``measures``: a row per arm; ``groups``: rows (kind, name, images, Dice of each arm)."""
 
     title: str
     arms: tuple[str, ...]
@@ -33,7 +33,7 @@ class Detail:
 
 
 def details(jobs: Sequence[Job]) -> tuple[Detail, ...]:
-    """One for each data set, size, segmenter and number of real images; means over seeds and folds."""
+    """One detail for each data set, image size, segmenter and number of real images; means over seeds and folds."""
     found: dict[str, dict[str, dict[tuple[int, int | None], Segmentation]]] = {}
     for _, results in tell_apart(jobs):
         for cell in results.segmentation:

@@ -1,4 +1,4 @@
-"""The pictures of the report as bytes: thumbnails, texture, outlined samples, charts. All deterministic."""
+"""The report's images and charts: thumbnails, texture crops, outlined samples, SVG charts. All are deterministic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image
 from dermprompt.report.tables import PURPOSES, Source, paper_order, source_of
 from dermprompt.results import ArmTable, Curve, Interval, Job, Picture
 
-# The page colours text and rules with its own ink, so that a chart is legible on light and on dark.
+# A placeholder for the page's text colour, so that charts are legible in light and dark mode.
 INK = "#010203"
 ACCENT = "#2b8f86"
 SEEDS = (ACCENT, "#c9772b", "#7a6fc4", "#b0568a", "#6b8e23")
@@ -48,7 +48,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """A test mask with its real image and what each source made of it (paper, Figure 3)."""
+    """A test mask with its real image and each source's image (paper, Figure 3)."""
 
     id: str
     prompt: str
@@ -69,7 +69,7 @@ class Sample:
 
 
 def gallery(jobs: Sequence[Job]) -> tuple[tuple[Source, ...], tuple[GalleryRow, ...]]:
-    """Lay out test masks against sources; each source is shown by the first job that has pictures of it."""
+    """Arrange test masks by sources; each source's images come from the first job that has some."""
     drawn: dict[Source, dict[str, Path]] = {}
     first: dict[str, tuple[Path, Picture]] = {}
     for path, results in jobs:
@@ -93,7 +93,7 @@ def gallery(jobs: Sequence[Job]) -> tuple[tuple[Source, ...], tuple[GalleryRow, 
 
 
 def samples(jobs: Sequence[Job]) -> tuple[Sample, ...]:
-    """List the synthetic samples of the first job of each source that has some."""
+    """The synthetic samples of each source, from its first job that has some."""
     first: dict[Source | None, Job] = {}
     for path, results in jobs:
         if results.samples:
@@ -107,7 +107,7 @@ def samples(jobs: Sequence[Job]) -> tuple[Sample, ...]:
 
 
 def thumbnail(path: Path, side: int = 320) -> bytes:
-    """Shrink an image to at most ``side`` pixels; a smaller one keeps its size. A mask keeps its values."""
+    """Shrink an image to at most ``side`` pixels; smaller ones keep their size. Masks are stored without loss."""
     stored = Image.open(path)
     image = stored.convert("RGB")
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -115,7 +115,7 @@ def thumbnail(path: Path, side: int = 320) -> bytes:
 
 
 def centre_crop(path: Path, zoom: int = 3) -> bytes:
-    """Cut out the middle 1/``zoom`` of an image, pixels untouched: texture (paper, Figure 4)."""
+    """Crop the centre, 1/``zoom`` of each side, with unchanged pixels, to show texture (paper, Figure 4)."""
     image = Image.open(path).convert("RGB")
     width, height = (max(1, size // zoom) for size in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -123,7 +123,7 @@ def centre_crop(path: Path, zoom: int = 3) -> bytes:
 
 
 def outlined(image: Path, mask: Path, side: int = 320) -> bytes:
-    """Draw the outline of a mask (0 and 255) over its image, the longer side scaled to ``side`` pixels."""
+    """Draw the outline of a mask (0 and 255) over its image, whose longer side is scaled to ``side`` pixels."""
     picture = Image.open(image).convert("RGB")
     scale = side / max(picture.size)
     size = (round(picture.width * scale), round(picture.height * scale))
@@ -136,7 +136,7 @@ def outlined(image: Path, mask: Path, side: int = 320) -> bytes:
 
 
 def curves_svg(curves: Sequence[Curve]) -> str:
-    """Draw learning curves: one small panel per training and metric, one line per different curve in it."""
+    """Draw learning curves: one small panel per training and metric, one line per distinct curve."""
     panels: dict[tuple[str, str], dict[str, Curve]] = {}
     for curve in curves:
         panels.setdefault((curve.training, curve.metric), {}).setdefault(repr(curve), curve)
@@ -153,7 +153,7 @@ def curves_svg(curves: Sequence[Curve]) -> str:
 
 
 def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> str:
-    """Draw paired gains with their 95 % intervals, one per line, and a line at 0."""
+    """Draw paired gains with their 95 % intervals, one per row, and a line at 0."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.7 + 0.3 * len(gains)), layout="constrained")
         axes = figure.subplots()
@@ -170,7 +170,7 @@ def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> st
 
 
 def purposes_svg(tables: Sequence[ArmTable]) -> str:
-    """Draw the gain over the control against the number of real images: a panel a purpose, a line an arm."""
+    """Draw the gain over the control against the number of real images: one panel per purpose, one line per arm."""
     names = [name for name in PURPOSES if any(row.purpose == name for table in tables for row in table.purposes)]
     numbers = sorted({table.num_real for table in tables}, key=lambda one: (one is None, one))
     with matplotlib.rc_context(STYLE):
@@ -193,7 +193,7 @@ def purposes_svg(tables: Sequence[ArmTable]) -> str:
 
 
 def _line(axes: Axes, arm: str, points: Sequence[tuple[int, Interval]], color: str, shift: float) -> None:
-    """One arm's gains with their intervals, beside those of the other arms."""
+    """Draw one arm's gains with their intervals, shifted horizontally so that arms do not overlap."""
     places = [place + shift for place, _ in sorted(points, key=itemgetter(0))]
     gains = [gain for _, gain in sorted(points, key=itemgetter(0))]
     axes.vlines(places, [one.low for one in gains], [one.high for one in gains], color=color, linewidth=2)
@@ -214,18 +214,18 @@ def _panel(axes: Axes, name: str, lines: Sequence[Curve]) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    """Return the bare ``<svg>`` element: no prologue, no metadata, no date; ink is ``currentColor``."""
+    """The bare ``<svg>`` element, without prologue, metadata and date; ink is ``currentColor``."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
-    # Two charts on one page would share the names of their groups, to which nothing refers.
+    # Two charts on one page would have groups with the same ids, which nothing refers to.
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg[svg.index("<svg") :])
     return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S).replace(INK, "currentColor")
 
 
 def _webp(image: Image.Image, lossless: bool = False) -> bytes:
     buffer = io.BytesIO()
-    # A page has a hundred pictures: as PNG they take twenty times as long to write, and eight times the space.
+    # A page has about a hundred images; PNG would take twenty times as long to write, and eight times the space.
     image.save(buffer, format="WEBP", lossless=lossless, quality=90, method=2)
     return buffer.getvalue()

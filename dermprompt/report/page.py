@@ -1,4 +1,4 @@
-"""One page: the verdict and how certain it is, then the pictures, then the tables, then how it was made."""
+"""The report page: the verdict and its certainty, then images, then tables, then how it was made."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from dermprompt.report.samples import (
 from dermprompt.report.tables import Source
 from dermprompt.results import ArmTable, Interval, Job, Segmentation
 
-# Above this number of jobs a sweep's work is summed, not laid side by side.
+# With more jobs than this, a sweep's work is summed instead of shown by job.
 MANY = 6
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16, mixed", "16-mixed": "float16, mixed"}
-# Pictures of a training that are shown.
+# Number of validation images shown of a training.
 NUM_STEPS = 5
 
 VERDICTS = {
@@ -52,7 +52,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class RunRow:
-    """One job's measured Dice and its context. ``job`` is empty where the other columns tell the row apart."""
+    """One job's measured Dice and its context. ``job`` is empty if the other columns identify the row."""
 
     job: str
     setting: tables.Setting
@@ -70,9 +70,9 @@ def write_page(
 ) -> Path:
     """Write ``index.html`` (self-contained) and ``report.md`` with its charts into ``folder``.
 
-    Each job is its run folder, to which its pictures' paths are relative, and its results.
-    ``failed`` holds names and errors of jobs without results, ``arms`` the comparisons between jobs. Returns the
-    path of ``index.html``. Raises FileNotFoundError for a picture that the results name and the run folder lacks.
+    Each job is its run folder, to which the paths of its images are relative, and its results.
+    ``failed``: names and errors of jobs without results; ``arms``: the comparisons between jobs. Returns the
+    path of ``index.html``. Raises FileNotFoundError if an image named in the results is not in the run folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
@@ -85,21 +85,21 @@ def write_page(
 
 
 def comparison_charts(arms: Sequence[ArmTable]) -> dict[str, str]:
-    """The charts of a comparison: ``arms-NUMBER`` of each table, ``purposes-NUMBER`` of all."""
+    """The charts of a comparison by name: ``arms-NUMBER`` for each table, and ``purposes-NUMBER``."""
     charts = {f"arms-{number}": arm_chart(table) for number, table in enumerate(arms)}
     return charts | {f"purposes-{number}": chart for number, (_, chart) in enumerate(purpose_charts(arms))}
 
 
 def save_charts(charts: Mapping[str, str], folder: Path) -> None:
-    """Write charts that are not empty, ``NAME.svg``."""
+    """Write charts that are not empty to ``NAME.svg``."""
     for name, chart in charts.items():
         if chart:
-            # A file of its own has no ink to inherit: mid grey reads on white and on black.
+            # A separate file inherits no text colour; mid grey is legible on white and on black.
             write_bytes(folder / f"{name}.svg", chart.replace("currentColor", "#767676").encode())
 
 
 def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[str, Any]:
-    """Gather everything that the templates show, in the page's order."""
+    """Gather all that the templates show, in the page's order."""
     runs, quality, fidelity = run_rows(jobs), tables.quality_tables(jobs), fidelity_rows(jobs)
     curves = [curve for _, results in jobs for curve in results.curves]
     gains = _gains(runs)
@@ -145,7 +145,7 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
 
 
 def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], ...]], ...]:
-    """Each generator's name, and pictures of its training by step: the first, the last and a few between."""
+    """Each generator's name, and validation images of its training by step: the first, the last and some in between."""
     found: dict[tuple[Any, ...], tuple[str, tuple[tuple[int, Path], ...]]] = {}
     for folder, results in jobs:
         key = (results.generator, results.base, results.generator_seed, results.scope)
@@ -157,7 +157,7 @@ def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], .
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """The result of each generator at its largest count, or of what else was measured, in a sentence each."""
+    """The result of each generator at its largest count, or else of other measurements, in a sentence each."""
     dice = tables.dice_tables(jobs)
     several = len({(table.setting, table.segmenter) for table in dice}) > 1
     found = [sentence for table in dice for sentence in _dice_sentences(table, several)]
@@ -199,7 +199,7 @@ def _entry_sentence(entry: tables.Entry, cell: tables.Cell) -> str:
 
 
 def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
-    """The settings of the jobs, each value once."""
+    """The jobs' settings, each value once."""
     fields: dict[str, Callable[[Any], Any]] = {
         "Experiment": lambda r: r.experiment,
         "Dataset": lambda r: r.dataset,
@@ -216,7 +216,7 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
 
 
 def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
-    """List every measured Dice, one that several jobs share once."""
+    """Every measured Dice; one that several jobs share is listed once."""
     rows: dict[str, RunRow] = {}
     for path, results in jobs:
         for cell in results.segmentation:
@@ -244,7 +244,7 @@ def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
 
 
 def job_names(jobs: Sequence[Job]) -> list[str]:
-    """A name for each job: its count and generator, what else sets it apart, and its folder only if nothing does."""
+    """A name for each job: its count and generator, other settings that differ, and its folder only if needed."""
     parts = [
         (
             f"{tables.count_label(results.count)}, {source_label(results)}",
@@ -258,7 +258,7 @@ def job_names(jobs: Sequence[Job]) -> list[str]:
 
 
 def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
-    """Name each gain by what sets its run apart from the others."""
+    """Each gain, named by what distinguishes its run from the others."""
     shown = [(run, run.source, run.cell.gain) for run in runs if run.source and run.cell.gain]
     shown.sort(key=lambda item: tables.paper_order(item[1]))
     parts = [
@@ -275,7 +275,7 @@ def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
 
 
 def trivial_sentence(table: tables.QualityTable) -> str:
-    """One sentence on the rows that need no generator; empty without such rows."""
+    """A sentence on the rows that need no generator; empty without such rows."""
     if {row.kind for row in table.rows} != {"generator", "trivial"}:
         return ""
     winners = [row for row in table.rows if row.beats]
@@ -293,7 +293,7 @@ def trivial_sentence(table: tables.QualityTable) -> str:
 
 
 def work_table(jobs: Sequence[Job], name: str) -> list[tuple[str, list[float | None]]]:
-    """The jobs' ``work`` or ``seconds`` side by side (None: a job has no such number), or the sum over many jobs."""
+    """The ``work`` or ``seconds`` of each job (None if it has no such number), or the sum if there are many jobs."""
     columns = [getattr(results, name) for _, results in jobs]
     keys = dict.fromkeys(key for column in columns for key in column)
     rows = [(key, [column.get(key) for column in columns]) for key in keys]
@@ -310,7 +310,7 @@ def _quizzes(jobs: Sequence[Job]) -> dict[str, Path]:
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Write nested dictionaries as rows of ``outer / inner`` and a text."""
+    """Nested dictionaries as rows of key (``outer / inner``) and text."""
     rows = []
     for key, value in data.items():
         if isinstance(value, dict):
@@ -360,6 +360,6 @@ def _embedded(webp: bytes) -> str:
 
 
 def _markdown(text: object) -> str:
-    """Escape a user's text for a line or a table cell of markdown."""
+    """Escape a user's text for a line or table cell in Markdown."""
     plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", " ".join(plain.split()))

@@ -1,4 +1,4 @@
-"""The reader quiz (paper, Figure 1): a page on which a person tells real images from synthetic ones."""
+"""The reader quiz (paper, Figure 1): a page on which a reader tells real images from synthetic ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from dermprompt.files import write_bytes
 
-# Smaller images are enlarged by a whole factor.
+# Smaller images are enlarged by an integer factor.
 MIN_SIDE = 320
 JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An image uint8 HW3 RGB, whether it is synthetic, and its diagnosis or the one that was asked for."""
+    """An image uint8 HW3 RGB, whether it is synthetic, and its diagnosis or the prompted one."""
 
     image: np.ndarray
     synthetic: bool
@@ -29,13 +29,13 @@ class Question:
 
 
 def write_quiz(questions: Sequence[Question], seed: int, title: str, path: Path) -> None:
-    """Write one self-contained page with the questions in a seeded order, all images in one encoding.
+    """Write a self-contained page with the questions in a seeded order, all images in the same encoding.
 
-    It needs no server, and nothing in it is named after an answer. At the end it shows the score with its 95 %
-    interval (Wilson 1927), by diagnosis, and the answers as JSON.
+    It needs no server, and no name in it reveals an answer. At the end it shows the score with its 95 % interval
+    (Wilson 1927), also by diagnosis, and the answers as JSON.
 
     Raises:
-        ValueError: no image of one of the two kinds.
+        ValueError: there are no real or no synthetic images.
     """
     if len({one.synthetic for one in questions}) < 2:
         raise ValueError("a quiz needs real and synthetic images")
@@ -52,6 +52,6 @@ def _entry(question: Question) -> dict[str, str]:
     scale = max(1, -(-MIN_SIDE // min(question.image.shape[:2])))
     large = cv2.resize(question.image[..., ::-1], None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     file = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    # Encoded, not encrypted: a glance at the source gives nothing away.
+    # Encoded, though not encrypted, so that a glance at the source reveals nothing.
     answer = base64.b64encode(json.dumps(["synthetic" if question.synthetic else "real", question.diagnosis]).encode())
     return {"image": base64.b64encode(file.tobytes()).decode(), "key": answer.decode()}

@@ -1,4 +1,4 @@
-"""Rows on the samples (fidelity, distribution, curation, copies) and on external test sets."""
+"""The report's rows about samples (fidelity, distribution, colours, curation, copies) and external test sets."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from dermprompt.results import (
 
 # A generator, a setting and a seed.
 Key = tuple[Source, Setting, int]
-# Whether the samples follow a label, in a word.
+# Whether the samples follow a label, as text.
 FOLLOWED = {True: "yes", False: "not shown", None: "too few"}
-# The ids of a sample and of its nearest image, their distance, and both pictures.
+# The ids of a sample and its nearest image, their distance, and both images.
 Pair = tuple[str, str, Path, Path]
 
 
@@ -36,7 +36,7 @@ Pair = tuple[str, str, Path, Path]
 class FidelityRow:
     """How well the images of one job follow their masks and prompts.
 
-    ``job`` is empty where generator and seed tell the row apart. ``by_label``: the text has a table of its own.
+    ``job`` is empty if generator and seed identify the row. ``by_label``: text fidelity has a separate table.
     """
 
     source: Source
@@ -48,7 +48,7 @@ class FidelityRow:
 
 
 def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
-    """What each generator's jobs measured, the same measurement once."""
+    """What each generator's jobs measured; equal measurements are listed once."""
     rows: dict[str, FidelityRow] = {}
     for path, results in jobs:
         if results.generator is None:
@@ -64,7 +64,7 @@ def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
 
 
 def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
-    """Warnings that follow from the numbers of a row."""
+    """The warnings that follow from a row's numbers."""
     notes, who = [], f"{row.source.label}, job {row.job}" if row.job else f"{row.source.label}, seed {row.seed}"
     if row.mask and row.mask.generated > row.mask.real:
         notes.append(
@@ -79,7 +79,7 @@ def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
 
 
 def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelFidelity, ...]], ...]:
-    """For each generator, setting and seed the rows of its largest number of samples."""
+    """For each generator, setting and seed, the rows at its largest number of samples."""
     found: dict[Key, tuple[int, tuple[LabelFidelity, ...]]] = {}
     for _, results in jobs:
         if results.generator is None or not results.label_fidelity:
@@ -93,17 +93,17 @@ def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple
 
 
 def score_text(interval: Interval | None) -> str:
-    """A mean and its range, or that there are too few images."""
+    """A mean and its interval, or a note that there are too few images."""
     return tables.interval_text(interval) if interval else "too few"
 
 
 def images_text(score: LabelScore) -> str:
-    """How many images have the label, of those of which it is known."""
+    """How many images have the label, out of those for which it is known."""
     return f"{score.n}" if score.positives is None else f"{score.positives} of {score.n}"
 
 
 def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[DistributionRow, ...]], ...]:
-    """The rows of one setting, features and number of images: the floor, then the generators."""
+    """The rows for each setting, features and number of images: the floor, then the generators."""
     found: dict[tuple[Setting, str, int], list[DistributionRow]] = {}
     for _, results in jobs:
         for row in results.distribution:
@@ -113,7 +113,7 @@ def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[Distr
 
 
 def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, ...]], ...]:
-    """The rows of one setting by region, real images first."""
+    """The rows for each setting, by region, with real images first."""
     found: dict[Setting, list[ColourRow]] = {}
     for _, results in jobs:
         found.setdefault(setting_of(results), []).extend(results.colours)
@@ -125,14 +125,14 @@ def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, 
 
 
 def colour_note(row: ColourRow) -> str:
-    """The warning that follows from a row; empty where nothing drifts."""
+    """The warning that follows from a row; empty if no colour drifts."""
     if not row.drifted:
         return ""
     return f"{row.name}: colours {row.region} the masks drift from those of real images: {', '.join(row.drifted)}."
 
 
 def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
-    """What became of the samples, by generator and count."""
+    """What curation did with the samples, by generator and count."""
     return distinct((source_label(r), r.count, r.curation) for _, r in jobs if r.curation)
 
 
@@ -142,7 +142,7 @@ def source_label(results: Results) -> str:
 
 
 def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]:
-    """The memorisation of each generator at its largest count: label, figures, pairs with their pictures."""
+    """Memorisation of each generator at its largest count: label, figures, pairs with their images."""
     largest: dict[str, Job] = {}
     for path, results in jobs:
         label = source_label(results)
@@ -157,13 +157,13 @@ def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]
 
 
 def external_diagnoses(jobs: Sequence[Job]) -> tuple[tuple[External, tuple[Subgroup, ...]], ...]:
-    """The same by diagnosis, where some are known."""
+    """Each training on external data sets by diagnosis, if diagnoses are known."""
     found = [(row, tuple(one for one in row.groups if one.kind == "diagnosis")) for _, row in external_rows(jobs)]
     return tuple((row, groups) for row, groups in found if {one.name for one in groups} - {"unknown"})
 
 
 def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:
-    """Each training on data sets that it has not seen, with its segmenter."""
+    """Each training's results on external data sets, with its segmenter."""
     return distinct(
         (tables.SEGMENTERS.get(results.segmenter, results.segmenter), row)
         for _, results in jobs

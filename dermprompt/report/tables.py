@@ -1,4 +1,4 @@
-"""The rows of Tables 1 and 2, built from the results of one job or of a sweep. No files, no drawing."""
+"""The rows of Tables 1 and 2, computed from the results of a job or a sweep, without files or drawing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GENERATORS = {
     "warp": "real images, warped",
     "folder": "another method",
 }
-# What samples are for, each against a control that is strongly augmented and takes as many steps.
+# What samples are for; each is compared with a strongly augmented control that trains for the same number of steps.
 PURPOSES = {
     "sharing": "shared by another site: against S (open world)",
     "more": "more from the same data: against S (closed world)",
@@ -26,12 +26,12 @@ PURPOSES = {
 }
 SEGMENTERS = {"unet": "U-Net", "dcsaunet": "DCSAU-Net"}
 
-# Paper, Table 1. Its peak of 255 on images in [0, 1] adds 48.13 dB to the PSNR; its SSIM has a range of 2.
+# Paper, Table 1. Its peak of 255 for images in [0, 1] adds 48.13 dB to the PSNR; its SSIM has a data range of 2.
 PAPER_QUALITY = {
     "pix2pixhd": {"mse": 0.09, "psnr": 58.80, "ssim": 0.71},
     "controlnet": {"mse": 0.06, "psnr": 61.64, "ssim": 0.80},
 }
-# Paper, Table 2. The network behind the S+N numbers is not named there.
+# Paper, Table 2, which does not name the network behind the S+N numbers.
 PAPER_COUNTS = (1000, 3000, 5000)
 PAPER_DICE = {"pix2pixhd": (0.871, 0.903, 0.912), "controlnet": (0.912, 0.913, 0.914)}
 PAPER_S_ONLY = {"unet": 0.861, "dcsaunet": 0.903}
@@ -43,7 +43,7 @@ DIGITS = {"mse": 4, "psnr": 2, "ssim": 3}
 
 @dataclass(frozen=True)
 class Source:
-    """Where an image comes from: a generator, for ControlNet its base, and what it was trained on if that is not G."""
+    """Where an image comes from: a generator, a ControlNet's base, and what the generator has seen if that is not G."""
 
     generator: str
     base: str | None = None
@@ -58,14 +58,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Setting:
-    """What two jobs must share for their numbers to stand in one table."""
+    """What two jobs must share for their numbers to be in one table."""
 
     dataset: str
     image_size: int
 
     @property
     def label(self) -> str:
-        """For captions."""
+        """The setting as text, for captions."""
         return f"{self.dataset}, {self.image_size} px"
 
 
@@ -80,7 +80,7 @@ class Run(Generic[T]):
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean of one number over ``n`` seeds and its range."""
+    """The mean and range of a number over ``n`` seeds."""
 
     mean: float
     low: float
@@ -95,7 +95,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Entry:
-    """One measured number of Table 2 in words. ``sign`` is that of the gain: up, down or open."""
+    """One measured number of Table 2 as text. ``sign``: of the gain, ``up``, ``down`` or ``open``."""
 
     dice: str
     gain: str | None
@@ -126,7 +126,7 @@ class DiceRow:
 
 @dataclass(frozen=True)
 class DiceTable:
-    """Table 2 of one segmenter in one setting (paper, section 3.4)."""
+    """Table 2 for one segmenter and setting (paper, section 3.4)."""
 
     setting: Setting
     segmenter: str
@@ -142,7 +142,7 @@ class DiceTable:
 
 @dataclass(frozen=True)
 class QualityRow:
-    """A row of Table 1. ``beats`` lists where a trivial row is better than the best generator."""
+    """A row of Table 1. ``beats``: (convention, metric) in which a trivial row is better than the best generator."""
 
     source: Source
     kind: str
@@ -154,7 +154,7 @@ class QualityRow:
 
 @dataclass(frozen=True)
 class QualityTable:
-    """Table 1 in one setting (paper, section 3.3), generators first."""
+    """Table 1 for one setting (paper, section 3.3), generators first."""
 
     setting: Setting
     rows: tuple[QualityRow, ...]
@@ -168,7 +168,7 @@ def count_label(count: int) -> str:
 
 
 def interval_text(interval: Interval, sign: str = "") -> str:
-    """Return ``mean [low, high]`` with three decimals; ``sign="+"`` writes the plus too."""
+    """Return ``mean [low, high]`` with three decimals; ``sign="+"`` adds plus signs."""
     mean, low, high = (f"{x:{sign}.3f}" for x in (interval.mean, interval.low, interval.high))
     return f"{mean} [{low}, {high}]"
 
@@ -181,17 +181,17 @@ def gain_sign(gain: Interval | None) -> str:
 
 
 def distinct(values: Iterable[T]) -> tuple[T, ...]:
-    """Drop repetitions, in order. By repr: NaN equals itself, and dictionaries count too."""
+    """Drop repetitions and keep the order; values are compared by repr, which also works for NaN and dictionaries."""
     return tuple({repr(value): value for value in values}.values())
 
 
 def jobs_that_tell(jobs: Sequence[str], keys: Sequence[Hashable]) -> list[str]:
-    """A job's name where another row has the same key, empty where the key alone tells the row apart."""
+    """The job's name if another row has the same key; empty if the key alone identifies the row."""
     return [job if keys.count(key) > 1 else "" for job, key in zip(jobs, keys, strict=True)]
 
 
 def names_that_tell(parts: Sequence[Sequence[str]], jobs: Sequence[str]) -> list[str]:
-    """Names made of the first part and the others that differ; the job's name is added where two are still alike."""
+    """Names made of the first part and the other parts that differ, and of the job's name if two are still equal."""
     telling = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
     names = [" · ".join([one[0], *compress(one[1:], telling[1:])]) for one in parts]
     told = jobs_that_tell(jobs, names)
@@ -204,12 +204,12 @@ def setting_of(results: Results) -> Setting:
 
 
 def source_of(results: Results, generator: str) -> Source:
-    """Return the source that a job means by a generator's name: the base belongs to the job's own one."""
+    """The source that a job means by a generator's name; only the job's own generator has its base and scope."""
     return Source(generator, results.base, results.scope) if generator == results.generator else Source(generator)
 
 
 def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
-    """Build Table 2, one table per setting and segmenter, in the order in which they appear."""
+    """Build Table 2, one table per setting and segmenter, in order of appearance."""
     found: dict[tuple[Setting, str], dict[tuple[Source | None, int], list[Run[Segmentation]]]] = {}
     for path, results in jobs:
         for cell in filter(is_plain, results.segmentation):
@@ -220,7 +220,7 @@ def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
 
 
 def is_plain(cell: Segmentation) -> bool:
-    """Whether a segmenter was trained as in the paper's Table 2: S.train, or it and a generator's samples."""
+    """Whether a segmenter was trained as in the paper's Table 2: on S.train, alone or with a generator's samples."""
     plain = ("default", "s_only", *(f"{cell.generator}_{k}" for k in ("1k", "3k", "5k")))
     return cell.num_real is None and cell.fold is None and cell.arm in plain
 
@@ -237,12 +237,12 @@ def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Return the mean and the range."""
+    """The mean and range of values."""
     return Spread(math.fsum(values) / len(values), min(values), max(values), len(values))
 
 
 def _fold(runs: Iterable[Run[T]]) -> tuple[tuple[Run[T], ...], ...]:
-    """Group the runs of several seeds; two results of one seed come from two settings, and stay apart."""
+    """Group the runs of several seeds; if one seed has two results, settings differ, and all runs stay separate."""
     once: dict[str, Run[T]] = {}
     for run in runs:
         once.setdefault(repr((run.seed, run.value)), run)
@@ -331,7 +331,7 @@ def _better(metric: str, ours: float, theirs: float) -> bool:
 
 
 def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs; of an arm that was trained in several ways, each is named by the hash of the first job that has it."""
+    """The jobs, where an arm that was trained in several ways is named with the hash of its first job."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
     for path, results in jobs:
         for cell in results.segmentation:

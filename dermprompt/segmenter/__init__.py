@@ -1,1 +1,1 @@
-"""Segmentation networks and their training; which ones can be chosen is in ``conf/segmenter``."""
+"""Segmentation networks and their training; ``conf/segmenter`` lists the choices."""

@@ -13,7 +13,7 @@ from dermprompt.mapped import Arrays
 
 
 class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of images uint8 NSS3 in [0, 255] and masks uint8 NSS in {0, 1}, of one set of pairs after another."""
+    """Batches of images uint8 NSS3 in [0, 255] and masks uint8 NSS in {0, 1}, from concatenated sets of pairs."""
 
     def __init__(self, *pairs: tuple[Arrays, Arrays]) -> None:
         self.pairs, self.ends = pairs, np.cumsum([len(images) for images, _ in pairs])
@@ -23,24 +23,24 @@ class SegmentationBatches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         sets = np.searchsorted(self.ends, rows, "right")
-        # Below zero, for the rows of a set are counted from its end.
+        # Indices are negative: they count from the end of a set.
         picked = [(self.pairs[k], row - self.ends[k]) for k, row in zip(sets, rows, strict=True)]
         images, masks = (np.stack([pair[part][row] for pair, row in picked]) for part in (0, 1))
         return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 def ordered_loader(data: SegmentationBatches, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
-    """All pairs in their order, the last batch smaller."""
+    """A loader of all pairs in order; the last batch may be smaller."""
     batches = [list(range(len(data)))[start : start + batch_size] for start in range(0, len(data), batch_size)]
     return DataLoader(data, sampler=batches, batch_size=None)  # type: ignore[arg-type]
 
 
 class MixedOrder(Sampler[list[int]]):
-    """Batches of real pairs, the first ``num_real`` rows, and samples, in a share that is fixed for each step.
+    """Batches that mix real pairs, the first ``num_real`` rows, and samples, with a fixed share at each step.
 
-    Half of every batch is real; with ``fading_steps`` the share of samples starts at their share of all rows and falls
-    to 0 over that many steps. An epoch has as many batches as if every row came once; within it, rows of one kind come
-    equally often, to within one. The order of epoch e depends on (seed, e) alone.
+    Half of every batch is real; with ``fading_steps``, the share of samples starts at their share of all rows and falls
+    to 0 over that many steps. An epoch has as many batches as if every row occurred once; in an epoch, the counts of
+    rows of one kind differ by at most one. The order of epoch e depends on (seed, e) alone.
     """
 
     def __init__(
@@ -83,5 +83,5 @@ class MixedOrder(Sampler[list[int]]):
 
 
 def _cycled(rng: np.random.Generator, number: int, length: int) -> np.ndarray:
-    """So many of 0 … number-1: one seeded order of all after another."""
+    """``length`` indices below ``number``: consecutive random permutations of all."""
     return np.concatenate([rng.permutation(number) for _ in range(max(1, -(-length // number)))])[:length]

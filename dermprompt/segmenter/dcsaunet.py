@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Planes of the four stages on the way down and on the way up; a stage of p planes gives 4p channels.
+# Planes of the four encoder and decoder stages; a stage with p planes has 4p output channels.
 PLANES_DOWN = (32, 64, 128, 128)
 PLANES_UP = (64, 32, 16, 16)
 EXPANSION = 4
@@ -26,7 +26,7 @@ class PrimaryFeatures(nn.Module):
         self.pointwise = _conv_relu_norm(channels, channels, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the primary features of images."""
+        """The primary features of images."""
         features = self.input(images)
         return self.pointwise(self.depthwise(features) + features)
 
@@ -42,7 +42,7 @@ class SplitAttention(nn.Module):
         hidden = max(channels // 2, 32)
         self.split = _conv_norm_relu(channels, 2 * channels, kernel_size=3, groups=2)
         self.second = _conv_norm_relu(channels, channels, kernel_size=3, groups=2)
-        # Batch normalisation of pooled features: training needs batches of at least two images.
+        # Batch normalisation of pooled features, so training needs batches of at least two images.
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, hidden, kernel_size=1),
@@ -80,11 +80,11 @@ class Bottleneck(nn.Module):
 
 
 class DCSAUNet(nn.Module):
-    """A U-Net of compact split attention; 2,598,785 weights for colour images and one class.
+    """A U-Net with compact split attention; 2,598,785 weights for colour images and one class.
 
     Images N(in_channels)HW give logits N(out_channels)HW; height and width must be divisible by 16.
-    In training mode a batch must hold at least two images, for some batch normalisations see one value per
-    channel and image. Every instance has weights of its own: in the authors' release two instances share
+    In training mode a batch must have at least two images, because some batch normalisations see one value per
+    channel and image. Every instance has its own weights, whereas in the authors' release instances share
     all but stem and head. The 3×3 average poolings are those of the release.
     """
 
@@ -107,7 +107,7 @@ class DCSAUNet(nn.Module):
         self.up.apply(_init_convolution)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logits of the lesion."""
+        """The logits of the lesion."""
         features = self.stem(images)
         skips = []
         for stage in self.down:

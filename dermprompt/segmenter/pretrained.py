@@ -19,12 +19,12 @@ class PretrainedUNet(nn.Module):
     Height and width must be divisible by 32.
 
     Args:
-        encoder: an id of timm.
-        weights: a safetensors file; None for the packaged weights of ``tf_efficientnet_lite0``, and for timm's
-            download of any other encoder's; ``random`` for none.
+        encoder: a timm id.
+        weights: a safetensors file; None for the packaged weights of ``tf_efficientnet_lite0``, or timm's download for
+            any other encoder; ``random`` for random initialisation.
 
     Raises:
-        ValueError: the weights are no such file, or of another network.
+        ValueError: the weights are not such a file, or belong to another network.
     """
 
     mean: Tensor
@@ -42,12 +42,12 @@ class PretrainedUNet(nn.Module):
             self.register_buffer(name, torch.tensor(settings[name]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logits of the lesion."""
+        """The logits of the lesion."""
         return self.network((images / 2 + 0.5 - self.mean) / self.std)
 
 
 def _load(backbone: nn.Module, stored: dict[str, Tensor]) -> None:
-    """Load what the encoder has of a classifier's weights; it has no head."""
+    """Load the encoder's share of a classifier's weights, without the head."""
     own = backbone.state_dict()
     missing = own.keys() - stored
     if missing:

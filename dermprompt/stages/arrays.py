@@ -1,4 +1,4 @@
-"""Parts of the data and synthetic samples as arrays: what the stages train on and measure against."""
+"""Parts of the data and synthetic samples as arrays, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_fil
 
 @dataclass(frozen=True)
 class Part:
-    """Lesions of one part of the split, images uint8 NSS3 and masks uint8 NSS in {0, 1}, in one order.
+    """Lesions of one part of the split, with images uint8 NSS3 and masks uint8 NSS in {0, 1} in the same order.
 
     Pixels stay on the disk until they are indexed: a data set may be larger than memory.
     """
@@ -31,39 +31,39 @@ class Part:
     masks: Rows
 
     def only(self, rows: np.ndarray) -> Part:
-        """These rows."""
+        """The part restricted to these rows."""
         return Part(tuple(self.lesions[row] for row in rows), self.images.only(rows), self.masks.only(rows))
 
     def without(self, rows: np.ndarray) -> Part:
-        """All but these rows."""
+        """The part without these rows."""
         return self.only(np.setdiff1d(np.arange(len(self.lesions)), rows))
 
     def prompts(self, template: str | None) -> tuple[str, ...]:
-        """The prompt that describes each lesion; empty ones without a template."""
+        """The prompt that describes each lesion; empty prompts without a template."""
         if template is None:
             return ("",) * len(self.lesions)
         return tuple(TEMPLATES[template].compose(one.diagnosis, one.attributes) for one in self.lesions)
 
 
 def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = None) -> Part:
-    """Load ``generator``, ``train``, ``val`` or ``test``; of S.train and S.val what an arm has of them."""
+    """Load ``generator``, ``train``, ``val`` or ``test``; ``num_real`` reduces S.train and S.val to an arm's share."""
     lesions, split = load_lesions(prepared)
     return load_lesions_of([lesions[id] for id in real_ids(split, name, num_real)], cache)
 
 
 def load_generator_part(generator_set: Path, cache: Path) -> Part:
-    """Load what generators, masks and prompts may see."""
+    """Load the images that generators, masks and prompts may see."""
     return load_lesions_of(load_generator_set(generator_set), cache)
 
 
 def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
-    """Load the pictures of lesions, in their order."""
+    """Load the images and masks of ``lesions``, in their order."""
     pictures = load_cache(cache, [one.id for one in lesions])
     return Part(tuple(lesions), pictures.images, pictures.masks)
 
 
 def training_images(held_out: HeldOut, generator_set: Path, cache: Path, template: str | None = None) -> TrainingImages:
-    """What a generator may see but for a few images that validate its training; prompts of a template, if any."""
+    """A generator's training images without the few held out for validation; with prompts if a template is given."""
     part = load_generator_part(generator_set, cache)
     part = part.without(held_out_rows(held_out, len(part.lesions)))
     ids = tuple(one.id for one in part.lesions)
@@ -71,13 +71,13 @@ def training_images(held_out: HeldOut, generator_set: Path, cache: Path, templat
 
 
 def held_out_rows(held_out: HeldOut, number: int) -> np.ndarray:
-    """The rows of ``number`` images of its training set that are kept out of training."""
+    """The rows that are held out of training, of a generator's training set of ``number`` images."""
     order = np.random.default_rng([held_out.seed, 2]).permutation(number)
     return np.sort(order[: num_held_out(held_out.num_images, number)])
 
 
 def num_held_out(asked: int, number: int) -> int:
-    """How many of ``number`` images are kept out of training: at most a tenth."""
+    """How many of ``number`` images are held out of training: ``asked``, but at most a tenth and at least one."""
     return max(1, min(asked, number // 10))
 
 
@@ -91,7 +91,7 @@ class Samples:
 
 
 def load_samples(folder: Path, count: int, size: int, decisions: Path | None = None) -> Samples:
-    """The first ``count`` samples at ``size`` pixels, as a curation left them."""
+    """The first ``count`` samples at ``size`` pixels, after curation if there are ``decisions``."""
     drawn = _decoded(folder, read_records(folder, count), size)
     if decisions is None:
         return drawn
@@ -106,12 +106,12 @@ def load_samples(folder: Path, count: int, size: int, decisions: Path | None = N
 
 
 def relabelled_masks(decisions: Path) -> np.ndarray:
-    """What the reference segmenters of a curation found in each sample, uint8 NSS in {0, 1} at the segmenter's size."""
+    """The masks that a curation's reference segmenters predicted, uint8 NSS in {0, 1} at the segmenter's size."""
     return np.load(decisions.parent / read_json(decisions / "decisions.json")["predictions"], mmap_mode="r")
 
 
 def pick_samples(folder: Path, indices: list[int], size: int) -> Samples:
-    """Some of the samples, by their numbers, at ``size`` pixels."""
+    """The samples of these indices, at ``size`` pixels."""
     every = read_records(folder, max(indices) + 1)
     return _decoded(folder, [every[i] for i in indices], size)
 
@@ -128,7 +128,7 @@ def _image(path: Path, expected: str, size: int) -> np.ndarray:
 
 
 def _decode(path: Path, expected: str, flags: int) -> np.ndarray:
-    """The pixels of a file whose sha256 (hex) is known. Raises ValueError for another or a damaged file."""
+    """The pixels of a file with the expected sha256 (hex). Raises ValueError if it differs or is damaged."""
     return np.asarray(cv2.imdecode(np.frombuffer(read_file(path, expected), np.uint8), flags))
 
 

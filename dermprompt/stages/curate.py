@@ -1,4 +1,4 @@
-"""Which samples are used: scores and distances are computed once, decisions at any threshold follow from them."""
+"""Which samples are used: scores and distances are computed once, then decisions follow for any threshold."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def score_agreement(
     references: list[Path],
     folder: Path,
 ) -> None:
-    """Score every sample by cross-fitted reference segmenters: ``scores.json``, and their masks.
+    """Score every sample with cross-fitted reference segmenters; write ``scores.json`` and their predicted masks.
 
-    Of S.train's own images each is scored by the one that was not trained on it: what the rule would keep of them.
+    Each image of S.train is scored too, by the segmenter not trained on it, to see how many real images the rule
+    would keep.
     """
     opened = [open_segmenter(runtime, one) for one in references]
     networks, side = [network for network, _ in opened], opened[0][1]
@@ -77,14 +78,14 @@ def find_nearest(
     samples: Path,
     folder: Path,
 ) -> None:
-    """Find each sample's nearest image of G, or of all real ones, and each unseen image's of G, as ``nearest.json``.
+    """Write ``nearest.json``: each sample's nearest image in G (or of all real images), and each unseen image's in G.
 
-    ``nearer``: the share of samples nearer to G than to as many unseen images, of which those that are nearer to G
-    than 99 in 100 are left out as near-duplicates; ``chance``: its range by chance. None without unseen images, and
-    where nobody knows what was seen.
+    ``nearer``: the share of samples that are nearer to G than to an equal number of unseen images; ``chance``: its
+    range by chance. The 1% of unseen images nearest to G are left out as near-duplicates. Both are None without
+    unseen images, and where it is unknown what the generator has seen.
     """
     seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
-    # S.test takes no part in what samples are dropped.
+    # S.test must not influence which samples are dropped.
     unseen = held_out_part(prepared, cache, seen, ("generator", "train", "val")).images
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
     compared = load_lesions_of(list(load_lesions(prepared)[0].values()), cache) if settings.of_all else seen
@@ -110,13 +111,13 @@ def _embed(settings: FindNearest, runtime: Runtime) -> Embed:
 
 
 def copied(found: dict[str, Any], quantile: float) -> np.ndarray:
-    """Which samples count as copies, N, by what :func:`find_nearest` wrote."""
+    """Which samples count as copies, bool N, according to the record of :func:`find_nearest`."""
     return copies(np.array(found["distances"]), np.array(found["held_out"]), quantile)
 
 
 @makes("decisions.json")
 def decide_on_samples(settings: DecideOnSamples, runtime: Runtime, scored: Path, samples: Path, folder: Path) -> None:
-    """Decide on every sample, as ``decisions.json``; the scores are in there too."""
+    """Write ``decisions.json``: the decision on every sample, and its score."""
     rule, rows = settings.curation, read_records(samples, settings.count)
     if isinstance(rule, DropCopies):
         found = read_json(scored / "nearest.json")
@@ -143,7 +144,7 @@ def decide_on_samples(settings: DecideOnSamples, runtime: Runtime, scored: Path,
 
 
 def _as_labelled(chosen: list[Decision], decisions: list[Decision]) -> list[Decision]:
-    """The choice of a control, with the masks of the filter: the two differ in their choice alone."""
+    """A control's choice with the filter's masks, so that the two differ only in which samples they keep."""
     return [
         "relabel" if one == "keep" and rule == "relabel" else one for one, rule in zip(chosen, decisions, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Evaluation of generators: Table 1, mask fidelity and text fidelity, each a small artifact of its own."""
+"""Evaluation of generators: Table 1, mask fidelity and text fidelity, each as a small artifact."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _quality(name: str, kind: str, real: np.ndarray, generated: np.ndarray) -> d
 
 @makes("quality.json")
 def evaluate_trivial(settings: EvaluateTrivial, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
-    """Table 1's rows that need no generator, as ``quality.json``."""
+    """Write ``quality.json``: the rows of Table 1 that need no generator."""
     test, known = load_part(prepared, cache, "test"), load_part(prepared, cache, "generator")
     real = test.images[:]
     rows = trivial_rows(real, test.masks[:], known.images, known.masks[:], settings.seed)
@@ -49,10 +49,10 @@ def evaluate_generator(
     folder: Path,
     base: Path | None = None,
 ) -> None:
-    """Evaluate samples of S.test's masks, as ``generator.json``.
+    """Evaluate samples generated from S.test's masks; write ``generator.json``.
 
-    Table 1's row, the same for images that only pass through the codec, and mask fidelity, by images of
-    the reference segmenter's size (``reference_cache``).
+    It holds Table 1's row, the same row for real images passed through the codec, and mask fidelity, measured on
+    images at the reference segmenter's size (``reference_cache``).
     """
     images = load_part(prepared, cache, "test").images[:]
     samples = load_samples(reproduced, len(images), images.shape[1])
@@ -82,7 +82,7 @@ def evaluate_samples(
     prepared: Path,
     folder: Path,
 ) -> None:
-    """Mask fidelity of samples that were made elsewhere, to their own masks, as ``generator.json``."""
+    """Write ``generator.json``: mask fidelity of imported samples to their own masks."""
     network, side = open_segmenter(runtime, reference)
     test = load_part(prepared, cache, "test")
     drawn = load_samples(samples, settings.count, side)
@@ -95,7 +95,7 @@ def evaluate_samples(
 
 @makes("text.json")
 def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folder: Path) -> None:
-    """Text fidelity on the phantom, whose colours a fixed rule can read, as ``text.json``."""
+    """Write ``text.json``: text fidelity on the phantom, whose colours a fixed rule can read."""
     drawn = load_samples(samples, settings.count, settings.image_size)
     prompted = [row.diagnosis for row in drawn.rows]
     measured: TextFidelity | None = None
@@ -106,7 +106,7 @@ def evaluate_text(settings: EvaluateText, runtime: Runtime, samples: Path, folde
 
 
 def save_pictures(folder: Path, name: str, image: np.ndarray) -> str:
-    """Write an image uint8 SS3 or a mask uint8 SS in {0, 1} as PNG; the name is relative to ``folder``."""
+    """Write an image uint8 SS3 or a mask uint8 SS in {0, 1} as PNG; return its path relative to ``folder``."""
     pixels = image * 255 if image.ndim == 2 else image[..., ::-1]
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "pictures" / f"{name}.png", cv2.imencode(".png", pixels)[1].tobytes())

@@ -1,4 +1,4 @@
-"""Evaluation of an arm: Dice with intervals and by subgroup, how curation used its samples, and which are copies."""
+"""Evaluation of an arm: Dice with intervals and by subgroup, what curation did with its samples, and copies."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def evaluate_arm(
     prepared: Path | None = None,
     indexed: Path | None = None,
 ) -> None:
-    """Write ``arm.json``: Dice over images, gain over ``baseline``, means of all measures, and groups of images.
+    """Write ``arm.json``: Dice over images, gain over ``baseline``, means of all measures, and Dice by subgroup.
 
-    Their labels are those of ``prepared``, or of the index of a data set that is not split.
+    Subgroups follow the labels in ``prepared``, or in the index (``indexed``) of a data set that is not split.
     """
     scores = load_scores(scored / "scores.csv")
     lesions = {}
@@ -75,10 +75,10 @@ def _groups(scores: dict[str, Scores], lesions: dict[str, Lesion]) -> list[Subgr
 def tally_samples(
     settings: TallySamples, runtime: Runtime, curated: Path, samples: Path, folder: Path, agreement: Path | None = None
 ) -> None:
-    """Write ``tally.json``: what a curation made of the samples, by their size and diagnosis.
+    """Write ``tally.json``: how many samples curation kept, relabelled and dropped, also by size and diagnosis.
 
-    With ``agreement`` also the share of S.train's images that the rule would use, each judged by a segmenter that has
-    not seen it.
+    With ``agreement``, also the share of S.train's images that the rule would use, each scored by a segmenter that
+    has not seen it.
     """
     decisions = [row["decision"] for row in read_json(curated / "decisions.json")["rows"]]
     drawn = load_samples(samples, settings.count, settings.size)
@@ -99,7 +99,7 @@ def tally_samples(
 
 @makes("copies.json")
 def count_copies(settings: CountCopies, runtime: Runtime, memorised: Path, folder: Path) -> None:
-    """Write ``copies.json``: how many samples count as copies, and the nearest ones: row, id in G, distance."""
+    """Write ``copies.json``: how many samples count as copies, and the nearest pairs (row, id in G, distance)."""
     found = read_json(memorised / "nearest.json")
     distances = np.array(found["distances"])
     order = np.argsort(distances)[: settings.num_pairs].tolist()

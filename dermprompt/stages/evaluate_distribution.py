@@ -21,7 +21,7 @@ from dermprompt.stages.settings import EvaluateColours, EvaluateDistribution, Fe
 from dermprompt.store.artifacts import makes
 
 JPEG_QUALITY = 95
-# Images that are in memory together.
+# Images in memory at a time.
 AT_ONCE = 256
 
 
@@ -35,9 +35,10 @@ def evaluate_distribution(
     samples: Path,
     folder: Path,
 ) -> None:
-    """Distances of samples to unseen real images, and of seen to unseen ones as the floor: ``distribution.json``.
+    """Write ``distribution.json``: distances from samples to unseen real images; from seen to unseen ones, the floor.
 
-    All sets have one size, the smallest's; all images go through one JPEG encoding, whose traces a feature sees.
+    All sets are cut to the size of the smallest; all images pass through the same JPEG encoding, because features
+    respond to its traces.
     """
     seen = load_generator_part(generator_set, cache)
     held_out = held_out_part(prepared, cache, seen).images
@@ -65,7 +66,7 @@ def evaluate_colours(
     samples: Path,
     folder: Path,
 ) -> None:
-    """Colours of samples beside those of real images that no generator has seen: ``colours.json``."""
+    """Write ``colours.json``: the colours of samples, and of real images that no generator has seen."""
     real = held_out_part(prepared, cache, load_generator_part(generator_set, cache))
     drawn = load_samples(samples, settings.count, real.images.shape[1])
     rows = []
@@ -80,29 +81,29 @@ def evaluate_colours(
 
 
 def held_out_part(prepared: Path, cache: Path, seen: Part, names: tuple[str, ...] = ("train", "val", "test")) -> Part:
-    """What parts of the data have that is not among what the generator may see."""
+    """The images of the parts ``names`` that the generator may not see."""
     ids = {one.id for one in seen.lesions}
     lesions, split = load_lesions(prepared)
     return load_lesions_of([lesions[id] for name in names for id in getattr(split, name) if id not in ids], cache)
 
 
 def feature_extractor(network: FeatureNetwork, runtime: Runtime) -> FeatureExtractor:
-    """The network of that name, on the device of the trainer."""
+    """The feature network, on the trainer's device."""
     return FeatureExtractor(network.model, network.weights, choose_device(runtime.trainer))
 
 
 def encoded(images: np.ndarray) -> np.ndarray:
-    """The same images uint8 NHW3 after one JPEG encoding."""
+    """Images uint8 NHW3 after JPEG encoding and decoding."""
     flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     files = [cv2.imencode(".jpg", image, flags)[1] for image in images]
     return np.stack([np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR)) for file in files])
 
 
 def _features(extract: FeatureExtractor, images: Arrays) -> np.ndarray:
-    """Of the same images after one JPEG encoding."""
+    """Features of the images after JPEG encoding."""
     return np.concatenate([extract(encoded(images[part])) for part in slices(len(images), AT_ONCE)])
 
 
 def choose(images: Rows, number: int) -> Rows:
-    """A seeded choice, the same for all generators."""
+    """``number`` randomly chosen images, the same for all generators."""
     return images.only(np.sort(np.random.default_rng([0, len(images)]).permutation(len(images))[:number]))

@@ -1,4 +1,4 @@
-"""Whether samples show the prompted diagnosis and attributes, by classifiers trained on real images."""
+"""Whether samples show the prompted diagnosis and attributes, according to classifiers trained on real images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dermprompt.stages.settings import EvaluateText, FeatureNetwork, TrainClassi
 from dermprompt.store.artifacts import makes, read_recipe
 from dermprompt.tensors import load_arrays
 
-# What classifiers learn from; S.test is what they are judged on, and S.val chooses segmenters.
+# Classifiers train on these parts and are tested on S.test; S.val is for choosing segmenters.
 LEARNT_FROM = ("generator", "train")
 
 
 @makes("classifier.json")
 def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
-    """Learn the labels of G's and S.train's images, and try S.test's: ``probes.safetensors``, ``classifier.json``."""
+    """Train on the labels of G and S.train, test on S.test; write ``probes.safetensors`` and ``classifier.json``."""
     parts = [load_part(prepared, cache, name) for name in LEARNT_FROM]
     lesions = [one for part in parts for one in part.lesions]
     questions = questions_of(lesions)
@@ -50,7 +50,7 @@ def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path
 
 @makes("labels.json")
 def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, classifier: Path, folder: Path) -> None:
-    """What the classifiers find in samples, as ``labels.json``; empty where no label was asked for."""
+    """Write ``labels.json``: what the classifiers find in samples; empty if no label was prompted."""
     learnt = read_json(classifier / "classifier.json")
     drawn = load_samples(samples, settings.count, settings.image_size)
     asked = any(row.diagnosis is not None or row.attributes is not None for row in drawn.rows)
@@ -72,7 +72,7 @@ def evaluate_labels(settings: EvaluateText, runtime: Runtime, samples: Path, cla
 
 
 def _features(network: FeatureNetwork, runtime: Runtime, images: Arrays, masks: Arrays) -> np.ndarray:
-    """Of each image as a whole, and of the square around its mask, as one row; all through one JPEG encoding."""
+    """Features of each whole image and of the square around its mask, as one row; all after JPEG encoding."""
     extract, rows = feature_extractor(network, runtime), []
     for part in slices(len(images), AT_ONCE):
         seen = encoded(images[part])

@@ -1,4 +1,4 @@
-"""Loads trained networks from their folders, onto the device of the trainer."""
+"""Builds networks, and loads trained ones from their folders onto the trainer's device."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from dermprompt.store.artifacts import read_recipe
 from dermprompt.synthesis.draw import Generator
 
 BATCH = 32
-# Of the networks' weights and activations while samples are drawn.
+# Precision of weights and activations during sampling.
 PRECISIONS = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 
 def open_base(reading: OpenBase | None, runtime: Runtime, folder: Path) -> LatentDiffusion:
-    """The frozen base, on the device of the trainer; ``reading`` is None for one that was trained here."""
+    """The frozen base, on the trainer's device; ``reading`` is None for a base trained here."""
     base = (
         load_base(str(folder)) if reading is None else load_base(str(folder), reading.pad_token_id, reading.text_layers)
     )
@@ -42,7 +42,7 @@ def open_base(reading: OpenBase | None, runtime: Runtime, folder: Path) -> Laten
 
 
 def open_generator(settings: DrawSamples, runtime: Runtime, trained: Path, base: Path | None) -> Generator:
-    """The trained generator, on the device of the trainer, by what its kind says of itself."""
+    """The trained generator, loaded as its kind declares; on the trainer's device if ``precision`` is set."""
     kind = schema.KINDS["generator"][settings.generator]
     on_base: list[LatentDiffusion] = [] if base is None else [open_base(settings.base, runtime, base)]
     sampler = {} if settings.sampler is None else plain(settings.sampler)
@@ -54,16 +54,16 @@ def open_generator(settings: DrawSamples, runtime: Runtime, trained: Path, base:
 
 
 def make_fast(networks: tuple[nn.Module, ...], precision: str, compiled: bool) -> None:
-    """Run networks in a precision and with channels last, compiled where asked for; their keys stay as they are."""
+    """Run networks in a precision, channels last and optionally compiled; the keys of their weights do not change."""
     for network in networks:
-        # Not diffusers' own ``to``, which warns of layers to keep in float32, of which these networks have none.
+        # Diffusers' own ``to`` would warn about layers to keep in float32, which these networks do not have.
         nn.Module.to(network, PRECISIONS[precision])
     speed_up(networks, compiled, channels_last=True)
 
 
 @torch.no_grad()
 def through_codec(runtime: Runtime, base: Path, images: Arrays) -> np.ndarray:
-    """Images uint8 NSS3 encoded by the base's codec and decoded: the best that any sampler could give."""
+    """Images uint8 NSS3 encoded and decoded by the base's codec: an upper bound for every sampler."""
     device = choose_device(runtime.trainer)
     codec: Any = load_codec(resolve_base(str(base)) / "vae")
     codec = codec.to(device).eval()
@@ -81,12 +81,12 @@ def build_base(settings: ScratchBase, codec: Codec, size: int) -> LatentDiffusio
 
 
 def pix2pixhd_shape(settings: Pix2PixHD) -> dict[str, Any]:
-    """The arguments of its generator network."""
+    """The arguments of Pix2PixHD's generator network."""
     return {key: getattr(settings, key) for key in ("base_channels", "num_downsamplings", "num_blocks", "upsampling")}
 
 
 def build_discriminator(settings: Pix2PixHD) -> MultiscaleDiscriminator:
-    """Its untrained discriminator."""
+    """Pix2PixHD's untrained discriminator."""
     return MultiscaleDiscriminator(base_channels=settings.discriminator_channels, num_scales=settings.num_scales)
 
 
@@ -96,13 +96,13 @@ def build_network(settings: SegmenterTraining) -> nn.Module:
 
 
 def build_segmenter_module(settings: SegmenterTraining, network: nn.Module, num_steps: int) -> SegmenterModule:
-    """The segmenter's training of ``num_steps`` steps."""
+    """The module that trains the segmenter for ``num_steps`` steps."""
     how = {key: getattr(settings, key) for key in ("learning_rate", "seed", "loss", "augmentation", "schedule")}
     return SegmenterModule(network, **how, max_steps=num_steps)
 
 
 def open_segmenter(runtime: Runtime, trained: Path) -> tuple[nn.Module, int]:
-    """A trained segmenter, on the device of the trainer, and the size that it looks at; its own record says which."""
+    """A trained segmenter, on the trainer's device, and its input size in pixels, both as its recipe says."""
     made_by = read_recipe(trained).settings
     settings = made_by["segmenter"] if "segmenter" in made_by else made_by["judge"]
     network = load_weights(compose.instantiate(settings["network"]), trained / "network.safetensors")

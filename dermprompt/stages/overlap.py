@@ -1,4 +1,4 @@
-"""Images that two data sets share, under whatever names, sizes and formats."""
+"""Images that two data sets share, whatever their names, sizes and formats."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dermprompt.stages.prepare import usable_lesions
 from dermprompt.stages.settings import Usable
 from dermprompt.store.artifacts import makes
 
-# One photograph at two resolutions and in two formats is at most 0.033 apart; of ISIC 2018's photographs, no two that
-# are not near-duplicates come nearer than 0.075.
+# Two versions of one photograph (resolution, format) are at most 0.033 apart; in ISIC 2018, photographs that are not
+# near-duplicates are at least 0.075 apart.
 SAME_PICTURE = 0.05
-# Of thumbnails, from which the distance is measured.
+# Side in pixels of the thumbnails between which the distance is measured.
 _SIDE = 32
 
 
 @dataclass(frozen=True)
 class Shared:
-    """An image of the other data set that is one of this, by its ``id``, ``file``, ``pixels`` or ``picture``."""
+    """An image of the other data set that is also in ours; ``by``: same ``id``, ``file``, ``pixels`` or ``picture``."""
 
     theirs: str
     ours: str
@@ -43,7 +43,7 @@ def find_overlap(
     """Write ``overlap.json``: the images of an ``other`` data set that are in this one too.
 
     Raises:
-        ValueError: bad files of the other that may not be skipped.
+        ValueError: the other data set has bad files that may not be skipped.
     """
     bad = {one.id for one in read_findings(cache) if one.bad}
     ours = [one for one in load_index(indexed / "index.json").lesions if one.id not in bad]
@@ -57,7 +57,7 @@ def find_overlap(
 
 
 def check_overlap(overlap: Path, where: str, ways: tuple[str, ...], remedy: str) -> None:
-    """Raise ValueError that names the images which are shared in one of these ``ways``."""
+    """Raise ValueError, naming the images, if any are shared in one of these ``ways``."""
     every = [Shared(**row) for row in read_json(overlap / "overlap.json")]
     shared = [one for one in every if one.by in ways]
     if shared:
@@ -66,13 +66,13 @@ def check_overlap(overlap: Path, where: str, ways: tuple[str, ...], remedy: str)
 
 
 def _same(theirs: dict[str, str], ours: dict[str, str], by: str) -> dict[str, Shared]:
-    """Those that are alike in a value, by id."""
+    """Images with equal values in both data sets, by their id in the other."""
     known = {value: id for id, value in ours.items()}
     return {id: Shared(id, known[value], by) for id, value in theirs.items() if value in known}
 
 
 def _ids(lesions: list[Lesion]) -> dict[str, str]:
-    """The ids that mean the same image everywhere."""
+    """Ids that are unique across data sets: those of the ISIC archive."""
     return {one.id: one.id.upper() for one in lesions if re.fullmatch(r"(?i)ISIC_\d{7}", one.id)}
 
 
@@ -93,7 +93,7 @@ def _pictures(ours: list[Lesion], cache: Path, theirs: list[Lesion], other_cache
 
 
 def _thumbnails(lesions: list[Lesion], cache: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """Images uint8 (N, 32, 32, 3), and the hash of each one's pixels by id; one after the other, for they are many."""
+    """Thumbnails uint8 (N, 32, 32, 3), and a hash of each image's pixels by id; read one by one to save memory."""
     pictures = load_cache(cache, [one.id for one in lesions])
     small, hashes = np.empty((len(lesions), _SIDE, _SIDE, 3), np.uint8), {}
     for i in range(len(lesions)):

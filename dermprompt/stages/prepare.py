@@ -1,4 +1,4 @@
-"""Index, pictures and split of the data."""
+"""Data preparation: index, decoded images, near-duplicates, split, coverage and the generators' training set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from dermprompt.store.artifacts import makes, read_recipe
 @makes(IMAGES)
 def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> None:
     """Paint a data set in ISIC's layout."""
-    # What an interrupted painting left is not trusted.
+    # Start afresh: files of an interrupted run may be incomplete.
     shutil.rmtree(folder)
     folder.mkdir()
     write_phantom(folder, settings.num_images, settings.size, settings.seed)
@@ -43,7 +43,7 @@ def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> Non
 
 @makes("index.json")
 def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path) -> str:
-    """Write ``index.json`` of the ``files`` of a root: names, labels and content hashes; the digest is of all three."""
+    """Write ``index.json``: names, labels and content hashes of the ``files``; the digest covers all three."""
     labels = Path(settings.labels) if settings.labels else files
     index = read_index(settings.name, files, labels, settings.on_conflict, settings.mask_suffix)
     index.save(folder / "index.json")
@@ -52,7 +52,7 @@ def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path)
 
 @makes(PICTURES)
 def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, folder: Path) -> str:
-    """Decode, check and resize all pairs that were not before; the digest is of the pixels."""
+    """Decode, check and resize all pairs not yet cached; the digest covers the pixels."""
     size, libraries = settings.size, folder.parents[1] / "pictures"
     index = load_index(indexed / "index.json")
     with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
@@ -62,7 +62,7 @@ def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, fol
 @makes("clusters.json")
 def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, folder: Path) -> None:
     """Write ``clusters.json``, for ``data.clusters``."""
-    # Its transforms are slow to import, and no other stage needs them.
+    # Slow to import, and needed by no other stage.
     from dermprompt.data.duplicates import MAX_HASH_DISTANCE, ORIENTATIONS, THRESHOLD, find_duplicates
 
     index = load_index(indexed / "index.json")
@@ -89,9 +89,9 @@ def split_data(
     file: Path | None = None,
     clusters: Path | None = None,
 ) -> str:
-    """Write ``lesions.json`` and ``split.json``; the digest is of labels and split.
+    """Write ``lesions.json`` and ``split.json``; the digest covers labels and split.
 
-    ``file``: a split that was drawn before; ``clusters``: near-duplicates.
+    ``file``: a given split; ``clusters``: near-duplicates.
     """
     index = load_index(indexed / "index.json")
     findings = [*index.findings, *read_findings(cache)]
@@ -127,16 +127,16 @@ def report_coverage(
 
 
 def _good(usable: Usable, index: Index, findings: Sequence[Finding]) -> list[Lesion]:
-    """The lesions of which nothing is bad; ValueError where what is bad may not be skipped."""
+    """The lesions without bad files; raises ValueError if bad files may not be skipped."""
     skipped = check_findings(findings, usable.on_bad, usable.max_bad_fraction, index.num_images)
     return [one for one in index.lesions if one.id not in skipped]
 
 
 def usable_lesions(usable: Usable, indexed: Path, cache: Path) -> list[Lesion]:
-    """All lesions of a data set that is not split, but for those that are bad and may be skipped.
+    """All lesions of a data set that is not split, without bad ones.
 
     Raises:
-        ValueError: bad files that may not be skipped, or nothing left.
+        ValueError: bad files may not be skipped, or no lesion is left.
     """
     index = load_index(indexed / "index.json")
     lesions = _good(usable, index, [*index.findings, *read_findings(cache)])
@@ -153,7 +153,7 @@ def _split(
     groups: list[tuple[str, ...]],
     file: Path | None,
 ) -> Split:
-    """The split of a file, or one drawn as configured; rotated where a fold is asked for."""
+    """The split from a file, or one drawn as configured; rotated if a fold is set."""
     drawn = settings.split
     if file is not None:
         split = load_split(file)
@@ -166,7 +166,7 @@ def _split(
 
 
 def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...]]:
-    """Images of one lesion or of one person, and near-duplicates."""
+    """Groups of ids that must stay together: images of one lesion or one patient, and near-duplicates."""
     same: dict[tuple[str, str], list[str]] = {}
     for one in lesions:
         for kind, group in (("lesion", one.lesion_id), ("patient", one.patient_id)):
@@ -178,9 +178,9 @@ def _groups(lesions: list[Lesion], clusters: Path | None) -> list[tuple[str, ...
 
 @makes("known.json")
 def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: Path, folder: Path) -> str:
-    """Write the lesions that generators, masks and prompts may see; the digest is of them alone, not of S.test.
+    """Write the lesions that generators, masks and prompts may see; the digest covers only these, not S.test.
 
-    Images without a lesion are not among them.
+    Images without a lesion are excluded.
     """
     lesions, split = load_lesions(prepared)
     ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
@@ -191,7 +191,7 @@ def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: P
 
 
 def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
-    """The ids of a part; with ``num_real``, that many of S.train, and of S.val in proportion."""
+    """The ids of a part; ``num_real`` limits S.train to that many, and S.val in proportion."""
     ids: tuple[str, ...] = getattr(split, part)
     if num_real is None or part not in ("train", "val"):
         return ids

@@ -1,6 +1,6 @@
-"""A dry run before any work: builds each network and the Trainer once, so that mistakes show now and not hours later.
+"""A dry run before any work: builds each network and the Trainer once, to find mistakes now instead of hours later.
 
-Networks are built without memory (on torch's meta device), and process one image.
+Networks are built without memory, on torch's meta device, and process one image.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dermprompt.training.trainer import check_trainer
 
 
 def rehearse(config: Config, stages: set[str]) -> None:
-    """Build what the stages, those of the store that will run, need.
+    """Build what the ``stages`` that will run need.
 
     Raises:
-        ValueError: a network does not take an image of its size, or the Trainer its settings; names the key.
+        ValueError: a network rejects an image of its size, or the Trainer its settings; names the key.
     """
     own = config.generator
     check_trainer(config.trainer)
@@ -43,10 +43,10 @@ def rehearse(config: Config, stages: set[str]) -> None:
 
 
 def check_features(features: Features) -> None:
-    """Whether the network that compares images is there: its file, the package's, or one that timm can download.
+    """Check that the feature network is available: as a file, in the package, or through timm's download.
 
     Raises:
-        ValueError: it is not, or the file is another network's.
+        ValueError: it is not available, or the file belongs to another network.
     """
     if (features.model, features.weights) == (PACKAGED, None):
         return

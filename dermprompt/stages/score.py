@@ -1,4 +1,4 @@
-"""Scores of every image (Table 2): a segmenter's predictions, or masks that were predicted elsewhere."""
+"""Scores of every image (Table 2), for a segmenter's predictions or masks that another program predicted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def predict_logits(network: nn.Module, images: Arrays) -> Iterator[Tensor]:
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """The mask uint8 HW in {0, 1} of one image's logits SS, at another size."""
+    """The mask uint8 HW in {0, 1} of one image's logits SS, at ``size`` (H, W)."""
     resized = functional.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)
     return (resized[0, 0] > 0).byte().numpy()
 
@@ -70,7 +70,7 @@ def score_images(
     folder: Path,
     numbers: list[int],
 ) -> int:
-    """Score batches of S.test (Table 2) or of an external data set, those that no other process scores."""
+    """Score batches of S.test (Table 2) or of an external data set, skipping those that another process scores."""
     part = load_lesions_of(scored_lesions(settings, prepared, indexed, cache), cache)
     network, _ = open_segmenter(runtime, trained)
 
@@ -97,7 +97,7 @@ def gather_scores(folder: Path) -> None:
 
 
 def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: Path) -> list[Lesion]:
-    """S.test's, or the usable ones of another data set, on which nothing was trained; with the files of today."""
+    """The lesions of S.test, or the usable ones of an external data set; with the current paths of their files."""
     if settings.usable is None:
         found, split = _in_files(indexed), load_lesions(prepared)[1]
         return [found[id] for id in split.test]
@@ -105,7 +105,7 @@ def scored_lesions(settings: ScoreImages, prepared: Path, indexed: Path, cache: 
 
 
 def _in_files(indexed: Path) -> dict[str, Lesion]:
-    """Lesions by id, with the files where they are now."""
+    """Lesions by id, with the current paths of their files."""
     return {one.id: one for one in load_index(indexed / "index.json").lesions}
 
 
@@ -124,10 +124,10 @@ def _scores(network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, r
 def score_predictions(
     settings: ScorePredictions, runtime: Runtime, prepared: Path, indexed: Path, predictions: Path, folder: Path
 ) -> None:
-    """Score masks ``ID.png`` that were predicted elsewhere, of S.test, as ``scores.csv``.
+    """Score masks ``ID.png`` that another program predicted for S.test; write ``scores.csv``.
 
     Raises:
-        ValueError: a mask is missing, cannot be read, or is neither of its true mask's size nor of
+        ValueError: a mask is missing, cannot be read, or has neither its true mask's size nor
             ``segmenter.image_size``.
     """
     lesions, split = _in_files(indexed), load_lesions(prepared)[1]
@@ -143,12 +143,12 @@ def score_predictions(
 
 
 def read_prediction(path: Path, size: tuple[int, int], side: int, fit: str = "squeeze") -> np.ndarray:
-    """A predicted mask, uint8 HW in {0, 1}, at ``size``; one of ``side`` by ``side`` pixels, of a ``fit``, is enlarged.
+    """A predicted mask, uint8 HW in {0, 1}, at ``size``.
 
-    An empty prediction is a prediction.
+    A mask of ``side`` by ``side`` pixels is resized; ``fit`` says how its image was made square. A mask may be empty.
 
     Raises:
-        ValueError: it cannot be read, has values between, or another size.
+        ValueError: it cannot be read, is not binary, or has another size.
     """
     try:
         mask = decode_mask(path.read_bytes(), replace(PLAIN, empty_masks="keep")).pixels

@@ -1,6 +1,6 @@
-"""The settings of each stage: all that it may read besides its inputs, hence all that is hashed into a key.
+"""The settings of each stage: all that it may read besides its inputs, and so all that is hashed into its key.
 
-Plain values and sections of the configuration. No heavy module is imported here.
+They are plain values and sections of the configuration. No heavy module is imported here.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class PaintPhantom:
 
 @dataclass(frozen=True)
 class IndexData:
-    """Where a data set lies, how it is read, and what becomes of labels that contradict each other.
+    """Where a data set is, how it is read, and what to do with contradictory labels.
 
-    ``mask_suffix``: what masks' names have after their images', None to find it.
+    ``mask_suffix``: what a mask's name adds to its image's; None to detect it.
     """
 
     name: str
@@ -50,7 +50,7 @@ class IndexData:
 
 @dataclass(frozen=True, kw_only=True)
 class CachePictures(Reading):
-    """All pictures at a size in pixels; ``decoder``: the version of what reads them."""
+    """All images and masks at ``size`` pixels; ``decoder``: the versions of the decoding libraries."""
 
     size: int
     decoder: Any
@@ -58,7 +58,7 @@ class CachePictures(Reading):
 
 @dataclass(frozen=True)
 class Usable:
-    """What becomes of bad files."""
+    """What to do with bad files."""
 
     on_bad: str
     max_bad_fraction: float
@@ -66,14 +66,14 @@ class Usable:
 
 @dataclass(frozen=True)
 class SplitData(Usable):
-    """How the split is drawn; the file of a given split is an input."""
+    """How the split is drawn; the file of a given split is an input instead."""
 
     split: schema.Split
 
 
 @dataclass(frozen=True)
 class ListGeneratorSet:
-    """A world, and in a closed one how much of S.train is in it."""
+    """The world, open or closed; in a closed world, ``num_real`` images of S.train."""
 
     world: str
     num_real: int | None
@@ -84,7 +84,7 @@ class ListGeneratorSet:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """At most ``num_images`` of G, chosen by the split's seed, are held out of training for validation."""
+    """At most ``num_images`` of G, chosen with the split's seed, are held out of training for validation."""
 
     num_images: int
     seed: int
@@ -92,7 +92,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class FitCodec:
-    """A codec that is fitted, or taken from pretrained weights; ``stamps`` are those of their files."""
+    """A codec that is fitted or loaded from pretrained weights; ``stamps``: of the weights' files."""
 
     codec: Any
     stamps: Stamps | None = None
@@ -110,7 +110,7 @@ class TrainVAE:
 
 @dataclass(frozen=True)
 class TrainBase:
-    """A scratch base, whose codec is an input."""
+    """A scratch base; its codec is an input."""
 
     base: schema.ScratchBase
     held_out: HeldOut
@@ -131,7 +131,7 @@ class OpenBase:
 
 @dataclass(frozen=True)
 class TrainControlNet:
-    """A ControlNet; ``base``: how its base is read, None for one that was trained here."""
+    """A ControlNet; ``base``: how its pretrained base is read, None for a base trained here."""
 
     generator: ControlNetTraining
     base: OpenBase | None
@@ -144,7 +144,7 @@ class TrainControlNet:
 
 @dataclass(frozen=True)
 class TrainOnMasks:
-    """A generator that sees G's masks and images alone; ``stamps`` are those of pretrained weights that it uses."""
+    """A generator trained on G's masks and images, without text; ``stamps``: of the pretrained weights that it uses."""
 
     generator: Any
     held_out: HeldOut
@@ -155,7 +155,7 @@ class TrainOnMasks:
 
 @dataclass(frozen=True)
 class TrainReference:
-    """The segmenter that a generator's training is validated with."""
+    """The reference segmenter that validates a generator during training."""
 
     reference: schema.SegmenterTraining = field(metadata={WAS: "judge"})
     held_out: HeldOut
@@ -178,7 +178,7 @@ class DrawMasks:
 
 @dataclass(frozen=True)
 class CollectPairs:
-    """``num_real`` pairs of S.train; each mask gets one of its ``best`` fitting pairs, None: any pair."""
+    """``num_real`` pairs of S.train; each mask gets one of its ``best`` best-fitting pairs, or any pair if None."""
 
     num_real: int | None
     best: int | None = None
@@ -196,8 +196,8 @@ class ImportSamples(Usable):
 class DrawSamples:
     """How a kind of generator draws samples.
 
-    ``precision``, ``compile``: how its networks run; None without networks. ``base``, ``sampler``, ``prompts``: None
-    where it has none.
+    ``precision``, ``compile``: how its networks run; None for a generator without networks. ``base``, ``sampler``,
+    ``prompts``: None if the generator has none.
     """
 
     generator: str
@@ -215,10 +215,10 @@ class DrawSamples:
 
 @dataclass(frozen=True)
 class TrainSegmenter:
-    """A segmenter and what it trains on: the real images of an arm, and ``count`` samples.
+    """A segmenter and its training set: the real images of an arm, and ``count`` samples.
 
     ``left_out``: the fold of S.train that a cross-fitted reference segmenter leaves out, and the number of folds.
-    ``stamps``: of pretrained weights.
+    ``stamps``: of the pretrained weights' files.
     """
 
     segmenter: schema.SegmenterTraining
@@ -234,7 +234,7 @@ class TrainSegmenter:
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """The pretrained network that compares images; ``stamps`` are those of its weights' file."""
+    """The pretrained network whose features compare images; ``stamps``: of its weights' file."""
 
     model: str
     weights: str | None
@@ -243,7 +243,7 @@ class FeatureNetwork:
 
 @dataclass(frozen=True)
 class ScoreAgreement:
-    """``count`` samples, scored by segmenters trained on ``num_real`` images; ``size``: of predicted masks."""
+    """``count`` samples, scored by segmenters trained on ``num_real`` images; ``size``: of the predicted masks."""
 
     count: int
     size: int
@@ -252,7 +252,7 @@ class ScoreAgreement:
 
 @dataclass(frozen=True)
 class FindNearest:
-    """``count`` samples, compared as ``thumbnails`` or by a ``network``; ``of_all``: with S.test's images too."""
+    """``count`` samples, compared as thumbnails or by a network's features; ``of_all``: with all images, S.test too."""
 
     count: int
     features: str
@@ -270,7 +270,7 @@ class DropCopies:
 
 @dataclass(frozen=True)
 class KeepAgreeing:
-    """The rule ``agreement``, or a control that keeps as many."""
+    """The rule ``agreement``, or a control that keeps the same number of samples."""
 
     name: str
     keep: float
@@ -279,7 +279,7 @@ class KeepAgreeing:
 
 @dataclass(frozen=True)
 class DecideOnSamples:
-    """A rule for ``count`` samples; ``size``: at which their masks' areas are measured."""
+    """A curation rule for ``count`` samples; ``size``: pixels at which the areas of their masks are measured."""
 
     curation: DropCopies | KeepAgreeing
     count: int
@@ -292,21 +292,21 @@ class DecideOnSamples:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreImages(Reading):
-    """How true masks are read; ``usable``: of a data set that is not split, what becomes of bad files."""
+    """How true masks are read; ``usable``: what to do with bad files of a data set that is not split."""
 
     usable: Usable | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScorePredictions(Reading):
-    """How true masks are read, and the size of masks predicted for exported images."""
+    """How true masks are read, and the ``size`` of masks predicted for exported images."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class TallySamples:
-    """``count`` samples; ``size``: at which mask areas are measured; ``relabel``: the lowest agreement that is used."""
+    """``count`` samples; ``size``: pixels at which mask areas are measured; ``relabel``: the lowest agreement used."""
 
     count: int
     size: int
@@ -315,7 +315,7 @@ class TallySamples:
 
 @dataclass(frozen=True)
 class CountCopies:
-    """The rule of what a copy is, and how many of the nearest pairs are listed."""
+    """The quantile that defines a copy, and how many of the nearest pairs are listed."""
 
     quantile: float
     num_pairs: int
@@ -330,7 +330,7 @@ class EvaluateTrivial:
 
 @dataclass(frozen=True)
 class EvaluateGenerator:
-    """``name`` and ``kind`` of the table's row; the seed of the shuffled control."""
+    """``name`` and ``kind`` of Table 1's row; the seed of the shuffled control."""
 
     name: str
     kind: str
@@ -347,14 +347,14 @@ class EvaluateSamples:
 
 @dataclass(frozen=True)
 class EvaluateText(EvaluateSamples):
-    """The same, with samples of ``image_size`` pixels."""
+    """``count`` samples of ``image_size`` pixels; the seed of the shuffled control."""
 
     image_size: int
 
 
 @dataclass(frozen=True)
 class EvaluateColours:
-    """So many samples of the generator ``name``."""
+    """``count`` samples of the generator ``name``."""
 
     name: str
     count: int
@@ -362,7 +362,7 @@ class EvaluateColours:
 
 @dataclass(frozen=True)
 class EvaluateDistribution(FeatureNetwork):
-    """``count`` samples of the generator ``name``, by a network's features."""
+    """``count`` samples of the generator ``name``, compared by a network's features."""
 
     name: str
     count: int
@@ -370,6 +370,6 @@ class EvaluateDistribution(FeatureNetwork):
 
 @dataclass(frozen=True)
 class TrainClassifier(FeatureNetwork):
-    """Linear classifiers of a network's features."""
+    """Linear classifiers on a network's features."""
 
     seed: int

@@ -1,4 +1,4 @@
-"""Masks and prompts, and a generator's images of them."""
+"""Draws masks and prompts, and generates images from them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def draw_masks(
     cache: Path | None = None,
     given: Path | None = None,
 ) -> int:
-    """Draw batches of masks: an array each, and a record with the shapes and what they were made from."""
+    """Draw batches of masks: an array each, and a record of each mask's shape and source image."""
     source = mask_source(settings, generator_set, cache, given)
     size = settings.batch_size
     ids = [] if generator_set is None else [one.id for one in load_generator_set(generator_set)]
@@ -82,11 +82,10 @@ def draw_masks(
 def mask_source(
     settings: DrawMasks, generator_set: Path | None = None, cache: Path | None = None, given: Path | None = None
 ) -> MaskSource:
-    """Where new masks come from; of real masks only those of the generator's training set
-    are seen. ``given``: files of masks.
+    """The source of new masks; it sees only real masks of the generator's training set. ``given``: files of masks.
 
     Raises:
-        ValueError: there is no mask to begin with, or a given file is none; names it.
+        ValueError: there is no real mask to start from, or a given file is not a mask; names it.
     """
     own = plain(settings.masks)
     del own["name"]
@@ -104,7 +103,7 @@ def mask_source(
 
 
 def read_masks(path: Path, size: int) -> np.ndarray:
-    """A file of a mask, or a folder's by name, as uint8 (N, size, size) in {0, 1}."""
+    """One mask file, or all masks of a folder sorted by name, as uint8 (N, size, size) in {0, 1}."""
     files = [path] if path.is_file() else [one.path for one in pictures(path) if not one.problem]
     masks = []
     for file in files:
@@ -118,10 +117,10 @@ def read_masks(path: Path, size: int) -> np.ndarray:
 
 
 def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> None:
-    """Look whether all prompts can be written, and say which are for what no training image shows.
+    """Check that all prompts can be composed, and warn about labels that no training image has.
 
     Raises:
-        ValueError: labels without a name, a mix that is none, or such prompts with ``prompts.unseen=error``.
+        ValueError: labels without a name, an invalid mix, or unseen labels with ``prompts.unseen=error``.
     """
     lesions = load_generator_set(generator_set)
     source = _sampler(settings, seed, lesions)
@@ -133,7 +132,7 @@ def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> N
     if unseen:
         print(f"warning: {unseen}")
     for label in source.shares():
-        compose(settings, label)  # a code without a name must not wait until sampling
+        compose(settings, label)  # fails now, not during sampling, for a code without a name
 
 
 def _asked_for(settings: schema.DrawnPrompts) -> tuple[list[str], list[str]]:
@@ -144,7 +143,7 @@ def _asked_for(settings: schema.DrawnPrompts) -> tuple[list[str], list[str]]:
 
 
 def prompt_source(settings: DrawSamples, generator_set: Path) -> Prompts:
-    """The sampler of prompts; a generator without text gets none."""
+    """The prompt sampler; a generator without text gets empty prompts."""
     return _sampler(settings.prompts, settings.seed, load_generator_set(generator_set))
 
 
@@ -159,7 +158,7 @@ def _sampler(settings: schema.DrawnPrompts | None, seed: int, generator_set: lis
 
 
 def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
-    """The prompt of a label; empty where nothing is asked for."""
+    """The prompt for a label; empty without a label."""
     if settings is None or label is None:
         return ""
     return TEMPLATES[settings.template].compose(label.diagnosis, label.attributes)
@@ -167,7 +166,7 @@ def compose(settings: schema.DrawnPrompts | None, label: Label | None) -> str:
 
 @makes(PAIRS)
 def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cache: Path, folder: Path) -> None:
-    """Copy an arm's pairs of S.train, for ``generator=warp``."""
+    """Copy the pairs of S.train that an arm uses, for ``generator=warp``."""
     part = load_part(prepared, cache, "train", settings.num_real)
     shown = part.without(np.flatnonzero([one.negative for one in part.lesions]))
     save_pairs(shown.images[:], shown.masks[:], folder, settings.best)
@@ -176,7 +175,7 @@ def collect_pairs(settings: CollectPairs, runtime: Runtime, prepared: Path, cach
 def import_samples(
     settings: ImportSamples, runtime: Runtime, indexed: Path, cache: Path, folder: Path, numbers: list[int]
 ) -> int:
-    """Take pairs that another method made as samples, sorted by id, in batches."""
+    """Import another method's image-mask pairs as samples, sorted by id, in batches."""
     part = load_lesions_of(usable_lesions(settings, indexed, cache), cache)
     size, name = settings.batch_size, settings.name
 
@@ -191,7 +190,7 @@ def import_samples(
 
 
 def check_imported(count: int, path: str, samples: Path) -> None:
-    """Raise ValueError where fewer pairs were made elsewhere, at ``generator.path``, than ``synthesis.count``."""
+    """Raise ValueError if ``generator.path`` has fewer usable pairs than ``synthesis.count``."""
     found = len(read_all_records(samples))
     if found < count:
         raise ValueError(f"synthesis.count={count}: {found} usable pairs in generator.path={path}")
@@ -211,7 +210,7 @@ def synthesize(
     numbers: list[int],
     base: Path | None = None,
 ) -> int:
-    """Draw batches of new samples: drawn masks, drawn prompts."""
+    """Generate batches of new samples from drawn masks and prompts."""
     prompts, size = prompt_source(settings, generator_set), settings.batch_size
 
     @lru_cache(1)
@@ -238,7 +237,7 @@ def describe(
     folder: Path,
     base: Path | None = None,
 ) -> None:
-    """Write the card of what a set holds by now."""
+    """Write the card that describes the samples in a set so far."""
 
     def key(label: Label | None) -> LabelKey:
         return (None, None) if label is None else (label.diagnosis, label.attributes)
@@ -253,7 +252,7 @@ def describe(
 
 
 def _losses(trained: Path) -> dict[str, str]:
-    """What an adversarial generator was trained with beside its discriminator, where that is known."""
+    """The losses that an adversarial generator was trained with besides its discriminator's, if known."""
     own = read_recipe(trained).settings.get("generator", {}) if (trained / RECIPE).exists() else {}
     return {"losses": losses_in_words(own["feature_weight"], own["perceptual"])} if "perceptual" in own else {}
 
@@ -268,7 +267,7 @@ def reproduce(
     numbers: list[int],
     base: Path | None = None,
 ) -> int:
-    """Draw S.test's masks with empty prompts (paper, section 3.3)."""
+    """Generate images from S.test's masks with empty prompts (paper, section 3.3)."""
     test = load_part(prepared, cache, "test")
 
     def condition(index: int) -> Condition:

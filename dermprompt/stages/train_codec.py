@@ -20,13 +20,13 @@ from dermprompt.stages.settings import FitCodec, TrainVAE
 from dermprompt.store.artifacts import makes
 from dermprompt.training.trainer import fit_on_images
 
-# Principal components of patches are settled by far fewer pixels; as floats these take 400 MB.
+# More than enough for principal components of patches; as floats these pixels take 400 MB.
 PCA_PIXELS = 2**25
 
 
 @makes("config.json", "codec.safetensors")
 def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
-    """Principal components of patches of G's images, of every k-th image where there are many large ones."""
+    """Fit principal components to patches of G's images; of many large images, to every k-th one."""
     codec, images = settings.codec, load_generator_part(generator_set, cache).images
     step = -(-len(images) * images.shape[1] ** 2 // PCA_PIXELS)
     PCACodec.fit(images_to_float(torch.from_numpy(images[::step])), codec.downscale, codec.channels).save(folder)
@@ -34,7 +34,7 @@ def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Pa
 
 @makes("config.json", "codec.safetensors")
 def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
-    """A pretrained tiny autoencoder, its latents standardised on G's images."""
+    """Load a pretrained tiny autoencoder and standardise its latents on G's images."""
     codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
     codec.fit(_batches(load_generator_part(generator_set, cache).images))
     codec.save(folder)

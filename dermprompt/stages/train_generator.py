@@ -29,7 +29,7 @@ from dermprompt.training.trainer import fit_on_images
 
 
 def _denoising(trained: Any, settings: TrainBase | TrainControlNet) -> dict[str, Any]:
-    """What the base's training and the ControlNet's take alike."""
+    """The arguments that the training of the base and of the ControlNet share."""
     alike = ("learning_rate", "warmup_steps", "max_steps", "ema_decay", "snr_gamma", "timesteps")
     own = {key: getattr(trained, key) for key in alike}
     return {**own, "prompt_dropout": settings.prompt_dropout, "seed": settings.seed}
@@ -61,7 +61,7 @@ def train_controlnet(
     folder: Path,
     init: Path | None = None,
 ) -> None:
-    """Train the control copy, from the weights of ``init`` if there are any; its best weights in diffusers' format."""
+    """Train the ControlNet, starting from ``init`` if given; save its best weights in diffusers' format."""
     of, data = settings.generator, training_images(settings.held_out, generator_set, cache, settings.template)
     torch.manual_seed(settings.seed)
     frozen = open_base(settings.base, runtime, base)
@@ -96,7 +96,7 @@ def train_pix2pixhd(
     folder: Path,
     init: Path | None = None,
 ) -> None:
-    """Train the rival, from the weights of ``init`` if there are any, and keep its best weights."""
+    """Train Pix2PixHD, starting from ``init`` if given; keep its best weights."""
     of, data = settings.generator, training_images(settings.held_out, generator_set, cache)
     torch.manual_seed(settings.seed)
     shape = pix2pixhd_shape(of)

@@ -1,4 +1,4 @@
-"""Training of the segmenters: on the real images and the samples of an arm."""
+"""Training of segmenters on an arm's real images and samples."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def train_segmenter(
     decisions: Path | None = None,
     base: Path | None = None,
 ) -> None:
-    """Train on the real images and the samples of an arm; S.val is real alone. The last weights are kept.
+    """Train on an arm's real images and samples; validate on S.val, real images only. The last weights are kept.
 
-    ``decisions``: of a curation, None to use all samples; ``base``: through whose codec ``s_decoded`` goes.
+    ``decisions``: of a curation, None to use all samples; ``base``: its codec decodes the images of ``s_decoded``.
     """
     own, arm = settings.segmenter, settings.arm
     real = _real_pairs(settings, runtime, prepared, cache, base)
@@ -73,7 +73,7 @@ def train_segmenter(
 def _real_pairs(
     settings: TrainSegmenter, runtime: Runtime, prepared: Path, cache: Path, base: Path | None
 ) -> list[Pairs]:
-    """Images and masks of the real parts that an arm trains on."""
+    """The real images and masks that an arm trains on."""
     arm = settings.arm
     names = {"s": ["train"], "s_decoded": ["train"], "s_and_g": ["train", "generator"], "none": []}[arm.real]
     parts = [load_part(prepared, cache, name, arm.num_real) for name in names]
@@ -91,7 +91,7 @@ def _pixels(part: Part) -> Pairs:
 
 
 def kept(number: int, fold: int, folds: int) -> np.ndarray:
-    """The rows of S.train that are not in the fold that a cross-fitted reference segmenter leaves out."""
+    """The rows of S.train outside the fold that a cross-fitted reference segmenter leaves out."""
     return np.flatnonzero(np.arange(number) % folds != fold)
 
 
@@ -112,7 +112,7 @@ def _segmenter_loader(
 
 
 def num_steps(settings: SegmenterTraining, steps_an_epoch: int, num_real: int, steps_of: int | None) -> int:
-    """How many steps a segmenter trains for: as configured, or as with ``steps_of`` samples at these epochs."""
+    """How many steps a segmenter trains for; ``steps_of``: those of a training with that number of samples."""
     if settings.max_steps is not None:
         return settings.max_steps
     assert settings.max_epochs is not None

@@ -1,4 +1,4 @@
-"""Validation of generators: held-out masks of G, and a reference segmenter that has not seen them either."""
+"""Validation of generators on held-out masks of G, with a reference segmenter that has not seen them either."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dermprompt.training.trainer import trainer_factory
 
 @makes("network.safetensors")
 def train_reference(settings: TrainReference, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
-    """Train a segmenter on what the generator trains on."""
+    """Train the reference segmenter on the generator's training images."""
     reference, part = settings.reference, load_generator_part(generator_set, cache)
     part = part.without(held_out_rows(settings.held_out, len(part.lesions)))
     data = SegmentationBatches((part.images, part.masks))
@@ -53,7 +53,7 @@ def make_validation(
     reference: Path,
     folder: Path,
 ) -> ValidateGenerator:
-    """The callback, its goal being the reference segmenter's Dice on the real images."""
+    """The validation callback; its goal is the reference segmenter's Dice on the real held-out images."""
     part = load_generator_part(generator_set, cache)
     part = part.only(held_out_rows(held_out, len(part.lesions)))
     images = images_to_float(torch.from_numpy(part.images[:]))
@@ -66,7 +66,7 @@ def make_validation(
 
 
 def _agreement(runtime: Runtime, reference: Path) -> Agreement:
-    """How well the reference segmenter finds masks again: their Dice, at its own size."""
+    """The Dice between the reference segmenter's predictions and the given masks, at its input size."""
     network, side = open_segmenter(runtime, reference)
     size, device = (side, side), next(network.parameters()).device
 

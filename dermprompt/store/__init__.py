@@ -1,1 +1,1 @@
-"""Finished work by content: what is hashed into a key (artifacts), locks between processes, claims on batches."""
+"""Content-addressed storage of finished work: artifacts and their keys, locks between processes, claims on batches."""

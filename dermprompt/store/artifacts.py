@@ -1,9 +1,9 @@
 """Finished work, addressed by content: an artifact is a folder that is complete or absent.
 
 The folder's name ends in a key (:attr:`Recipe.key`), a hash of the stage, the version of its code, its settings
-(but for those at their defaults), and the digests of its inputs. The artifact's own name, and where and on which
+(except those at their defaults), and the digests of its inputs. The artifact's name, and where and on which
 devices it was made, are not hashed. Until it is complete the folder is called ``*.partial``; an interrupted training
-resumes from the checkpoints in there.
+resumes from the checkpoints in it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ RECORD = "artifact.json"
 RECIPE = "recipe.json"
 RATE = "rate.json"
 DESCRIBED = "described.json"
-# In a field's metadata: its former name, which recipes keep using.
+# Field metadata: the field's former name, which recipes keep using.
 WAS = "was"
-# Of a field that came later: the value at which all is as before, and which recipes therefore leave out.
+# Field metadata: the value at which a field added later changes nothing, and at which recipes leave it out.
 SINCE = "since"
 
 
 class Unfinished(SystemExit):
     """A training was stopped before its last step; the same command resumes from its checkpoint.
 
-    Not an ``Exception``, for it is no error: it completes no artifact and ends the whole sweep, whose jobs share the
-    time limit. The process exits with sysexits' EX_TEMPFAIL (75): try again.
+    It is not an error, so not an ``Exception``: it completes no artifact and ends the whole sweep, whose jobs share
+    the time limit. The process exits with sysexits' EX_TEMPFAIL (75), "try again".
     """
 
     def __init__(self, step: int, num_steps: int) -> None:
@@ -77,7 +77,7 @@ class Recipe:
 
     @property
     def folder(self) -> str:
-        """Where in a store it is."""
+        """The artifact's folder, relative to the store."""
         return f"{self.stage}/{self.name}-{self.key}"
 
 
@@ -91,13 +91,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Declaration:
-    """An artifact by the function that makes it, its settings and its inputs; key and arguments follow from these.
+    """An artifact declared by the function that makes it, its settings and its inputs; its key follows from these.
 
     Args:
         work: full dotted path of a function ``work(settings, runtime, folder=…, **folders of inputs)``.
         stage, name, version: see :class:`Recipe`.
-        settings: a dataclass of plain values, all that the work may read besides its inputs. A setting at its default
-            is left out of the key, so that a stage can gain settings without invalidating earlier artifacts.
+        settings: a dataclass of plain values, all that the work may read besides its inputs. Settings at their defaults
+            are left out of the key, so that a stage can gain settings without invalidating earlier artifacts.
         inputs: the artifacts it is made from, by the argument that receives the folder; None if absent.
     """
 
@@ -110,7 +110,7 @@ class Declaration:
 
     @property
     def recipe(self) -> Recipe:
-        """Its recipe."""
+        """The recipe, with the digests of the inputs."""
         each = [one if isinstance(one, tuple) else (one,) for one in self.inputs.values()]
         digests = tuple("none" if one is None else one.digest for several in each for one in several)
         return Recipe(self.stage, self.name, self.version, _own_settings(self.settings), digests)
@@ -125,7 +125,7 @@ Work = TypeVar("Work", bound=Callable[..., Any])
 
 
 def makes(*names: str) -> Callable[[Work], Work]:
-    """Declare which files or folders a function that makes an artifact leaves in its folder."""
+    """Declare which files or folders the decorated function leaves in the artifact's folder."""
 
     def say(work: Work) -> Work:
         work.makes = names  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def _folders(given: Artifact | tuple[Artifact, ...] | None) -> Path | list[Path]
 class Store:
     """Artifacts under one folder; several processes may share it.
 
-    ``made`` counts what this process built, by stage, ``seconds`` how long that took.
+    ``made`` counts what this process built, by stage; ``seconds`` how long that took.
     """
 
     def __init__(self, root: Path, say: Callable[[str], None] = print_now) -> None:
@@ -172,18 +172,18 @@ class Store:
     def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
         """Return the artifact, building it first when it is absent.
 
-        ``build`` fills the folder that it is given, and may return a digest of the content that stands for
-        the artifact from then on (otherwise its key does). Of two processes one builds, the other waits.
+        ``build`` fills the given folder, and may return a digest of its content that represents the artifact in later
+        recipes (by default its key does). If two processes need the artifact, one builds it and the other waits.
 
         Args:
             recipe: what determines the artifact.
-            build: makes it; called again with the same folder when an earlier call did not finish.
-            cost: roughly how many seconds that takes, for a plan.
+            build: makes it; called again with the same folder if an earlier call did not finish.
+            cost: roughly how many seconds that takes, for ``stage=plan``.
 
         Raises:
-            OSError: the disk is full; names the folder. What was finished before is untouched.
-            TimeoutError: another process builds it, and shows no sign of life.
-            Unfinished: ``build`` stopped in time; the artifact stays partial.
+            OSError: the disk is full; names the folder. Finished artifacts are untouched.
+            TimeoutError: another process is building it, but shows no sign of life.
+            Unfinished: ``build`` stopped before its time limit; the artifact stays partial.
         """
         target = self.root / recipe.folder
         if (target / RECORD).exists():
@@ -203,10 +203,10 @@ class Store:
     ) -> Artifact:
         """Return a set of at least ``num_batches`` aligned batches, building those that are missing.
 
-        The set has no number in its name, so sets of different counts share their batches. ``build`` commits
-        batch k by writing ``batches/k.json`` last (:func:`batch_record`); what has no record is made again.
-        Processes that want the same set at the same time share its batches out: ``build`` goes through
-        :func:`~dermprompt.store.claims.share_out`, and comes back when all are there, whoever made them; it says how
+        The set's name holds no count, so sets of different counts share their batches. ``build`` commits
+        batch k by writing ``batches/k.json`` last (:func:`batch_record`); a batch without a record is made again.
+        Processes that need the same set at the same time divide its batches: ``build`` uses
+        :func:`~dermprompt.store.claims.share_out`, returns when all batches exist, whoever made them, and returns how
         many it made itself.
 
         Args:
@@ -214,7 +214,7 @@ class Store:
             num_batches: how many are needed.
             build: makes the batches of the given numbers.
             cost: roughly how many seconds a batch takes.
-            finish: writes what describes the set as it is now; one process at a time.
+            finish: writes a description of the current set; runs in one process at a time.
         """
         folder = self.root / recipe.folder
         with _full_disk_said(folder):
@@ -261,7 +261,7 @@ class Store:
         start = time.monotonic()
         write_json(partial / RECIPE, asdict(recipe))
         digest = build(partial)
-        # On the disk before the record that says so: a node may lose its power.
+        # The content must reach the disk before the record that declares it complete: a node may lose power.
         flush_folder(partial)
         seconds = time.monotonic() - start
         record = {**asdict(recipe), "digest": digest or recipe.key, "seconds": seconds, "cost": cost}
@@ -270,14 +270,14 @@ class Store:
         self.count(recipe.stage, 1, seconds)
 
     def count(self, stage: str, number: int, seconds: float) -> None:
-        """Note work that was done."""
+        """Count finished work."""
         self.made[stage] = self.made.get(stage, 0) + number
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A line of a plan: what is there, what would run, how long at the rate of earlier runs."""
+    """A line of a plan: whether the artifact exists, and the estimated seconds to make it."""
 
     stage: str
     name: str
@@ -286,14 +286,14 @@ class Planned:
 
 
 class PlanningStore(Store):
-    """A store that builds nothing and notes what it was asked for."""
+    """A store that builds nothing and records what was requested."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.plan: list[Planned] = []
 
     def make(self, recipe: Recipe, build: Callable[[Path], str | None], cost: float = 0.0) -> Artifact:
-        """Note the artifact; see :meth:`Store.make`."""
+        """Record the artifact; see :meth:`Store.make`."""
         target = self.root / recipe.folder
         exists = (target / RECORD).exists()
         self.plan.append(Planned(recipe.stage, recipe.name, exists, self.estimate(recipe.stage, cost)))
@@ -307,7 +307,7 @@ class PlanningStore(Store):
         cost: float = 0.0,
         finish: Callable[[Path], None] | None = None,
     ) -> Artifact:
-        """Note the batches that are missing; see :meth:`Store.grow`."""
+        """Record the missing batches; see :meth:`Store.grow`."""
         folder = self.root / recipe.folder
         missing = len(missing_batches(folder, num_batches))
         name = f"{recipe.name}, {missing or num_batches} batches"
@@ -316,7 +316,7 @@ class PlanningStore(Store):
         return Artifact(folder, recipe.key)
 
     def estimate(self, stage: str, cost: float) -> float:
-        """``cost`` seconds, corrected by how such estimates fared so far in this store (the median)."""
+        """``cost`` seconds, scaled by the median ratio of real to estimated time in this store."""
         paths = [path for file in (RECORD, RATE) for path in self.root.glob(f"{stage}/*/{file}")]
         records = [read_json(path, dict, f"delete {path.parent}") for path in paths]
         rates = sorted(r["seconds"] / r["cost"] for r in records if r.get("cost"))
@@ -324,17 +324,17 @@ class PlanningStore(Store):
 
 
 def batch_record(folder: Path, number: int) -> Path:
-    """The file whose presence says that a batch of a growing set is complete."""
+    """The file whose presence marks a batch of a growing set as complete."""
     return folder / "batches" / f"{number:05d}.json"
 
 
 def missing_batches(folder: Path, num_batches: int) -> list[int]:
-    """Numbers below ``num_batches`` of the batches that a growing set lacks."""
+    """The numbers below ``num_batches`` of batches that a growing set lacks."""
     return [number for number in range(num_batches) if not batch_record(folder, number).exists()]
 
 
 def _num_described(folder: Path) -> int:
-    """How many batches of a growing set what describes it knows of."""
+    """How many batches the description of a growing set covers."""
     path = folder / DESCRIBED
     return int(read_json(path, dict, "delete it")["batches"]) if path.exists() else 0
 
@@ -343,7 +343,7 @@ def read_artifact(folder: Path) -> Artifact:
     """Open a finished artifact.
 
     Raises:
-        ValueError: its record is damaged; names it, and what to delete.
+        ValueError: its record is damaged; names it and what to delete.
     """
     return Artifact(folder, _record(folder, RECORD, "digest")["digest"])
 
@@ -356,7 +356,7 @@ def _record(folder: Path, name: str, *keys: str) -> dict[str, Any]:
 
 
 def read_recipe(folder: Path) -> Recipe:
-    """What determines the artifact in ``folder``, finished or not."""
+    """The recipe of the artifact in ``folder``, finished or not."""
     name = RECORD if (folder / RECORD).exists() else RECIPE
     known = _record(folder, name, "stage", "name", "version", "settings", "inputs")
     return Recipe(**{**known, "inputs": tuple(known["inputs"])})
@@ -364,7 +364,7 @@ def read_recipe(folder: Path) -> Recipe:
 
 @contextmanager
 def _full_disk_said(folder: Path) -> Iterator[None]:
-    """Say which folder filled the disk, and what is left on it; other errors stay as they are."""
+    """Name the folder and the free space when the disk is full; other errors pass unchanged."""
     try:
         yield
     except OSError as error:

@@ -53,7 +53,7 @@ def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int
 
 
 def _claimed(folder: Path, numbers: Iterable[int], held: dict[int, FileLock]) -> Iterator[int]:
-    """The batches that are free, each claimed; claims are given up when their batches are complete."""
+    """The free batches, each claimed first; a claim is released when its batch is complete."""
     for number in numbers:
         for complete in [one for one in held if batch_record(folder, one).exists()]:
             held.pop(complete).release()
@@ -63,7 +63,7 @@ def _claimed(folder: Path, numbers: Iterable[int], held: dict[int, FileLock]) ->
         except Timeout:
             continue
         held[number] = lock
-        # Looked for behind the lock: another process may have completed it a moment ago.
+        # Check again under the lock: another process may have completed it a moment ago.
         if not batch_record(folder, number).exists():
             yield number
 

@@ -1,9 +1,9 @@
-"""A lock between processes: one makes something, the others wait and report for whom.
+"""A lock between processes: one works while the others wait and report which process holds the lock.
 
 The kernel releases a lock when its holder dies (on NFS 4 and Lustre, when the server notices), so the lock of a dead
-process is simply taken over. The kernel does not know whether a living holder still works, so the holder writes signs
-of life to a file beside the lock, and waiting processes watch it for changes. Time stamps are not compared, because the
-clocks of two machines differ.
+process is simply taken over. The kernel cannot tell whether a living holder still makes progress, so the holder
+touches a file next to the lock as a sign of life, and waiting processes watch that file for changes. Time stamps are
+not compared between machines, because their clocks differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from dermprompt.files import read_json, write_json
 
-# Seconds: between attempts, until waiting is reported, between signs of life, without one until waiting fails.
+# Seconds: between attempts; until waiting is reported; between signs of life; without a sign until waiting fails.
 POLL = 0.5
 SAY_AFTER = 5.0
 BEAT = 30.0
@@ -33,12 +33,12 @@ print_now = partial(print, flush=True)
 
 @contextmanager
 def hold(path: Path, what: str, say: Callable[[str], None] = print_now) -> Iterator[None]:
-    """Hold the lock of a file; wait as long as another process holds it and shows signs of life.
+    """Hold a file lock; wait while another process holds it and shows signs of life.
 
     Args:
-        path: the lock file; the holder's file lies beside it.
+        path: the lock file; the holder's file is next to it.
         what: what is locked, for messages.
-        say: called once, after some seconds, with whom this process waits for.
+        say: called once, after some seconds, with a message naming the holder.
 
     Raises:
         TimeoutError: the holder has shown no sign of life for :data:`LOCK_SILENCE` seconds.
@@ -57,7 +57,7 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print_now) -> Itera
 
 
 def _is_free(lock: FileLock) -> bool:
-    """Whether it could be taken; then it is."""
+    """Take the lock if it is free; return whether it was."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -67,7 +67,7 @@ def _is_free(lock: FileLock) -> bool:
 
 @contextmanager
 def _signs_of_life(holder: Path) -> Iterator[None]:
-    """Say in a file who holds the lock, and touch it now and then, from a thread that ends with the process."""
+    """Write who holds the lock to a file, and touch it at intervals from a thread that ends with the process."""
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     write_json(holder, {"host": socket.gethostname(), "pid": os.getpid(), "since": since})
     ended = threading.Event()
@@ -78,19 +78,19 @@ def _signs_of_life(holder: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        # Still behind the lock: the next holder's file is not there yet.
+        # The lock is still held, so this cannot be the next holder's file.
         holder.unlink(missing_ok=True)
 
 
 def _beat(holder: Path, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
-        # Touched, not written: that needs no room on a full disk. A file system that fails for a moment is no end.
+        # Touching works even on a full disk. A brief failure of the file system is ignored.
         with suppress(OSError):
             os.utime(holder)
 
 
 class _Waiting:
-    """What a process that waits has seen of the holder."""
+    """A waiting process's view of the lock's holder."""
 
     def __init__(self, path: Path, holder: Path, what: str, say: Callable[[str], None]) -> None:
         self.path, self.holder, self.what, self.say = path, holder, what, say
@@ -98,7 +98,7 @@ class _Waiting:
         self.sign, self.said = _sign(holder), False
 
     def look(self) -> None:
-        """Note a sign of life; say once who is waited for; give up when there was no sign for too long."""
+        """Note a sign of life; report the holder once; raise TimeoutError after too long without a sign."""
         now, sign = time.monotonic(), _sign(self.holder)
         if sign != self.sign:
             self.sign, self.heard = sign, now
@@ -114,7 +114,7 @@ class _Waiting:
 
 
 def _sign(holder: Path) -> tuple[int, int] | None:
-    """What differs after every sign of life, and with every holder."""
+    """A value that changes with every sign of life and every new holder."""
     try:
         status = holder.stat()
     except OSError:

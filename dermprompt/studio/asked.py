@@ -1,4 +1,4 @@
-"""What a client may ask for, checked before anything else happens: version 1 of the API."""
+"""The requests of version 1 of the API, validated before anything else happens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dermprompt.data.masks import decode_mask
 from dermprompt.data.reading import Reading
 from dermprompt.studio.desk import ID
 
-# Of a body that is an image, and of any other; of an image once decoded.
+# Limits for the body of an image upload, for any other body, and for the pixels of a decoded image.
 MAX_IMAGE_BYTES, MAX_BODY_BYTES = 20 * 2**20, 256 * 2**10
 MAX_PIXELS = 40_000_000
-# Grey values of an imported mask are foreground from here on, and that is said.
+# Grey values of an imported mask are foreground from here on; the client is told.
 THRESHOLD = 128
 SIZES = {"ge": 32, "le": 1024, "multiple_of": 16}
 
@@ -32,13 +32,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Asked(BaseModel):
-    """A body in JSON: no key more than these, no value of another type."""
+    """A JSON body: no other keys, no values of other types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Named(Asked):
-    """What a picture is to show. ``text``: free words, in place of diagnosis and attributes; all absent: no prompt."""
+    """What an image should show. ``text``: free text instead of diagnosis and attributes; without any, no prompt."""
 
     generator: Name
     text: Annotated[str, Field(max_length=2000)] | None = None
@@ -47,7 +47,7 @@ class Named(Asked):
 
 
 class Drawing(Named):
-    """A picture; what is not said of the sampler is the generator's own."""
+    """A request for an image; sampler settings that are absent default to the generator's."""
 
     mask: Id
     seed: Seed = 0
@@ -60,13 +60,13 @@ class Drawing(Named):
     guidance_end: Annotated[float, Field(ge=0, le=1)] | None = None
 
     def sampling(self) -> dict[str, Any]:
-        """What is set of the sampler."""
+        """The sampler settings that are given."""
         chosen = {one.name: getattr(self, one.name) for one in fields(Sampler)}
         return {key: value for key, value in chosen.items() if value is not None}
 
 
 class Roll(Asked):
-    """A drawn mask."""
+    """A request for a randomly drawn mask."""
 
     masks: Literal["realistic", "paper_code", "paper_text", "transform"]
     seed: Seed = 0
@@ -74,16 +74,16 @@ class Roll(Asked):
 
 
 class PictureSet(Asked):
-    """The pictures of a set, in their order."""
+    """The images of a set, in order."""
 
     pictures: Annotated[list[Id], Field(min_length=1, max_length=500)]
 
 
 def read(model: type[Model], body: bytes) -> Model:
-    """A body as what it should be.
+    """Parse and validate a body.
 
     Raises:
-        ValueError: names the first key that is wrong, and why.
+        ValueError: names the first wrong key, and why it is wrong.
     """
     try:
         return model.model_validate_json(body)
@@ -94,26 +94,26 @@ def read(model: type[Model], body: bytes) -> Model:
 
 
 def check_image(data: bytes) -> None:
-    """Look at the header of an image before anything is decoded.
+    """Check the header of an image before anything is decoded.
 
     Raises:
-        ValueError: no image of the known formats, or more pixels than are taken.
+        ValueError: it is not an image of a known format, or has too many pixels.
     """
     try:
         width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
     except Image.DecompressionBombError:
         width = height = MAX_PIXELS
-    except Exception:  # Pillow's plugins raise what their parsers happen to raise
+    except Exception:  # Pillow's plugins raise whatever their parsers raise
         raise ValueError(f"this is no image that can be read; {', '.join(FORMATS)} can") from None
     if width * height > MAX_PIXELS:
         raise ValueError(f"the image has more than {MAX_PIXELS // 10**6} million pixels; make it smaller first")
 
 
 def read_mask(data: bytes, size: int) -> tuple[np.ndarray, list[str]]:
-    """A mask from a file, uint8 (size, size) in {0, 1}, and what was changed to make it one.
+    """A mask from a file, uint8 (size, size) in {0, 1}, and notes on how it was converted.
 
     Raises:
-        ValueError: no image, damaged, of several colours, too large, or empty.
+        ValueError: it is not an image, is damaged, has several colours, is too large, or is empty.
     """
     check_image(data)
     try:
@@ -135,7 +135,7 @@ def read_photograph(data: bytes) -> np.ndarray:
     """A photograph, uint8 HW3, upright.
 
     Raises:
-        ValueError: no image, damaged, of an unusual kind, or too large.
+        ValueError: it is not an image, is damaged, has an unsupported format, or is too large.
     """
     check_image(data)
     try:

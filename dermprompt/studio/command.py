@@ -16,7 +16,7 @@ from dermprompt.studio.desk import Desk
 from dermprompt.studio.line import Line, worker_command
 
 PORT = 8321
-# The names of this machine itself: nobody else can ask there.
+# Addresses that only this machine itself can reach.
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     """Serve until interrupted.
 
     Raises:
-        ValueError: a wrong override, an address that is taken, or an extra that is not installed.
+        ValueError: an override is wrong, the address is in use, or the studio's extra is not installed.
     """
     parser = argparse.ArgumentParser("dermprompt studio", description="Paint a mask, name it, see it, in the browser.")
     parser.add_argument("--host", default=LOCAL[0], help="with any other than this machine's own, a token is asked for")
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 async def serve(config: Config, host: str, listening: socket.socket) -> None:
-    """Start the worker, then the server: what the worker imports takes the longest."""
+    """Start the worker, then the server, because the worker's imports take longest."""
     desk = Desk(Path(config.paths.runs).resolve() / "studio")
     compose.dump(config, desk.root / "config.yaml")
     line = Line(worker_command(str(desk.root / "config.yaml")))
@@ -60,7 +60,7 @@ async def serve(config: Config, host: str, listening: socket.socket) -> None:
 
 
 def configuration(overrides: list[str]) -> Config:
-    """The studio's configuration: the package's weights, unless the overrides say otherwise."""
+    """The studio's configuration: the weights in the package, unless overrides say otherwise."""
     config = compose.compose(["+experiment=studio", *overrides])
     if not isinstance(config.generator, Sampler):
         raise ValueError(f"generator={config.generator.name}: the studio offers every generator there is; leave it out")
@@ -68,7 +68,7 @@ def configuration(overrides: list[str]) -> Config:
 
 
 def prepare(config: Config) -> None:
-    """Index and decode a data set that is named; the images in the package take no time, and wait until needed."""
+    """Index and decode a user's data set now; the package's images take no time and are read when needed."""
     if config.data.name == "sample":
         return
     from dermprompt.pipeline import Pipeline
@@ -79,7 +79,7 @@ def prepare(config: Config) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises ValueError where that cannot be."""
+    """A listening socket. Raises ValueError if the address cannot be used."""
     try:
         return socket.create_server((host.strip("[]"), port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -87,7 +87,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def hosts(host: str, port: int) -> frozenset[str] | None:
-    """The values of ``Host`` that mean this server; None for any, where it listens at every address."""
+    """The ``Host`` values of this server; None, for any, if it listens on all addresses."""
     if host in ("0.0.0.0", "::", ""):
         return None
     names = LOCAL if host in LOCAL else (host.lower(),)
@@ -95,6 +95,6 @@ def hosts(host: str, port: int) -> frozenset[str] | None:
 
 
 def address(host: str, port: int, token: str | None) -> str:
-    """What to open in a browser."""
+    """The URL to open in a browser."""
     named = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
     return f"http://{named}:{port}/" + (f"?token={token}" if token else "")

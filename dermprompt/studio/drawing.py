@@ -1,4 +1,4 @@
-"""Pictures, masks and outlines, made with the rooms' own functions as the stages make them."""
+"""Generates images, draws masks and segments photographs, with the same functions as the stages."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from dermprompt.studio.trust import Copies, obeyed
 from dermprompt.synthesis.draw import draw_images, sample_seed
 from dermprompt.synthesis.samples import Condition, encode, said_of
 
-# Generators that are open at once: two side by side, and the one before.
+# Networks that stay open: two generators being compared, and one more.
 MOST_OPEN = 3
 
 Tell = Callable[[dict[str, Any]], None]
 
 
 class Studio:
-    """What the worker can do, each a method that tells its events."""
+    """The worker's tasks, each a method that reports events through ``tell``."""
 
     def __init__(self, config: Config, desk: Desk) -> None:
         self.config, self.desk = config, desk
@@ -57,14 +57,14 @@ class Studio:
         self._sources: dict[tuple[str, int], Any] = {}
 
     def warm_up(self) -> None:
-        """Open what the first picture needs, and run it once."""
+        """Open the networks that the first image needs, and run them once."""
         offer = box_offers(self.config)[0]
         generator = self._generator(offer, Sampler("dpm", 2, 2.0, 1.0, 0.0))
         blank = np.ones((offer.image_size, offer.image_size), np.uint8)
         draw_images(generator, [Condition(blank, "blank", prompt="warm")], [0])
 
     def draw(self, tell: Tell, offer: dict[str, Any], drawing: dict[str, Any]) -> None:
-        """Draw a picture, and tell first the picture, then how far it can be trusted."""
+        """Generate an image; report the image, then how far it can be trusted."""
         start = time.monotonic()
         asked, own = Drawing(**drawing), read_offer(offer)
         condition, mask = self._condition(asked, own)
@@ -93,20 +93,20 @@ class Studio:
         tell({"trust": trust})
 
     def roll(self, tell: Tell, masks: str, seed: int, size: int) -> None:
-        """Draw a mask as the masks of that name are drawn, learnt from the configuration's data."""
+        """Draw a mask with the mask source ``masks``, fitted to the configuration's data if it needs real masks."""
         if (masks, size) not in self._sources:
             self._sources[masks, size] = self._source(masks, size)
         (mask,) = self._sources[masks, size].sample([seed])
         tell({"mask": self.desk.save_mask(mask)})
 
     def segment(self, tell: Tell, photograph: str, segmenter: str, size: int) -> None:
-        """Outline a photograph, as a mask of ``size`` pixels."""
+        """Segment a photograph; report the mask of ``size`` pixels."""
         pixels = read_photograph(self.desk.load_photograph(photograph))
         mask = self._segmented(segmenter, fit_image(pixels, size, "squeeze"))
         tell({"mask": self.desk.save_mask(mask), "area": round(float(mask.mean()), 4)})
 
     def _condition(self, asked: Drawing, offer: Offer) -> tuple[Condition, np.ndarray]:
-        """What the picture is drawn from, and the mask alone."""
+        """The condition of the image, and its mask."""
         if not Path(offer.folder).is_dir():
             raise ValueError(f"{offer.title} is not in the store any more: {offer.folder} was removed")
         mask = self.desk.load_mask(asked.mask)
@@ -119,7 +119,7 @@ class Studio:
         return Condition(mask, f"painted/{asked.mask}", None, prompt, asked.diagnosis, attributes), mask
 
     def _generator(self, offer: Offer, sampler: Sampler | None) -> Any:
-        """The open generator, set to the sampler; of those open the one used longest ago is closed."""
+        """The opened generator with the sampler's settings; closes the least recently used of too many networks."""
         key = (offer.id, offer.digest)
         if key not in self._open:
             synthesis = self.config.synthesis
@@ -162,7 +162,7 @@ class Studio:
         return {"mask": fidelity, "copy": copy}
 
     def _segmented(self, id: str, image: np.ndarray) -> np.ndarray:
-        """What a segmenter outlines in an image uint8 SS3, uint8 SS in {0, 1}."""
+        """A segmenter's mask of an image uint8 SS3, uint8 SS in {0, 1}."""
         folders = find_segmenters(self.config)
         if id not in folders:
             known = ", ".join(folders) or "none: train one, or set paths.store"
@@ -176,7 +176,7 @@ class Studio:
 
 
 def _sampler(offer: Offer, asked: Drawing) -> Sampler | None:
-    """The sampler as asked for, checked as the command line checks it."""
+    """The requested sampler, with the same checks as on the command line."""
     if offer.sampler is None:
         return None
     sampler = replace(offer.sampler, **asked.sampling())
@@ -188,7 +188,7 @@ def _sampler(offer: Offer, asked: Drawing) -> Sampler | None:
 
 
 def _check_words(generator: Any, prompt: str) -> list[str]:
-    """The words that say nothing to a generator. Raises ValueError for a prompt that is too long."""
+    """The words that have no effect on a generator. Raises ValueError for a prompt that is too long."""
     encoder = generator.base.text_encoder
     length = encoder.length(prompt)
     if length > encoder.context_length:
@@ -198,7 +198,7 @@ def _check_words(generator: Any, prompt: str) -> list[str]:
 
 @contextmanager
 def _steps(generator: Any, total: int, tell: Tell) -> Iterator[None]:
-    """Tell of each step, that is each time the first network is run; where nobody listens any more, that ends it."""
+    """Report each step, i.e. each run of the first network; if the job was cancelled, ``tell`` raises and ends it."""
     done = 0
 
     def count(*_: Any) -> None:
@@ -214,7 +214,7 @@ def _steps(generator: Any, total: int, tell: Tell) -> Iterator[None]:
 
 
 def png_with(image: np.ndarray, texts: dict[str, str]) -> bytes:
-    """A PNG of uint8 HW3 that says in its own texts what it is."""
+    """A PNG of uint8 HW3, with texts in its metadata that say what it is."""
     said, buffer = PngInfo(), io.BytesIO()
     for key, value in texts.items():
         said.add_itxt(key, value)

@@ -1,7 +1,7 @@
-"""Who may ask, and how much: addresses, a token, sizes and times, before anything of a request is read.
+"""Access control: checks of addresses, token, sizes and times before a request's body is read.
 
-The page loads nothing from elsewhere and nothing from elsewhere can use it: Host and Origin are compared with where the
-studio listens, so that neither another site's script nor a name that was bent to this address reaches it.
+The page loads nothing from other sites, and other sites cannot use it: Host and Origin are compared with the studio's
+address, which stops scripts of other sites and DNS rebinding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dermprompt.studio.asked import MAX_BODY_BYTES, MAX_IMAGE_BYTES
 COOKIE = "dermprompt-studio"
 BODY_SECONDS = 30.0
 MOST_HEADERS = 100
-# Whose bodies are images.
+# Paths whose request bodies are images.
 _UPLOADS = ("/api/v1/masks", "/api/v1/segments")
 
 _CSP = (
@@ -43,9 +43,9 @@ class Guard:
     """ASGI middleware.
 
     Args:
-        app: what is guarded.
-        hosts: the values of ``Host`` that mean this server; None for any, where a token is asked for.
-        token: what a client has to know, in the address once and in a cookie or as a bearer from then on.
+        app: the application to protect.
+        hosts: the allowed values of ``Host``; None for any, which requires a token.
+        token: the client's secret, given once in the URL, then in a cookie, or as a bearer token.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] | None, token: str | None = None) -> None:
@@ -53,7 +53,7 @@ class Guard:
         self.app, self.hosts, self.token = app, hosts, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on with a capped body and with headers that bind the page."""
+        """Refuse the request, or pass it on with a limited body and add security headers to the response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -76,7 +76,7 @@ class Guard:
             return _refuse(421, "this is not the address that the studio listens at")
         if origin is not None and origin.lower() != f"http://{host}":
             return _refuse(403, "another site asked; the studio answers its own page alone")
-        # A link to the page may stand anywhere.
+        # Any site may link to the page itself.
         if scope["path"] != "/" and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _refuse(403, "another site asked; the studio answers its own page alone")
         if len(headers) > MOST_HEADERS:
@@ -88,7 +88,7 @@ class Guard:
         return None if self.token is None else self._without_token(scope, headers)
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
-        """None for a client that knows the token; a first visit with it in the address gets the cookie."""
+        """None for a client with the token; a first visit with the token in the URL gets the cookie."""
         assert self.token is not None
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and self._is_token(given):
@@ -114,7 +114,7 @@ def _cookie(header: str) -> str:
 
 
 def _capped(scope: Scope, receive: Receive) -> Receive:
-    """``receive`` that gives up on bodies that are too long, or too slow."""
+    """``receive`` with limits on the size and duration of bodies."""
     most, deadline = _limit(scope["path"]), time.monotonic() + BODY_SECONDS
     read, whole = 0, False
 
@@ -140,7 +140,7 @@ def _limit(path: str) -> int:
 
 
 def _too_large(path: str) -> str:
-    return f"more than {_limit(path) / 2**20:.3g} MB; that much is not taken"
+    return f"more than {_limit(path) / 2**20:.3g} MB, which is too large"
 
 
 def _refuse(status: int, sentence: str) -> Response:

@@ -1,4 +1,4 @@
-"""What is taken along: the command that draws a picture again, and a set of pictures as a labelled data set."""
+"""What users keep: the command that reproduces an image, and sets of images as labelled data sets."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from dermprompt.synthesis.index import index_row, write_index
 from dermprompt.synthesis.samples import Condition, image_path, mask_path, read_all_records, write_batch
 
 _LAYOUT = (
-    "Pictures that were chosen one by one in the studio. Images and masks lie in two folders under ISIC's own names, "
+    "Images that were chosen one by one in the studio. Images and masks are in two folders with ISIC's names, "
     "which `generator=folder` and `data=isic` read; `samples.csv` says where each came from."
 )
 
 
 def command(offer: Offer, asked: Drawing, sampler: Sampler | None, mask: Path, config: Config) -> str:
-    """The command line that draws a picture again, byte for byte, as its first sample."""
+    """The command line that reproduces an image, byte for byte, as its first sample."""
     words = ["+experiment=studio", "stage=synthesize", *overrides(offer), "masks=folder", f"masks.path={mask}"]
     words += _prompt(asked, offer)
     words += [f"generator.{key}={value}" for key, value in (plain(sampler) if sampler else {}).items()]
@@ -42,7 +42,7 @@ def command(offer: Offer, asked: Drawing, sampler: Sampler | None, mask: Path, c
 
 
 def _prompt(asked: Drawing, offer: Offer) -> list[str]:
-    """Overrides of the prompt; what Hydra's grammar would read as its own is quoted."""
+    """The overrides for the prompt, quoted where Hydra's grammar requires it."""
     if offer.template is None:
         return []
     if asked.text is not None and asked.text.strip():
@@ -56,7 +56,7 @@ def _prompt(asked: Drawing, offer: Offer) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A text as Hydra's grammar and OmegaConf's interpolations leave it unchanged."""
+    """A text quoted and escaped so that Hydra's grammar and OmegaConf's interpolations leave it unchanged."""
     if re.fullmatch(r"[A-Za-z]+(_[A-Za-z]+)*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
     plain_text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
@@ -65,7 +65,7 @@ def _quoted(text: str) -> str:
 
 
 def write_set(desk: Desk, ids: list[str]) -> bytes:
-    """A zip of pictures with their masks, an index and a card. Raises Unknown for a picture that is not here."""
+    """A zip of images with their masks, an index and a card. Raises Unknown for an image that is not here."""
     records = [desk.record(id) for id in ids]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "studio_set"
@@ -77,7 +77,7 @@ def write_set(desk: Desk, ids: list[str]) -> bytes:
 
 
 def _write_pairs(desk: Desk, records: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
-    """Write images and masks as a synthetic set's, a picture a batch; the rows of the index."""
+    """Write images and masks as a synthetic set with one image per batch; return the rows of the index."""
     rows = []
     (root / "batches").mkdir()
     for index, record in enumerate(records):

@@ -1,7 +1,7 @@
-"""Jobs in the order in which they came, one at a time, in a process beside the server.
+"""A queue of jobs, processed one at a time in a separate worker process.
 
-The process (:mod:`dermprompt.studio.worker`) reads jobs as lines of JSON and answers with events as lines of JSON. It
-is started before the first job, so that its imports are over by then, and again whenever it has ended.
+The worker (:mod:`dermprompt.studio.worker`) reads jobs as lines of JSON and answers with events as lines of JSON. It
+is started before the first job, so that its imports are done by then, and restarted whenever it has ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-# Jobs that wait at once, and seconds without any sign of a job that is worked on.
+# The most jobs that may wait, and the seconds without an event after which the current job fails.
 MOST_WAITING, PATIENCE = 64, 300.0
 _LINE_BYTES = 2**20
 
@@ -22,11 +22,11 @@ Event = dict[str, Any]
 
 
 class Full(ValueError):
-    """Too many wait already."""
+    """Too many jobs are waiting."""
 
 
 class Job:
-    """Something to do, and what came of it so far."""
+    """A request to the worker, and the events about it so far."""
 
     def __init__(self, ask: Event) -> None:
         self.ask = ask
@@ -34,7 +34,7 @@ class Job:
         self._place: int | None = None
 
     def stand(self, place: int) -> None:
-        """Tell how many jobs are before it, where that is news."""
+        """Report how many jobs are ahead, if that has changed."""
         if place != self._place:
             self._place = place
             self.tell({"waiting": place})
@@ -45,7 +45,7 @@ class Job:
 
 
 class Line:
-    """The jobs that wait, and the process that works; ``command`` starts it."""
+    """The waiting jobs and the worker process; ``command`` starts the worker."""
 
     def __init__(self, command: list[str], patience: float = PATIENCE) -> None:
         self.command, self.patience = command, patience
@@ -59,11 +59,11 @@ class Line:
         self._hearing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many jobs wait or are worked on."""
+        """The number of jobs that are waiting or being processed."""
         return len(self._waiting) + (self._now is not None)
 
     def join(self, ask: Event) -> Job:
-        """Put a job at the end. Raises Full."""
+        """Append a job. Raises Full."""
         if len(self._waiting) >= MOST_WAITING:
             raise Full(f"{len(self)} jobs wait already; try again in a minute")
         job = Job(ask)
@@ -73,7 +73,7 @@ class Line:
         return job
 
     def leave(self, job: Job) -> None:
-        """Give up a job: it frees its place, or stops at its next step."""
+        """Cancel a job: a waiting one is removed, a running one stops at its next step."""
         if job in self._waiting:
             self._waiting.remove(job)
             self._say_places()
@@ -81,7 +81,7 @@ class Line:
             self._send({"cancel": self._now[0]})
 
     async def follow(self, job: Job) -> AsyncIterator[Event]:
-        """The events of a job up to its last, ``done`` or ``error``; who stops listening has left."""
+        """The events of a job up to the last one, ``done`` or ``error``; a client that stops listening cancels it."""
         try:
             while True:
                 event = await job.events.get()
@@ -92,7 +92,7 @@ class Line:
             self.leave(job)
 
     async def run(self) -> None:
-        """Work, until cancelled; then the process is ended."""
+        """Process jobs until cancelled, then end the worker."""
         try:
             while True:
                 await self.start()
@@ -120,7 +120,7 @@ class Line:
             self._now = None
 
     async def _pass_on(self, number: int, job: Job) -> None:
-        """Events of a job as they come."""
+        """Pass on the events of a job as they arrive."""
         while True:
             try:
                 event = await asyncio.wait_for(self._told.get(), self.patience)
@@ -144,7 +144,7 @@ class Line:
             process.stdin.write(json.dumps(message).encode() + b"\n")
 
     async def start(self) -> None:
-        """Start the process, where none runs."""
+        """Start the worker if none is running."""
         if self._process is not None and self._process.returncode is None:
             return
         self.ready, self._told = False, asyncio.Queue()
@@ -156,7 +156,7 @@ class Line:
         self._hearing = asyncio.create_task(self._hear(self._process.stdout, self._told))
 
     async def _hear(self, lines: asyncio.StreamReader, told: asyncio.Queue[Event | None]) -> None:
-        """Put the process's events where the job finds them, and None at their end."""
+        """Put the worker's events into the queue, and None when it has ended."""
         while line := await lines.readline():
             event = json.loads(line)
             self.ready = self.ready or "ready" in event
@@ -167,7 +167,7 @@ class Line:
         return None if self._process is None else await self._process.wait()
 
     async def _stop(self) -> None:
-        """End the process: it ends by itself when nobody can ask anything more."""
+        """Kill the worker, if there is one."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -177,5 +177,5 @@ class Line:
 
 
 def worker_command(config: str) -> list[str]:
-    """What starts a worker for a configuration that was written to a file."""
+    """The command that starts a worker with the configuration in a file."""
     return [sys.executable, "-m", "dermprompt.studio.worker", config]

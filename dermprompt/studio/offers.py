@@ -1,4 +1,4 @@
-"""What can be drawn with and segmented by: the networks of the package, and those that a store holds."""
+"""The available generators and segmenters: those in the package, and those in a store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BOX_SIZE = 128
 
 @dataclass(frozen=True)
 class Training:
-    """Where the images are that a generator has seen, and those that it has not: folders of a store."""
+    """The store's folders with the images that a generator has seen, and with those that it has not."""
 
     known: str
     cache: str
@@ -40,12 +40,12 @@ class Offer:
     Attributes:
         id: its name in requests.
         kind: ``controlnet`` or ``pix2pixhd``.
-        folder: where its networks are, and ``base`` the model under it; ``digest`` stands for both.
-        reading: how the base's text encoder is read; None for one of the store.
-        sampler: what it draws with where a request says nothing else; None where nothing can be chosen.
+        folder: where its networks are; ``base``: the base model's folder or id; ``digest`` stands for both.
+        reading: how the base's text encoder is read; None for a base in the store.
+        sampler: the default sampler; None if the generator has no sampler.
         vocabulary: how many training images have each label.
-        training: its training set, where that is in the store.
-        unavailable: why it cannot be used.
+        training: its training set, if that is in the store.
+        unavailable: why it cannot be used; None if it can.
     """
 
     id: str
@@ -63,20 +63,20 @@ class Offer:
     unavailable: str | None = None
 
     def public(self) -> dict[str, Any]:
-        """What the page needs to know: no folder of this machine."""
+        """What the page needs to know, without paths on this machine."""
         whole = dataclasses.asdict(self)
         hidden = ("folder", "base", "reading", "training")
         return {key: value for key, value in whole.items() if key not in hidden}
 
 
 def read_offer(row: dict[str, Any]) -> Offer:
-    """An offer back from plain values."""
+    """An offer from plain values."""
     parts = {"reading": OpenBase, "sampler": Sampler, "vocabulary": Vocabulary, "training": Training}
     return Offer(**{key: parts[key](**value) if key in parts and value else value for key, value in row.items()})
 
 
 def find_offers(config: Config) -> dict[str, Offer]:
-    """All generators that can be had, by id."""
+    """All available generators, by id."""
     found = [*box_offers(config), *store_offers(config, Path(config.paths.store).expanduser().resolve())]
     return {one.id: one for one in found}
 
@@ -108,12 +108,12 @@ def box_offers(config: Config) -> list[Offer]:
 
 @cache
 def _digest(folder: Path) -> str:
-    """As the command line names it; what comes with the package does not change."""
+    """The digest that the command line shows; cached, because the package's weights do not change."""
     return digest(folder)[:16]
 
 
 def store_offers(config: Config, store: Path) -> list[Offer]:
-    """The trained generators of a store, as their records tell; what a record lacks makes one unavailable."""
+    """The trained generators in a store, from their recipes; a missing input makes a generator unavailable."""
     folders = [path.parent for path in sorted(store.glob(f"train_generator/*/{RECORD}"))]
     if not folders:
         return []
@@ -153,7 +153,7 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
 
 
 def _holding(folders: list[Path], file: str, what: str, missing: list[str]) -> Path | None:
-    """The folder with such a file; its absence is noted."""
+    """The folder that holds ``file``; if there is none, ``what`` is added to ``missing``."""
     found = next((path for path in folders if (path / file).exists()), None)
     if found is None:
         missing.append(what)
@@ -163,7 +163,7 @@ def _holding(folders: list[Path], file: str, what: str, missing: list[str]) -> P
 def _base_of(
     config: Config, recipe: Recipe, inputs: list[Path], reading: dict[str, int] | None, missing: list[str]
 ) -> str | None:
-    """Where a generator's base is: in the store, or a pretrained one that the configuration names."""
+    """Where a generator's base is: in the store, or a pretrained one named in the configuration."""
     if reading is None:
         found = _holding(inputs, "unet/config.json", "base", missing)
         return str(found) if found else None
@@ -175,10 +175,10 @@ def _base_of(
 
 
 def prompt_of(asked: Named, offer: Offer) -> str:
-    """The text that is drawn from: free words, those of the template, or none.
+    """The prompt: free text, the template's text, or empty; always empty for a generator without text.
 
     Raises:
-        ValueError: text for a generator that reads none, or a label that the template does not know.
+        ValueError: a label is unknown to the template.
     """
     if offer.template is None:
         return ""
@@ -190,7 +190,7 @@ def prompt_of(asked: Named, offer: Offer) -> str:
 
 
 def find_segmenters(config: Config) -> dict[str, str]:
-    """Folders of trained segmenters by id: the package's reference segmenter first, where there is one."""
+    """Folders of trained segmenters by id; the package's reference segmenter, if there is one, comes first."""
     store = Path(config.paths.store).expanduser().resolve()
     found = {path.parent.name: str(path.parent) for path in sorted(store.glob(f"train_segmenter/*/{RECORD}"))}
     reference = reference_segmenter()
@@ -204,7 +204,7 @@ def reference_segmenter() -> Path | None:
 
 
 def overrides(offer: Offer) -> list[str]:
-    """What makes the command line draw with this generator."""
+    """The overrides that make the command line use this generator."""
     named = [f"generator={offer.kind}"]
     if Path(offer.folder).is_relative_to(BOX):
         return named
@@ -217,6 +217,6 @@ def overrides(offer: Offer) -> list[str]:
 
 
 def _own_reading(base: Path) -> OpenBase:
-    """How the text encoder of a base that was trained here is read."""
+    """How the text encoder of a base trained here is read."""
     config = read_json(base / "text_encoder" / "config.json")
     return OpenBase(config["pad_token_id"], config["num_hidden_layers"])

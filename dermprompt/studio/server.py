@@ -1,4 +1,4 @@
-"""The studio's page and its API, version 1, as an ASGI application: docs/studio.md describes it."""
+"""The studio's page and version 1 of its API, as an ASGI application; described in docs/studio.md."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Server:
-    """The handlers, and what they stand on."""
+    """The request handlers, and the objects that they use."""
 
     config: Config
     desk: Desk
     line: Line
 
     async def page(self, request: Request) -> Response:
-        """The page, or one of its files: of a list made at the start, so that no path is looked up."""
+        """The page, or one of its files, which are read at the start so that no path comes from a request."""
         name = request.path_params.get("name", "index.html")
         if name not in _FILES:
             raise HTTPException(404, "there is no such page")
         return Response(_FILES[name], media_type=mimetypes.guess_type(name)[0])
 
     async def about(self, request: Request) -> Response:
-        """What there is to draw with, and the limits."""
+        """The available generators, segmenters, mask sources and templates, and the limits."""
         offers = await run_in_threadpool(find_offers, self.config)
         segmenters = await run_in_threadpool(find_segmenters, self.config)
         templates = {
@@ -87,7 +87,7 @@ class Server:
         )
 
     async def add_mask(self, request: Request) -> Response:
-        """Take a mask in as an image."""
+        """Import a mask from an image."""
         size = _size(request)
         mask, notes = await run_in_threadpool(read_mask, await request.body(), size)
         id = await run_in_threadpool(self.desk.save_mask, mask)
@@ -103,7 +103,7 @@ class Server:
         return Events(self.line, self.line.join({"kind": "roll", **asked.model_dump()}))
 
     async def draw(self, request: Request) -> Response:
-        """Draw a picture: events as they come, a line each; the connection is the place in the queue."""
+        """Generate an image; events are sent as lines, and closing the connection gives up the place in the queue."""
         asked = read(Drawing, await _json(request))
         offer = await self._offer(asked.generator)
         self.desk.mask_file(asked.mask)
@@ -111,7 +111,7 @@ class Server:
         return Events(self.line, self.line.join(job))
 
     async def prompt(self, request: Request) -> Response:
-        """What a generator's template makes of labels."""
+        """The prompt that a generator's template composes from labels."""
         asked = read(Named, await _json(request))
         return JSONResponse({"prompt": prompt_of(asked, await self._offer(asked.generator))})
 
@@ -124,12 +124,12 @@ class Server:
         return offers[id]
 
     async def picture(self, request: Request) -> Response:
-        """A picture's file: as synthesize writes it, as PNG, what is known of it, or the nearest training image."""
+        """An image's file: the JPEG that synthesize writes, a PNG, its record, or the nearest training image."""
         path = self.desk.picture_file(request.path_params["id"], "." + request.url.path.partition(".")[2])
         return Response(path.read_bytes(), media_type=mimetypes.guess_type(path.name)[0])
 
     async def segment(self, request: Request) -> Response:
-        """Outline a photograph."""
+        """Segment a photograph."""
         segmenter, size = request.query_params.get("segmenter", "box"), _size(request)
         data = await request.body()
         await run_in_threadpool(check_image, data)
@@ -138,11 +138,11 @@ class Server:
         return Events(self.line, self.line.join(job))
 
     async def settings(self, request: Request) -> Response:
-        """What the page remembers."""
+        """The page's settings."""
         return JSONResponse(self.desk.settings())
 
     async def remember(self, request: Request) -> Response:
-        """Remember what the page says: any JSON object."""
+        """Save the page's settings, any JSON object."""
         try:
             said = json.loads(await _json(request))
         except (ValueError, RecursionError):
@@ -153,7 +153,7 @@ class Server:
         return JSONResponse({"remembered": len(said)})
 
     async def download(self, request: Request) -> Response:
-        """Pictures as a labelled set."""
+        """Download images as a labelled set."""
         asked = read(PictureSet, await _json(request))
         data = await run_in_threadpool(write_set, self.desk, asked.pictures)
         return Response(
@@ -164,7 +164,7 @@ class Server:
 
 
 class Events(Response):
-    """A job's events as lines of JSON, while it works; a client that goes away leaves the queue."""
+    """A job's events as lines of JSON while it runs; a client that disconnects leaves the queue."""
 
     def __init__(self, line: Line, job: Job) -> None:
         super().__init__(media_type="application/x-ndjson")
@@ -172,7 +172,7 @@ class Events(Response):
         self.line, self.job = line, job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the last event, or until the client is gone."""
+        """Send until the last event, or until the client disconnects."""
         sending = asyncio.create_task(self._send(send))
         watching = asyncio.create_task(_gone(receive))
         try:
@@ -197,7 +197,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _json(request: Request) -> bytes:
-    """The body of a request in JSON: by its type no form of another site's can send one."""
+    """The JSON body of a request; requiring its content type keeps out forms of other sites."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise HTTPException(415, "the body has to be JSON, with Content-Type: application/json")
     return await request.body()
@@ -227,7 +227,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _left(request: Request, error: Exception) -> Response:
-    return _sentence(400, "the request was broken off")
+    return _sentence(400, "the request was interrupted")
 
 
 async def _disk(request: Request, error: Exception) -> Response:
@@ -239,7 +239,7 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 
 
 def build(config: Config, desk: Desk, line: Line, hosts: frozenset[str] | None, token: str | None = None) -> ASGIApp:
-    """The application; ``hosts`` and ``token`` are the guard's."""
+    """The application; ``hosts`` and ``token``: see :class:`~dermprompt.studio.guard.Guard`."""
     server = Server(config, desk, line)
 
     @asynccontextmanager

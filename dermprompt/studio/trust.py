@@ -1,4 +1,4 @@
-"""Whether a picture can be trusted: is its mask obeyed, is it a copy of what its generator was trained on?"""
+"""Whether an image can be trusted: whether it follows its mask, and whether it copies a training image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dermprompt.weights.box import BOX
 
 
 def obeyed(found: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
-    """Dice of the reference segmenter's outline with the mask, both uint8 SS in {0, 1}; None without a segmenter."""
+    """Dice of the reference segmenter's mask with the given one, both uint8 SS in {0, 1}; None without a segmenter."""
     if found is None:
         return {"dice": None, "why": "no reference segmenter"}
     return {"dice": round(float(dice(found[None], mask[None])[0]), 4)}
@@ -29,7 +29,7 @@ def obeyed(found: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a generator was trained on: images uint8 NSS3, their names and thumbnails; and the distance of a copy."""
+    """A generator's training images uint8 NSS3, their ids and thumbnails, and the distance that defines copies."""
 
     ids: tuple[str, ...]
     images: Rows
@@ -38,14 +38,14 @@ class Seen:
 
 
 class Copies:
-    """Nearest training images, for every generator whose training set is at hand."""
+    """Finds the nearest training image, for every generator whose training set is available."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self._seen: dict[str, Seen | None] = {}
 
     def of(self, offer: Offer, image: np.ndarray) -> tuple[dict[str, Any], np.ndarray | None]:
-        """What is said of an image uint8 SS3, and the nearest training image where there is one."""
+        """The findings about an image uint8 SS3, and its nearest training image, if known."""
         if offer.id not in self._seen:
             self._seen[offer.id] = self._find(offer)
         seen = self._seen[offer.id]
@@ -63,13 +63,13 @@ class Copies:
             if not all(path.is_dir() for path in paths.values()):
                 return None
             seen = load_generator_part(paths["known"], paths["cache"])
-            # As the curation does: S.test takes no part in what counts as a copy.
+            # As in curation, S.test must not influence what counts as a copy.
             unseen = held_out_part(paths["prepared"], paths["cache"], seen, ("generator", "train", "val")).images
             return self._calibrated(tuple(one.id for one in seen.lesions), seen.images, unseen)
         return self._in_box(offer)
 
     def _in_box(self, offer: Offer) -> Seen | None:
-        """The training set of what comes with the package, where the configuration's data hold all of it."""
+        """The training set of the package's generators, if the configuration's data include all of it."""
         if offer.image_size != BOX_SIZE or not offer.id.startswith("box-"):
             return None
         wanted = set(read_json(BOX / "trained_on.json"))
@@ -82,7 +82,7 @@ class Copies:
         return self._calibrated(ids, part.images.only(inside), part.images.only(~inside))
 
     def _calibrated(self, ids: tuple[str, ...], images: Rows, unseen: Rows) -> Seen:
-        """The distance below which a share ``curation.quantile`` of unseen real images would count as copies."""
+        """Set the threshold so that a share ``curation.quantile`` of unseen real images would count as copies."""
         quantile = self.pipeline.config.curation.quantile
         known = thumbnails(images)
         held_out = nearest_known(unseen, known)[0] if len(unseen) else np.zeros(0, np.float32)

@@ -1,8 +1,8 @@
-"""The process that draws: a job is a line of JSON on its standard input, events of it are lines on its output.
+"""The worker process: jobs are lines of JSON on its standard input, events are lines on its output.
 
     {"job": 3, "kind": "draw", …}  →  {"job": 3, "step": 4, "of": 10} {"job": 3, "picture": …} {"job": 3, "done": true}
 
-It ends when its input does. A job that was given up ends at its next step.
+It ends when its input closes. A cancelled job ends at its next step.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Event = dict[str, Any]
 
 
 class GivenUp(Exception):
-    """Nobody waits for the job any more."""
+    """The job was cancelled."""
 
 
 class Jobs:
-    """What comes in, read beside the work, so that a job can be given up."""
+    """The incoming jobs, read in a separate thread so that the current job can be cancelled."""
 
     def __init__(self, lines: TextIO) -> None:
         self._lines, self._given_up = lines, set[int]()
@@ -43,21 +43,21 @@ class Jobs:
             else:
                 self._came.put(message)
         self._came.put(None)
-        os._exit(0)  # the server is gone: in the middle of a job too
+        os._exit(0)  # the server is gone; end even in the middle of a job
 
     def next(self) -> Event | None:
         """The next job; None at the end."""
         return self._came.get()
 
     def check(self, number: int) -> None:
-        """Raise GivenUp for a job that was given up."""
+        """Raise GivenUp for a cancelled job."""
         if number in self._given_up:
             self._given_up.discard(number)
             raise GivenUp
 
 
 def work(studio: Any, jobs: Jobs, say: Callable[[Event], None]) -> None:
-    """Do jobs until there are no more: each is a method of ``studio`` by its kind."""
+    """Process jobs until there are no more; a job's kind is the name of a method of ``studio``."""
     say({"ready": True})
     while (ask := jobs.next()) is not None:
         _do(studio, ask, jobs, say)
@@ -85,7 +85,7 @@ def _do(studio: Any, ask: Event, jobs: Jobs, say: Callable[[Event], None]) -> No
 
 
 def _unforeseen(error: Exception) -> str:
-    """A sentence without a trace."""
+    """A sentence for the client, without a traceback."""
     if "memory" in str(error).lower():
         return "the memory is too small for this; nothing was lost"
     return f"this failed in a way that was not foreseen ({type(error).__name__}); the terminal of the studio says more"
@@ -93,7 +93,7 @@ def _unforeseen(error: Exception) -> str:
 
 def run(open_studio: Callable[[], Any]) -> None:
     """Work for the server that started this process."""
-    # What libraries print must not come between the events.
+    # Output of libraries must not mix with the events, so it goes to standard error.
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -106,10 +106,10 @@ def run(open_studio: Callable[[], Any]) -> None:
 
 
 def main(path: str) -> None:
-    """Draw with the configuration that the server wrote."""
+    """Run the worker with the configuration that the server wrote."""
 
     def open_studio() -> Any:
-        from dermprompt.studio.drawing import Studio  # torch and diffusers: seconds
+        from dermprompt.studio.drawing import Studio  # imports torch and diffusers, which takes seconds
 
         config = compose.thaw(Path(path))
         studio = Studio(config, Desk(Path(config.paths.runs).resolve() / "studio"))

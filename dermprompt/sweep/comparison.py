@@ -1,4 +1,4 @@
-"""From the jobs of a sweep to a comparison of its arms, image by image and seed by seed."""
+"""Compares the arms of a sweep, paired by image and seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, Purpo
 
 ALPHA = 0.05
 DIGITS = 6
-# In a world without a control of that name: what an arm is judged against there, and what follows.
+# In a world without the intended control: the arms to compare with instead, and the note about it.
 FALLBACKS = {"open": ("s_plus_g", "s_only"), "closed": ("s_only",)}
 NO_REAL_PAIRS = "No arm with G's real pairs was run: what the generator has seen may explain a difference by itself."
 REAL_PAIRS = "s_plus_g"
@@ -28,7 +28,7 @@ Scored = dict[int, dict[tuple[int | None, str], float]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What two arms must share to be compared, beside their world."""
+    """What two arms must share to be compared, besides their world."""
 
     dataset: str
     image_size: int
@@ -38,7 +38,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class ArmId:
-    """An arm of a setting. ``world`` is empty for S only, which belongs to both."""
+    """An arm of a setting. ``world`` is empty for arms such as S only, which belong to both."""
 
     world: str
     name: str
@@ -48,7 +48,7 @@ class ArmId:
 
 @dataclass(frozen=True)
 class Record:
-    """The scores of one image of S.test by one training."""
+    """One training's scores on one image of S.test."""
 
     setting: Setting
     arm: ArmId
@@ -59,7 +59,7 @@ class Record:
 
 
 def records_of(jobs: Sequence[Job]) -> list[Record]:
-    """The scores of all jobs, what several jobs share once; jobs of one arm that differ are told apart by name."""
+    """The scores of all jobs; those that jobs share occur once, and different trainings of one arm are renamed."""
     found: dict[tuple[Any, ...], Record] = {}
     for folder, results in tell_apart(jobs):
         for cell in results.segmentation:
@@ -73,22 +73,22 @@ def records_of(jobs: Sequence[Job]) -> list[Record]:
 
 
 def _rounded(scores: Scores) -> Scores:
-    """As published, so that what is computed from the published scores is the same."""
+    """Scores rounded as published, so that the published scores reproduce all tables."""
     values = {name: round(value, DIGITS) for name, value in vars(scores).items() if isinstance(value, float)}
     return replace(scores, **values)  # type: ignore[arg-type]
 
 
 def primary_of(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The comparison that all jobs named before S.test was read; nothing is primary where they differ."""
+    """The primary comparison that all jobs declared before S.test was read; none if they differ."""
     named = [results.primary for _, results in jobs]
     agreed = len({one.get("hash") for one in named}) == 1 and all(one.get("declared", True) for one in named)
     return dict(named[0]) if agreed else {**named[0], "ours": None}
 
 
 def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[ArmTable, ...]:
-    """Compare every arm with its control, and every pair of arms, in each setting and world of at least two arms.
+    """Compare every arm with its control, and every pair of arms, in each setting and world with at least two arms.
 
-    S only stands in both worlds, and where there is no other arm, in the closed one: it has seen S alone.
+    Arms without a world, such as S only, belong to both worlds; if there are no others, to the closed one.
     """
     found: dict[Setting, list[Record]] = {}
     for one in records:
@@ -102,7 +102,7 @@ def arm_tables(records: Iterable[Record], primary: Mapping[str, Any]) -> tuple[A
 
 
 def _scored(records: Sequence[Record]) -> dict[ArmId, Scored]:
-    """Dice of each arm; where S was rotated, of the folds alone, which have each image once."""
+    """Dice of each arm; if S was rotated, only of the folds, which together have each image once."""
     rotated = any(one.fold is not None for one in records)
     arms: dict[ArmId, Scored] = {}
     for one in records:
@@ -118,7 +118,7 @@ def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: 
     ours = primary.get("ours") if decides and setting.num_real in numbers else None
     main = next((arm.count for arm in arms if arm.name == ours), max(arm.count for arm in arms))
     prefix = purpose.control if purpose and purpose.world == world else CONTROLS[world]
-    # Several numbers of real images: all of these comparisons hold together.
+    # With several numbers of real images, their comparisons must hold jointly.
     level = 1 - ALPHA / len(numbers)
     rows = []
     for arm in arms:
@@ -137,7 +137,7 @@ def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: 
 
 
 def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...]:
-    """Each arm with samples beside its control for each purpose, a family of its own."""
+    """Each arm with samples against its control for each purpose, as a separate family of tests."""
     found = [
         (name, arm, control)
         for name, purpose in PURPOSES.items()
@@ -146,7 +146,7 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
         if purpose.world == world
         and arm.count
         and _is_control(control, purpose.control, arm.count)
-        # With G's real pairs samples can only stand beside them.
+        # An arm with G's real pairs can only be compared with a control that has them too.
         and (name == "instead" or not arm.name.startswith(REAL_PAIRS))
         and shared(arms[arm], arms[control])
     ]
@@ -168,13 +168,13 @@ def _is_control(one: ArmId, prefix: str, steps: int) -> bool:
 
 
 def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main: int) -> ArmId:
-    """What an arm has to beat: of the arms whose names begin with ``prefix`` the one that takes as many steps.
+    """The arm's control: the arm whose name begins with ``prefix`` and that trains for the same number of steps.
 
-    ``main``: the number of samples whose control arms without samples are compared with.
+    ``main``: arms without samples are compared with the control for this number of samples.
     """
     steps = arm.count or arm.steps_of or main
     if arm.count and arm.name.startswith(REAL_PAIRS):
-        prefix = PURPOSES["instead"].control  # what samples add to all real pairs
+        prefix = PURPOSES["instead"].control  # measures what samples add to all real pairs
     strong = [one for one in arms if _is_control(one, prefix, steps)]
     weaker = [one for name in FALLBACKS[world] for one in arms if one.name == name]
     return (*strong, *weaker, *sorted(arms, key=lambda one: one.name))[0]
@@ -190,13 +190,13 @@ def _row(arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float,
 
 
 def _against(ours: Scored, theirs: Scored, level: float = 1 - ALPHA) -> Comparison | None:
-    """None where they share no seed, or fewer than two images."""
+    """Compare two arms; None if they share no seed or fewer than two images."""
     tables = shared(ours, theirs)
     return compare(tables[0], tables[1], level) if tables else None
 
 
 def _adjusted(rows: list[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmRow, ...]:
-    """Exploratory rows: intervals that all hold together (Bonferroni), p by Holm (1979)."""
+    """Adjust exploratory rows: simultaneous intervals (Bonferroni), p-values by Holm (1979)."""
     among = [i for i, row in enumerate(rows) if row.against and not row.primary]
     scored = {(arm.name, arm.count): one for arm, one in arms.items()}
     named = {arm.name: one for arm, one in arms.items()}
@@ -208,7 +208,7 @@ def _adjusted(rows: list[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmRow,
 
 
 def _pairs(rows: Sequence[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmPair, ...]:
-    """All pairs that are not an arm and its control, a family of their own."""
+    """All pairs except arms with their controls, as a separate family of tests."""
     controls = {(row.arm, row.control) for row in rows}
     pairs = [
         (a, b) for a, b in combinations(sorted(arms, key=str), 2) if not {(a.name, b.name), (b.name, a.name)} & controls
@@ -221,7 +221,7 @@ def _pairs(rows: Sequence[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmPai
 
 
 def shared(*arms: Scored) -> list[np.ndarray]:
-    """Each arm's Dice, seeds × images, on the seeds and images that all of them have; empty below two images."""
+    """Each arm's Dice, seeds × images, on the seeds and images that all arms share; empty for fewer than two images."""
     seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
     images = sorted(set.intersection(*(set(arm[seed]) for arm in arms for seed in seeds)), key=str) if seeds else []
     if len(images) < 2:

@@ -1,4 +1,4 @@
-"""A sweep's page: kept up to date by Hydra's callback; ``python -m dermprompt.sweep.page FOLDER`` writes it again."""
+"""A sweep's page: updated by Hydra's callback; ``python -m dermprompt.sweep.page FOLDER`` writes it again."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ERROR = "error.txt"
 
 
 class SweepReport(Callback):
-    """Rewrites the sweep's page from the jobs' ``results.json`` whenever a job ends, also in failure.
+    """Rewrites the sweep's page from the jobs' ``results.json`` whenever a job ends or fails.
 
-    Hydra's ``on_multirun_end`` would not run when a job fails.
+    Hydra does not call ``on_multirun_end`` if a job fails.
     """
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -36,7 +36,7 @@ class SweepReport(Callback):
             return
         job = Path(hydra.runtime.output_dir)
         _note_failure(job, job_return)
-        # Jobs of an array end on other machines at the same time: the last one to write has to know of all.
+        # Jobs of an array may end at the same time on other machines, and the last page must include all of them.
         with hold(job.parent / ".page.lock", "the sweep's page"):
             _write(config, job.parent)
 
@@ -52,17 +52,17 @@ def _write(config: DictConfig, sweep: Path) -> None:
 
 
 def _note_failure(job: Path, job_return: JobReturn) -> None:
-    """Keep a failed job's error beside where its results would be."""
+    """Write a failed job's error to its folder."""
     path = job / ERROR
     path.unlink(missing_ok=True)
     if job_return.status != JobStatus.FAILED:
         return
     try:
-        with redirect_stderr(io.StringIO()):  # where Hydra would name the job's overrides
+        with redirect_stderr(io.StringIO()):  # hides Hydra's print of the job's overrides
             _ = job_return.return_value
-    except Exception as error:  # the job's own
+    except Exception as error:  # the job's error
         write_bytes(path, f"{type(error).__name__}: {error}\n".encode())
-        # Hydra itself raises the first failure when the whole sweep is over.
+        # Hydra raises the first failure at the end of the sweep.
         print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
 
 
@@ -76,7 +76,7 @@ def _noted(path: Path) -> str:
 
 
 def write_sweep_page(sweep: Path) -> Path | None:
-    """Write a sweep's page from the folders of its jobs; None when there is nothing yet."""
+    """Write a sweep's page from the folders of its jobs; return None if there are no results yet."""
     from dermprompt.report.page import write_page
     from dermprompt.sweep.comparison import primary_of, records_of
     from dermprompt.sweep.published import publish
@@ -102,10 +102,10 @@ def write_sweep_page(sweep: Path) -> Path | None:
 
 
 def _load_job(path: Path) -> Results:
-    """The results of a job with all that the page and the comparison read beside them.
+    """The results of a job, after checking all files that the page and the comparison read.
 
     Raises:
-        ValueError: something is damaged, is missing, or lies elsewhere; names it.
+        ValueError: a file is damaged, missing, or outside the job's folder; names it.
     """
     from dermprompt.evaluation.scores import load_scores
     from dermprompt.results import load_results, pictures_of
@@ -128,7 +128,7 @@ def _load_job(path: Path) -> Results:
 
 @in_words
 def main() -> None:
-    """Write the page of the folder that the command line names, of a sweep or of one job."""
+    """Write the page of the folder named on the command line, for a sweep or a single job."""
     from dermprompt.report.page import write_page
 
     if len(sys.argv) != 2:

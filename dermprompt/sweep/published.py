@@ -1,7 +1,7 @@
-"""A study's scores of every image, and the tables that they come to, as files that anyone can compute again.
+"""A study's published scores of every image, and the tables that anyone can recompute from them.
 
-``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) does so and compares; with ``--rewrite`` it
-writes tables and charts again, where the rule by which they are computed has changed.
+``python -m dermprompt.sweep.published FOLDER …`` (``make verify-tables``) recomputes and compares them; ``--rewrite``
+writes tables and charts again, for example after a change of the rule by which they are computed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PLACE = ("seed", "fold", "id")
 
 
 def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
-    """Write ``scores.csv``, a row an image and training, and ``tables.json``, what they come to."""
+    """Write ``scores.csv``, with a row per image and training, and ``tables.json``, computed from it."""
     tables = arm_tables(records, primary)
     text = io.StringIO()
     kinds = (Setting, ArmId, Scores)
@@ -47,13 +47,13 @@ def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path)
 
 
 def _numbers(tables: Sequence[ArmTable], records: Sequence[Record]) -> dict[str, Any]:
-    """All numbers of ``tables.json``: the comparisons of arms, and every training's own Dice and gain."""
+    """All numbers of ``tables.json``: the comparisons of arms, and every training's Dice and gain."""
     numbers = {"tables": [dataclasses.asdict(one) for one in tables], "trainings": trainings(records)}
     return json.loads(json.dumps(numbers))
 
 
 def trainings(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Each training's mean Dice over its test images, and its gain over S only of the same seed and fold."""
+    """Each training's mean Dice over test images, and its gain over S only with the same seed and fold."""
     found: dict[tuple[Setting, ArmId, int, int | None], dict[str, float]] = {}
     for one in records:
         found.setdefault((one.setting, one.arm, one.seed, one.fold), {})[one.id] = one.scores.dice
@@ -73,8 +73,8 @@ def load_records(path: Path) -> list[Record]:
     """Read what :func:`publish` wrote.
 
     Raises:
-        ValueError: a column is missing, a cell is no number, an image of a training has two rows, or there is no row;
-            names the file and the line.
+        ValueError: a column is missing, a cell is not a number, an image of a training has two rows, or there is no
+            row; names the file and the line.
     """
     records: dict[Any, Record] = {}
     with reading(path), path.open(newline="") as file:
@@ -85,7 +85,7 @@ def load_records(path: Path) -> list[Record]:
                 raise ValueError(f"{path}, line {number}: {error!r}") from None
             place = one.setting, one.arm, one.seed, one.fold, one.id
             if place in records:
-                raise ValueError(f"{path}, line {number}: {one.id} of this training stands in an earlier line too")
+                raise ValueError(f"{path}, line {number}: {one.id} of this training is in an earlier line too")
             records[place] = one
     if not records:
         raise ValueError(f"{path}: no scores in it")
@@ -102,7 +102,7 @@ def _record(row: Mapping[str, str]) -> Record:
 
 
 def verify(folder: Path) -> list[str]:
-    """What of ``tables.json`` its ``scores.csv`` does not give; empty where all does."""
+    """The numbers of ``tables.json`` that ``scores.csv`` does not reproduce; empty if all are reproduced."""
     with reading(folder / TABLES):
         published = read_json(folder / TABLES, dict)
         primary = published.pop("primary")
@@ -117,9 +117,9 @@ def verify(folder: Path) -> list[str]:
 
 
 def rewrite(folder: Path) -> None:
-    """Compute ``tables.json`` again from ``scores.csv``, and of its charts those that lie there.
+    """Recompute ``tables.json`` from ``scores.csv``, and redraw those charts that exist.
 
-    The primary comparison stays as it was named.
+    The primary comparison stays as declared.
     """
     from dermprompt.report.page import comparison_charts, save_charts
 
@@ -145,7 +145,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @in_words
 def main() -> None:
-    """Verify the folders that the command line names."""
+    """Verify the folders named on the command line."""
     parser = argparse.ArgumentParser(description="Recompute published tables from the scores of every image.")
     parser.add_argument("folders", nargs="+", metavar="FOLDER")
     parser.add_argument("--rewrite", action="store_true", help="write tables and charts again")

@@ -1,4 +1,4 @@
-"""The card of a synthetic set: what it is, what was asked for, what was drawn, beside what G has."""
+"""The card of a synthetic set: what it is, and which labels were requested, drawn, and occur in training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from dermprompt.files import write_bytes, write_json
 from dermprompt.synthesis.samples import read_all_records
 
-# Diagnosis and attributes, each None where unknown or not asked for.
+# Diagnosis and attributes, each None if unknown or not requested.
 LabelKey = tuple[str | None, tuple[str, ...] | None]
 
 _LICENCE = (
@@ -27,9 +27,9 @@ def write_card(
     asked: Mapping[LabelKey, float],
     training: Mapping[LabelKey, int],
 ) -> None:
-    """Write ``card.json`` and ``card.md`` on all samples that are there.
+    """Write ``card.json`` and ``card.md`` about all existing samples.
 
-    ``asked``: the sampler's probability of each label. ``training``: how many images of G have it.
+    ``asked``: the sampler's probability of each label. ``training``: how many training images have it.
     """
     rows = read_all_records(folder)
     drawn = Counter((row.diagnosis, None if row.attributes is None else tuple(row.attributes)) for row in rows)

@@ -1,6 +1,6 @@
-"""The sampling loop: aligned batches of one size, sample i always at the same place of the same batch.
+"""The sampling loop: aligned batches of equal size, so that sample i is always at the same place of the same batch.
 
-While the device draws a batch, threads encode and write those before it.
+While the device generates a batch, threads encode and write earlier ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from dermprompt.lesion import find_faults, images_to_uint8, masks_to_float
 from dermprompt.synthesis.samples import Condition, sample_id, write_batch
 
-# Batches that are encoded and written while the next is drawn: more would only fill the memory.
+# Batches being encoded and written while the next is generated; more would only fill memory.
 BEHIND = 2
 
 
@@ -26,19 +26,19 @@ class Generator(Protocol):
     """Masks N1SS, prompts and seeds to images N3SS in [-1, 1]."""
 
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Draw one image for each mask."""
+        """Generate one image for each mask."""
 
 
 def sample_seed(seed: int, index: int) -> int:
-    """The seed of sample ``index``: 63 bits."""
+    """The 63-bit seed of sample ``index``."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Pixels:
-    """Images uint8 NSS3 on their way from the device to the host."""
+    """Images uint8 NSS3 being copied from the device to the host."""
 
     def __init__(self, images: Tensor) -> None:
-        """Start the copy of images N3SS in [-1, 1]; on a GPU the caller need not wait for it, nor for the images."""
+        """Start copying images N3SS in [-1, 1]; on a GPU this returns at once, even before the images are computed."""
         pixels = images_to_uint8(images.float().nan_to_num())
         self._copied = None
         self._host, self._faults = (_copy(one) for one in (pixels, find_faults(images, pixels)))
@@ -47,12 +47,12 @@ class Pixels:
             self._copied.record()
 
     def array(self) -> np.ndarray:
-        """The images, once they are here."""
+        """The images, after waiting for the copy."""
         self._wait()
         return self._host.numpy()
 
     def faults(self) -> list[tuple[int, str]]:
-        """Places of the images that are no pictures, and what they are instead."""
+        """Indices of unusable images, with what is wrong with each."""
         self._wait()
         words = {1: "NaN or infinite", 2: "of one colour"}
         return [(place, words[fault]) for place, fault in enumerate(self._faults.tolist()) if fault]
@@ -68,7 +68,7 @@ def _copy(values: Tensor) -> Tensor:
 
 
 def draw_images(generator: Generator, conditions: list[Condition], seeds: list[int]) -> Pixels:
-    """Images of conditions.
+    """Generate images for conditions.
 
     Raises:
         ValueError: the device's memory is too small for the batch; names the setting to lower.
@@ -94,10 +94,10 @@ def draw_batches(
     name: str,
     total: int | None = None,
 ) -> None:
-    """Draw the batches of the given numbers and write them.
+    """Generate and write the batches with the given numbers.
 
-    With ``total`` conditions in all, the last batch is padded with the last condition, and the padding is
-    not written. An error of a thread is raised here, when its batch's turn comes.
+    ``total``: the number of conditions; the last batch is padded with the last condition, and the padding is not
+    written. An error in a thread is raised here, when its batch's turn comes.
     """
 
     def write(number: int, seeds: list[int], conditions: list[Condition], pixels: Pixels) -> None:

@@ -1,4 +1,4 @@
-"""The index of a synthetic set: a row a sample, as CSV (UTF-8, RFC 4180); an empty cell says unknown or not used."""
+"""The index of a synthetic set: a row per sample, as CSV (UTF-8, RFC 4180); an empty cell means unknown or unused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from dermprompt.files import write_bytes
 from dermprompt.synthesis.samples import Sample
 
-# Every column, and what stands in it.
+# Every column, and what it contains.
 COLUMNS = {
     "image": "the image's file",
     "mask": "the mask's file",
@@ -40,7 +40,7 @@ COLUMNS = {
 
 
 def index_row(sample: Sample, image: str, mask: str, **more: Any) -> dict[str, Any]:
-    """A row: the sample's provenance, its files, and more of :data:`COLUMNS`."""
+    """A row: the sample's provenance, its files, and more values of :data:`COLUMNS`."""
     row = {"image": image, "mask": mask, **asdict(sample), **more}
     if sample.attributes is not None:
         row["attributes"] = ";".join(sample.attributes) or "none"
@@ -48,12 +48,12 @@ def index_row(sample: Sample, image: str, mask: str, **more: Any) -> dict[str, A
 
 
 def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows of :func:`index_row`."""
+    """Write rows from :func:`index_row`."""
     write_table(path, list(COLUMNS), rows)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """Write rows as CSV; a text that a spreadsheet would interpret as a formula gets a leading apostrophe."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()

@@ -1,7 +1,7 @@
-"""A synthetic set on disk: ISIC's own folders, and a record of each batch with every sample's provenance.
+"""A synthetic set on disk: ISIC's folders, and a record per batch with every sample's provenance.
 
-A batch counts when its record is there; the record is written last. Samples are JPEG like the real images,
-and say in their comment that they are synthetic.
+A batch counts if its record exists; the record is written last. Samples are JPEG like the real images, with a comment
+that says that they are synthetic.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class Condition:
-    """What a sample is drawn from: mask uint8 SS in {0, 1} with its id, and the text.
+    """What a sample is generated from: a mask uint8 SS in {0, 1} with its id, and the prompt with its labels.
 
-    ``source_mask_id``: the image whose mask was transformed into this one, if it was made so.
+    ``source_mask_id``: the image whose mask was transformed into this one, if any.
     """
 
     mask: np.ndarray
@@ -40,7 +40,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sample:
-    """A row of the index: where a sample came from, and the hashes of its files."""
+    """A row of the index: a sample's provenance, and the hashes of its files."""
 
     id: str
     prompt: str
@@ -65,12 +65,12 @@ def sample_index(id: str) -> int:
 
 
 def image_path(folder: Path, id: str) -> Path:
-    """Where a sample's image is."""
+    """The path of a sample's image."""
     return folder / IMAGES / f"{id}.jpg"
 
 
 def mask_path(folder: Path, id: str) -> Path:
-    """Where a sample's mask is."""
+    """The path of a sample's mask."""
     return folder / MASKS / f"{id}_segmentation.png"
 
 
@@ -81,7 +81,7 @@ def write_batch(
     generator: str,
     maker: str = "dermprompt",
 ) -> None:
-    """Write images, masks and at last the record of a batch of (index, seed, condition, image uint8 SS3)."""
+    """Write a batch of (index, seed, condition, image uint8 SS3): images, masks, and last the record."""
     for name in (IMAGES, MASKS):
         (folder / name).mkdir(exist_ok=True)
     rows = [_write_sample(folder, *sample, generator, maker) for sample in samples]
@@ -89,7 +89,7 @@ def write_batch(
 
 
 def read_file(path: Path, expected: str) -> bytes:
-    """What a sample's file holds, by its record's sha256 (hex). Raises ValueError for another or a damaged file."""
+    """The content of a sample's file. Raises ValueError if it does not match the sha256 (hex) in its record."""
     data = path.read_bytes()
     if sha256(data) != expected:
         raise ValueError(
@@ -110,7 +110,7 @@ def read_records(folder: Path, count: int) -> list[Sample]:
 
 
 def read_all_records(folder: Path) -> list[Sample]:
-    """All samples of a set that are there."""
+    """All existing samples of a set."""
     return [row for record in _records(folder) for row in _read_record(record)]
 
 
@@ -146,7 +146,7 @@ def said_of(generator: str, index: int, maker: str = "dermprompt") -> str:
 
 
 def encode(image: np.ndarray, comment: str) -> bytes:
-    """A sample's JPEG, of uint8 HW3."""
+    """Encode uint8 HW3 as a sample's JPEG."""
     buffer = io.BytesIO()
     settings = {"quality": JPEG_QUALITY, "subsampling": 0, "comment": comment}
     Image.fromarray(image).save(buffer, "JPEG", **settings)

@@ -52,7 +52,7 @@ class StopOnNonFiniteLoss(Callback):
 
 
 def _not_finite(module: lightning.LightningModule) -> str | None:
-    """The name of a tensor that came from elsewhere, stays as it is, and holds what is no finite number."""
+    """The name of a frozen pretrained tensor with a NaN or infinite value, or None."""
     kept = [*module.named_parameters(), *module.named_buffers()]
     frozen = ((name, one) for name, one in kept if name.startswith(("base.", "perceptual.")) and not one.requires_grad)
     return next((name for name, one in frozen if not one.isfinite().all()), None)
@@ -60,17 +60,19 @@ def _not_finite(module: lightning.LightningModule) -> str | None:
 
 @functools.cache
 def first_training() -> float:
-    """When this process began to train (monotonic seconds): preparing may take longer than a limit, and then
-    no call would come further than the one before.
+    """When this process began to train (monotonic seconds).
+
+    Time limits count from here, not from the start of the process: if preparation alone took longer than the limit,
+    repeated calls would make no progress.
     """
     return time.monotonic()
 
 
 class StopInTime(Checkpoint):
-    """Stops before the trainings of this process together take ``seconds``, at the end of an epoch.
+    """Stops at the end of an epoch, before the trainings of this process together take ``seconds``.
 
-    Only from there a training goes on exactly; the first one gets an epoch in any case. A Checkpoint, so that
-    Lightning calls it after all other callbacks: what they keep is in the checkpoint too.
+    A training resumes exactly only from the end of an epoch; the first training gets at least one epoch. It is a
+    Checkpoint so that Lightning calls it after all other callbacks, whose state then is in the checkpoint too.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -78,8 +80,8 @@ class StopInTime(Checkpoint):
         self.epoch_start, self.stopping = 0.0, False
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Train nothing when the trainings before have used up the time."""
-        # Lightning does not say that an epoch starts when it goes on from a checkpoint.
+        """Train nothing if earlier trainings have used up the time."""
+        # Lightning does not call on_train_epoch_start when it resumes from a checkpoint.
         now = self.epoch_start = time.monotonic()
         trainer.should_stop = self._ends(trainer, now - first_training() > self.seconds)
 
@@ -88,7 +90,7 @@ class StopInTime(Checkpoint):
         self.epoch_start = time.monotonic()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any) -> None:
-        """After an epoch's last step decide whether another one fits, and save where none does."""
+        """After an epoch's last step, decide whether another epoch fits; save a checkpoint if not."""
         if not trainer.is_last_batch:
             return
         now = time.monotonic()
@@ -102,12 +104,12 @@ class StopInTime(Checkpoint):
         trainer.should_stop = trainer.should_stop or self.stopping
 
     def _ends(self, trainer: lightning.Trainer, late: bool) -> bool:
-        """Whether all ranks are to stop: the first one's clock decides. At its last step a training ends anyway."""
+        """Whether all ranks must stop, by the first rank's clock; not at the last step, where training ends anyway."""
         return trainer.strategy.broadcast(late) and trainer.global_step < trainer.estimated_stepping_batches
 
 
 class CountedEpochs(Callback):
-    """Counts the epoch that a continued training begins with, so that no epoch's order of batches comes twice."""
+    """Counts the epoch with which a resumed training begins, so that no epoch's order of batches is repeated."""
 
     def __init__(self, loader: DataLoader) -> None:
         self.order = loader.sampler
@@ -115,13 +117,13 @@ class CountedEpochs(Callback):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Tell the order its epoch; Lightning does when a loader's workers have begun with the first one's."""
+        """Set the sampler's epoch; Lightning does so only after the loader's workers have begun the first epoch."""
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
         if hasattr(self.order, "set_epoch"):
             self.order.set_epoch(epochs)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Say where a training goes on."""
+        """Print the step from which a training resumes."""
         if trainer.global_step and trainer.is_global_zero:
             print(f"   goes on from step {trainer.global_step}", flush=True)
 
@@ -133,13 +135,13 @@ class CountedEpochs(Callback):
 
 
 class Curves(Callback):
-    """Appends logged metrics to a csv file: step, metric, value. A resumed training goes on in it."""
+    """Appends logged metrics to a csv file: step, metric, value. A resumed training continues the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Cut off half a line, which a full disk may have left."""
+        """Cut off an incomplete last line, which a full disk may have left."""
         if trainer.is_global_zero and self.path.exists():
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
@@ -151,12 +153,12 @@ class Curves(Callback):
         rows = [(trainer.global_step, name, float(metrics[name])) for name in sorted(metrics) if name.count("/") == 2]
         with open(self.path, "a", newline="") as file:
             csv.writer(file).writerows(rows)
-        # What is measured every few epochs would be written again after each, and not where a training goes on.
+        # Otherwise metrics measured every few epochs would be repeated after each, but not in a resumed training.
         metrics.clear()
 
 
 def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Steps and values of each metric; where an interrupted training wrote a step twice, the later one."""
+    """Steps and values of each metric; if an interrupted training wrote a step twice, the later value counts."""
     points: dict[str, dict[int, float]] = {}
     with open(path, newline="") as file:
         for step, name, value in csv.reader(file):
@@ -165,7 +167,7 @@ def read_curves(path: Path) -> dict[str, tuple[tuple[int, ...], tuple[float, ...
 
 
 def training_progress() -> Callback:
-    """Progress on a training: a bar in a terminal, a line now and then in a log file."""
+    """A callback that shows training progress: a bar in a terminal, occasional lines in a log file."""
     return TQDMProgressBar(refresh_rate=10) if sys.stderr.isatty() else ProgressLines()
 
 
@@ -181,7 +183,7 @@ class ProgressLines(Callback):
         self.first = trainer.global_step
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, *args: Any) -> None:
-        """Print a line when it is time."""
+        """Print a line when due."""
         now = time.monotonic()
         if now - self.last < INTERVAL or not trainer.is_global_zero:
             return

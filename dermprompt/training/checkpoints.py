@@ -1,7 +1,7 @@
-"""Checkpoints that survive kills and full disks: staged beside their target, the last two kept, hashed.
+"""Checkpoints that survive kills and full disks: staged next to their target, hashed, and the last two kept.
 
-Lightning stages checkpoints in the system's temporary folder, which may be on another file system: an interrupted move
-could then replace a good checkpoint by half of one.
+Lightning stages checkpoints in the system's temporary folder, which may be on another file system, so an interrupted
+move could replace a good checkpoint with half of one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LAST, PREVIOUS, HASHES = "last.ckpt", "previous.ckpt", "checkpoints.json"
 
 
 class SafeCheckpoints(TorchCheckpointIO):
-    """Writes ``last.ckpt``, and keeps the one before as ``previous.ckpt``.
+    """Writes ``last.ckpt``, and keeps the checkpoint before it as ``previous.ckpt``.
 
-    A checkpoint is taken after an epoch's last step, and written when the epoch is over (:class:`WriteAtEpochEnd`).
-    Between them lie the validation and the curves, which a training that went on from it would not make up for.
-    A training begins with :meth:`newest`, so that what is good is known, and hashed once.
+    A checkpoint is taken after an epoch's last step, but written only at the end of the epoch
+    (:class:`WriteAtEpochEnd`), after validation and curves: a training resumed from it would not catch up on these.
+    A training begins with :meth:`newest`, so that the good checkpoint is known, and hashed only once.
     """
 
     def __init__(self) -> None:
@@ -35,16 +35,16 @@ class SafeCheckpoints(TorchCheckpointIO):
         self.good: tuple[Path, str] | None = None
 
     def newest(self, folder: Path) -> Path | None:
-        """The last checkpoint in ``folder`` that is as it was written, or the one before; None without one."""
+        """The newest undamaged checkpoint in ``folder``, the last or the previous one; None if there is none."""
         self.good = _newest(folder)
         return self.good[0] if self.good else None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Take a checkpoint; its tensors are those of the training, which changes them with its next step."""
+        """Take a checkpoint; its tensors are the training's own, which the next step changes."""
         self.taken = checkpoint, Path(path)
 
     def write(self) -> None:
-        """Write what was taken; at every moment a good one is in its place or is the previous one."""
+        """Write the taken checkpoint; at every moment, ``last.ckpt`` or ``previous.ckpt`` is good."""
         if self.taken is None:
             return
         checkpoint, target = self.taken
@@ -52,7 +52,7 @@ class SafeCheckpoints(TorchCheckpointIO):
         staged, previous = target.with_name(target.name + ".tmp"), target.with_name(PREVIOUS)
         save_to_disk(checkpoint, staged)
         good, new = self.good, sha256(staged)
-        # Written before the files move: whatever is interrupted, the hash of each that counts is there.
+        # The hashes are written before the files move, so the good file's hash is known whatever is interrupted.
         write_json(target.parent / HASHES, [new, good[1]] if good else [new])
         if good and good[0] == target:
             os.replace(target, previous)
@@ -61,39 +61,39 @@ class SafeCheckpoints(TorchCheckpointIO):
 
 
 class WriteAtEpochEnd(Callback):
-    """Has a checkpoint written once the epoch's validation and curves are done: it is the last of the callbacks."""
+    """Writes the checkpoint after the epoch's validation and curves; it must be the last callback."""
 
     def __init__(self, checkpoints: SafeCheckpoints) -> None:
         self.checkpoints = checkpoints
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write it, on the rank that has taken it."""
+        """Write the checkpoint, on the rank that has taken it."""
         self.checkpoints.write()
 
 
 class RoomForCheckpoints(Callback):
-    """Says before a training's first step that the disk is too small for its checkpoints."""
+    """Fails before a training's first step if the disk is too small for its checkpoints."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Look, on the rank that will write them."""
+        """Check, on the rank that will write them."""
         if trainer.is_global_zero:
             check_room(self.folder, _num_bytes(trainer, module))
 
 
 def check_room(folder: Path, size: int) -> None:
-    """See whether the disk has room for the two checkpoints that are kept and the next one beside them.
+    """Check that the disk has room for the two checkpoints that are kept and the next one.
 
-    What lies there counts: as the room that it takes, and as a measure better than the estimate.
+    Existing checkpoints count: they occupy room already, and their size is more accurate than the estimate.
 
     Args:
-        folder: the checkpoints'.
-        size: bytes of a checkpoint, an estimate.
+        folder: the checkpoints' folder.
+        size: estimated bytes of a checkpoint.
 
     Raises:
-        OSError: it has not.
+        OSError: the disk is too small.
     """
     there = [path.stat().st_size for path in (folder / LAST, folder / PREVIOUS) if path.exists()]
     staged = folder / (LAST + ".tmp")
@@ -108,7 +108,7 @@ def check_room(folder: Path, size: int) -> None:
 
 
 def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
-    """Of a checkpoint, about: what the module saves, and for each weight that is trained Adam's two averages."""
+    """Estimated bytes of a checkpoint: what the module saves, and Adam's two averages for each trained weight."""
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     saved = [value for value in checkpoint["state_dict"].values() if isinstance(value, torch.Tensor)]
@@ -118,7 +118,7 @@ def _num_bytes(trainer: Trainer, module: LightningModule) -> int:
 
 
 def _newest(folder: Path) -> tuple[Path, str] | None:
-    """The newest good checkpoint with its hash."""
+    """The newest undamaged checkpoint with its hash."""
     known = _hashes(folder)
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
@@ -131,6 +131,6 @@ def _newest(folder: Path) -> tuple[Path, str] | None:
 
 
 def _hashes(folder: Path) -> list[str]:
-    """The sha256 (hex) of the last checkpoint that was written, and of the one before."""
+    """The sha256 (hex) of the last checkpoint written, and of the one before."""
     known = folder / HASHES
     return read_json(known, list, f"delete {folder} to train again") if known.exists() else []

@@ -1,4 +1,4 @@
-"""The training loop: Lightning's, with checkpoints to resume from, progress, and the curve of every metric."""
+"""The training loop: Lightning's, with checkpoints to resume from, progress, and curves of all metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dermprompt.training.callbacks import CountedEpochs, Curves, StopOnNonFinite
 from dermprompt.training.checkpoints import LAST, RoomForCheckpoints, SafeCheckpoints, WriteAtEpochEnd
 from dermprompt.upstream import quiet_lightning, rank_environment
 
-# What builds a Trainer from the settings of this training.
+# Builds a Trainer from the settings of a training.
 MakeTrainer = Callable[..., lightning.Trainer]
 
 
@@ -40,27 +40,27 @@ def fit(
     ids: Sequence[str] = (),
     batch_key: str = "batch_size",
 ) -> None:
-    """Train ``module`` in place, from the last checkpoint in ``folder`` when there is one.
+    """Train ``module`` in place, resuming from the last checkpoint in ``folder`` if there is one.
 
-    Writes about twenty checkpoints, at ends of epochs (:mod:`dermprompt.training.checkpoints`), and ``curves.csv``.
+    Writes about twenty checkpoints, at the ends of epochs (:mod:`dermprompt.training.checkpoints`), and ``curves.csv``.
 
     Args:
-        accumulate_grad_batches: batches whose gradients are gathered to one step.
-        ids: names of the rows of a batch, for the message when a loss is not finite.
-        batch_key: the setting to lower when the device's memory is too small.
+        accumulate_grad_batches: batches whose gradients are accumulated into one step.
+        ids: names of a batch's rows, for the message if a loss is not finite.
+        batch_key: the setting to lower if the device's memory is too small.
 
     Raises:
-        OSError: the disk is too small for the checkpoints (said before the first step), or is full.
+        OSError: the disk is too small for the checkpoints (raised before the first step), or is full.
         ValueError: a loss is NaN or infinite (names step and batch), or the device's memory is too small.
         Unfinished: a callback stopped it before the last step (:class:`~dermprompt.training.callbacks.StopInTime`).
-        RuntimeError: it ended at another step than the last, whatever the reason.
+        RuntimeError: it ended at another step than the last for any other reason.
     """
     quiet_lightning()
     folder.mkdir(parents=True, exist_ok=True)
     assert len(loader), "a training without batches"
     steps_an_epoch = -(-len(loader) // accumulate_grad_batches)
     epochs = max_epochs or -(-max_steps // steps_an_epoch)
-    # Augmentation libraries and dropout draw from torch's global state: fixed here, whatever ran before.
+    # Augmentation libraries and dropout use torch's global generator, which is fixed here whatever ran before.
     lightning.seed_everything(seed, verbose=False)
     checkpoints = SafeCheckpoints()
     trainer = make_trainer(
@@ -94,7 +94,7 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{batch_key}: out of memory on the device; lower it") from error
     except SystemExit as error:
-        # Lightning turns Ctrl-C into an exit as of a failure, and ignores what follows.
+        # Lightning turns Ctrl-C into a failing exit, and ignores further ones.
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -102,7 +102,7 @@ def _failures_in_words(batch_key: str) -> Iterator[None]:
 
 
 def _see_that_it_ended(trainer: lightning.Trainer, num_steps: int) -> None:
-    """Say how far a stopped training came; one that ended elsewhere of itself is a fault."""
+    """Raise Unfinished for a training that was stopped, and RuntimeError for one that ended early by itself."""
     if not trainer.should_stop:
         if trainer.global_step != num_steps:
             raise RuntimeError(f"the training ended at step {trainer.global_step} of {num_steps}")
@@ -116,8 +116,8 @@ def _see_that_it_ended(trainer: lightning.Trainer, num_steps: int) -> None:
 
 
 def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int) -> ModelCheckpoint:
-    """At the end of an epoch, but counted in steps: Lightning goes on exactly from such a checkpoint, not from one
-    that it saves when the epoch ends.
+    """Checkpoints after the last step of an epoch, counted in steps: Lightning resumes exactly from these, but not from
+    checkpoints that it saves at the end of an epoch.
     """
     interval = max(1, epochs // 20) * steps_an_epoch
     return ModelCheckpoint(

@@ -1,4 +1,4 @@
-"""Lightning's Trainer and logger from the configuration, and the training loop shared by all generators."""
+"""Lightning's Trainer and logger from the configuration, and the training call shared by all generators."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from dermprompt.upstream import quiet_lightning
 
 
 def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, training: str) -> MakeTrainer:
-    """What builds the Trainer of one training; ``training`` names its run in the logger.
+    """A function that builds the Trainer of one training; ``training`` names its run in the logger.
 
-    ``trainer``: those of its settings that decide the weights; the others are in ``runtime``.
+    ``trainer``: the Trainer's settings that affect the weights; the others are in ``runtime``.
     """
 
     def make(**settings: Any) -> lightning.Trainer:
@@ -37,7 +37,7 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
             "logger": _logger(runtime, folder, training),
             "default_root_dir": str(folder),
         }
-        # Lightning's own limit counts what earlier calls took, and a training that it stops looks finished.
+        # Lightning's own limit includes the time of earlier calls, and a training that it stops looks finished.
         seconds = max_seconds({"max_time": node.pop("max_time", None)})
         if seconds is not None:
             settings["callbacks"].append(StopInTime(folder, seconds))
@@ -54,10 +54,10 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
 
 
 def check_trainer(trainer: dict[str, Any]) -> None:
-    """Build the Trainer once, before there is anything to train.
+    """Build the Trainer once, before any training.
 
     Raises:
-        ValueError: it does not take these settings, on this machine.
+        ValueError: it rejects these settings on this machine.
     """
     quiet_lightning()
     node = {key: value for key, value in trainer.items() if key not in ("max_time", "timeout")}
@@ -81,10 +81,10 @@ def fit_on_images(
     folder: Path,
     **more: Any,
 ) -> None:
-    """Train on G's images, as often varied as ``data`` has variants of each.
+    """Train on a generator's training images, in all variants that ``data`` has of each.
 
-    ``settings``: the stage's, with ``seed`` and ``trainer``; ``steps``: the part of them with ``batch_size`` and
-    ``max_steps``, which stands under ``key`` in the configuration. ``more`` are arguments of :func:`fit`.
+    ``settings``: the stage's, with ``seed`` and ``trainer``; ``steps``: the section with ``batch_size`` and
+    ``max_steps``, called ``key`` in the configuration; ``more``: arguments of :func:`fit`.
     """
     loader = make_loader(data, len(ids), steps.batch_size, settings.seed, *rank_and_size())
     trainer = trainer_factory(settings.trainer, runtime, folder, key.rpartition(".")[2])
@@ -93,30 +93,30 @@ def fit_on_images(
 
 
 def _strategy(name: str, timeout: timedelta) -> Strategy:
-    """Lightning's strategy of that name, with processes that do not wait half an hour for one that stands still."""
+    """Lightning's strategy of that name, with a timeout shorter than its half hour for processes that hang."""
     entry = StrategyRegistry["ddp" if name == "auto" else name]
     return entry["strategy"](**entry["init_params"], timeout=timeout)
 
 
 class RunLogger(Logger):
-    """Lightning's way to a W&B run, which the first rank alone has."""
+    """Connects Lightning to a W&B run; only the first rank has one."""
 
-    name, version = "wandb", None  # Lightning asks for them, to name folders that are not used
+    name, version = "wandb", None  # required by Lightning, for names of folders that are not used
 
     def __init__(self, run: WandbRun | None) -> None:
         super().__init__()
         self.run = run
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Show metrics of a step."""
+        """Log the metrics of a step."""
         if self.run is not None:
             self.run.log({**metrics, "trainer/global_step": float(step or 0)})
 
     def log_hyperparams(self, *_: Any) -> None:
-        """The run has the settings of its stage."""
+        """Do nothing: the run already has its stage's settings."""
 
     def log_image(self, key: str, images: list[str]) -> None:
-        """Show pictures below the training's folder."""
+        """Log images from the training's folder."""
         if self.run is not None:
             for path in images:
                 self.run.image(key, Path(path))
@@ -137,7 +137,7 @@ def _logger(runtime: Runtime, folder: Path, training: str) -> Logger:
 def _open_run(runtime: Runtime, folder: Path, training: str) -> WandbRun:
     artifact = artifact_folder(folder)
     recipe = read_recipe(artifact)
-    # The run's id comes from its folder, so a training that goes on continues its W&B run.
+    # The run's id comes from its folder, so a resumed training continues its W&B run.
     place = "-".join([artifact.name.removesuffix(".partial"), *folder.relative_to(artifact).parts])
     name = f"{runtime.label}-{training}-{recipe.name}"
     run = WandbRun(runtime.logger, folder, place, name=name, job_type=recipe.stage, config=recipe.settings)
@@ -146,18 +146,18 @@ def _open_run(runtime: Runtime, folder: Path, training: str) -> WandbRun:
 
 
 def artifact_folder(folder: Path) -> Path:
-    """The artifact that a training in ``folder`` is a part of; an arm may have one in a folder below."""
+    """The folder of the artifact that a training belongs to; an arm's pretraining is in a subfolder."""
     return next(place for place in (folder, *folder.parents) if (place / RECIPE).exists())
 
 
 class NoteOutput(Callback):
-    """Notes in W&B what the training has made, when it is over."""
+    """Records the trained artifact in W&B at the end of the training."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Unless it was stopped before its last step."""
+        """Record it, unless the training was stopped before its last step."""
         if trainer.is_global_zero and not trainer.should_stop:
             (logger,) = trainer.loggers
             assert isinstance(logger, RunLogger)

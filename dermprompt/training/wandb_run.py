@@ -1,8 +1,8 @@
-"""W&B: a run for each training and each job, with what it was made from.
+"""W&B: a run for each training and each job, linked to the artifacts that it was made from.
 
-What a run holds is first written to ``wandb.jsonl`` in its folder, a line for each call. A process of its own sends the
-lines as they come (:mod:`dermprompt.training.wandb_send`), so that no server, whatever it answers, costs the job more
-than a few seconds at the end of the run. What it did not take then is sent later by the same module.
+All that a run logs is first written to ``wandb.jsonl`` in its folder, a line for each call. A separate process sends
+the lines as they are written (:mod:`dermprompt.training.wandb_send`), so that no server, however it behaves, costs
+the job more than a few seconds at the end of the run. The same module can send the rest later.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dermprompt.files import read_json
 from dermprompt.store.artifacts import RECIPE, RECORD, read_recipe
 
 SENDER = "dermprompt.training.wandb_send"
-# A run's lines; what its sender says; how many lines a server has taken.
+# A run's lines; its sender's output; how many lines the server has accepted.
 LINES, SAID, SENT = "wandb.jsonl", "wandb.log", "wandb.sent"
-# How long a server may keep a run waiting at its end (s). The end of a training is among what has to be over 15 s after
-# trainer.timeout; the rest is sent later.
+# How long a run waits for the server at its end (s). A training must have ended 15 s after trainer.timeout, including
+# this; the rest is sent later.
 FINISH_SECONDS = 8
-# What the artifacts of a stage are called in W&B; others by their stage, or split.
+# The type of a stage's artifacts in W&B; for other stages the stage's name, or split.
 KINDS = {
     "train_base": "base",
     "train_generator": "generator",
@@ -39,19 +39,19 @@ KINDS = {
 
 
 def is_asked(logger: Any) -> bool:
-    """Whether the configuration's logger is W&B, and the user has not switched it off by ``WANDB_MODE``."""
+    """Whether the configuration's logger is W&B and ``WANDB_MODE`` has not switched it off."""
     return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
 
 
 class WandbRun:
-    """A run that lies in ``folder``; on the same folder it goes on with the run of that identity.
+    """A run recorded in ``folder``; with the same folder and identity, it continues that run.
 
     Args:
         logger: the configuration's, with ``project``, ``group`` and ``offline``.
         folder: gets the file ``wandb.jsonl``.
-        identity: by which W&B knows the run again.
-        patience: how long its end may take (s).
-        settings: name, job_type and config, of ``wandb.init``.
+        identity: determines the run's id in W&B.
+        patience: how long to wait for the server at the end (s).
+        settings: name, job_type and config of ``wandb.init``.
     """
 
     def __init__(
@@ -70,41 +70,41 @@ class WandbRun:
         self._file.flush()
 
     def log(self, values: Mapping[str, float]) -> None:
-        """Show numbers of one step."""
+        """Log the values of one step."""
         self._write("log", dict(values))
 
     def summary(self, values: Mapping[str, float]) -> None:
-        """Numbers for W&B's table of runs."""
+        """Set values in W&B's table of runs."""
         self._write("summary", dict(values))
 
     def image(self, name: str, path: Path) -> None:
-        """Show a picture below the run's folder."""
+        """Log an image from the run's folder."""
         self._write("image", [name, str(path.relative_to(self.folder))])
 
     def picture(self, name: str, picture: np.ndarray) -> None:
-        """Show a picture, uint8 HW3, and keep it as an artifact of the run."""
+        """Log an image, uint8 HW3, and keep it as an artifact of the run."""
         path = self.folder / f"{_legal(name)}.png"
         Image.fromarray(picture).save(path)
         self.image(name, path)
         self._artifact(f"{self.id}-{name}", "picture", files=[path])
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show a table."""
+        """Log a table."""
         self._write("table", [name, list(columns), [list(row) for row in rows]])
 
     def page(self, name: str, files: Iterable[Path], made_from: Iterable[Path]) -> None:
-        """Send a report, and note the artifacts that it is about."""
+        """Send a report, and record the artifacts that it is based on."""
         for path in made_from:
             self._use(path)
         self._artifact(name, "report", files=list(files))
 
     def inputs(self, folder: Path) -> None:
-        """Note what the artifact in ``folder``, finished or not, is made from."""
+        """Record what the artifact in ``folder``, finished or not, is made from."""
         for path in find(folder.parents[1], read_recipe(folder).inputs):
             self._use(path)
 
     def output(self, folder: Path) -> None:
-        """Note that the run has made the artifact in ``folder``."""
+        """Record that the run has made the artifact in ``folder``."""
         self._artifact(**describe(folder))
 
     def _use(self, folder: Path) -> None:
@@ -132,7 +132,7 @@ class WandbRun:
             self._wait_for(self._sender)
 
     def _wait_for(self, sender: subprocess.Popen[bytes]) -> None:
-        """Give the server its seconds; if it does not take them, keep this process from waiting for it again."""
+        """Wait for the server for ``patience`` seconds; if that fails, switch to offline, so as not to wait again."""
         try:
             if sender.wait(self.patience) == 0:
                 return
@@ -149,8 +149,8 @@ class WandbRun:
 
 
 def _start_sender(folder: Path, number: int) -> subprocess.Popen[bytes]:
-    """Send the lines from this one on as they come; the sender ends when this process is gone and its input closes."""
-    # W&B's reports about itself wait 10 s for a server that does not answer.
+    """Start sending lines from ``number`` on; the sender ends with this process, when its input closes."""
+    # W&B's error reports would wait 10 s for a server that does not answer.
     environment = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", **os.environ}
     with open(folder / SAID, "w") as said:
         return subprocess.Popen(
@@ -163,15 +163,15 @@ def _start_sender(folder: Path, number: int) -> subprocess.Popen[bytes]:
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether the folder has a run that ended; one that was interrupted may be logged again."""
+    """Whether the folder has a run that ended successfully; an interrupted one may be logged again."""
     lines = folder / LINES
     return lines.exists() and lines.read_text().rstrip().endswith('{"end": 0}')
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """W&B's entry of an artifact of the store: what determines it, and none of its files.
+    """W&B's entry for an artifact of the store: what determines it, without its files.
 
-    Its name holds the digest, so that every run that makes or uses it means the same one.
+    Its name contains the digest, so that all runs that make or use it refer to the same entry.
     """
     recipe, digest = read_recipe(folder), _digest(folder)
     known = {"stage": recipe.stage, "version": recipe.version, "settings": recipe.settings, "inputs": recipe.inputs}
@@ -184,12 +184,12 @@ def _digest(folder: Path) -> str:
 
 
 def find(store: Path, digests: Iterable[str]) -> list[Path]:
-    """The artifacts of a store with these digests; those from elsewhere, as a pretrained base, are not in it."""
+    """The artifacts of a store with these digests; external inputs, such as a pretrained base, are not in the store."""
     wanted = set(digests)
     folders = sorted({path.parent for file in (RECORD, RECIPE) for path in store.glob(f"*/*/{file}")})
     return [folder for folder in folders if folder.suffix != ".partial" and _digest(folder) in wanted]
 
 
 def _legal(name: str) -> str:
-    """A name with characters that W&B allows alone."""
+    """A name with only the characters that W&B allows."""
     return re.sub(r"[^\w.-]", "-", name)[:128]

@@ -1,7 +1,7 @@
 """Sends recorded runs to W&B: ``python -m dermprompt.training.wandb_send FOLDER ...`` sends all runs below the folders.
 
-``--follow N FOLDER`` reads on in one run's file, from the start of its N-th line, until the run has ended. Here alone
-W&B is imported, in a process that may wait for a server, fail or be ended without harm to any other.
+``--follow N FOLDER`` follows one run's file until the run that starts at line N has ended. W&B is imported only here,
+in a process that may wait for a server, fail or be killed without harm to any other.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dermprompt.training.wandb_run import LINES, SENT
 if TYPE_CHECKING:
     from wandb import Run
 
-# How often the file is looked at (s).
+# Seconds between checks of the file.
 INTERVAL = 0.5
 Line = tuple[str, Any]
 
 
 def follow(path: Path, begin: int) -> Iterator[Line]:
-    """The lines of a run's file as they are written, up to the end of the piece that line ``begin`` starts."""
+    """The lines of a run's file as they are written, up to the end of the section that starts at line ``begin``."""
     with open(path) as file:
         number, text = 0, ""
         while True:
             text += file.readline()
-            if not text.endswith("\n"):  # none yet, or half of one
+            if not text.endswith("\n"):  # no line yet, or an incomplete one
                 time.sleep(INTERVAL)
                 continue
             ((kind, value),) = json.loads(text).items()
@@ -45,15 +45,13 @@ def follow(path: Path, begin: int) -> Iterator[Line]:
 
 
 def read(path: Path) -> list[Line]:
-    """The whole lines of a run's file."""
+    """The complete lines of a run's file."""
     whole = path.read_text().rpartition("\n")[0].splitlines()
     return [next(iter(json.loads(line).items())) for line in whole]
 
 
 def send(folder: Path, lines: Iterator[Line]) -> None:
-    """Send a run's lines; those that an earlier sending has logged are passed over by W&B's step, which is the line's
-    number.
-    """
+    """Send a run's lines; W&B's step is the line's number, so lines that were already logged are skipped."""
     import wandb
 
     run, number, code = None, 0, 1
@@ -103,20 +101,20 @@ def _send_artifact(
 
 
 def _end_with_job() -> None:
-    """End when the process that has started this one is gone, and with it the other end of the pipe."""
+    """End when the parent process is gone, which closes its end of the pipe."""
     while os.read(0, 1):
         pass
     os._exit(1)
 
 
 def main(arguments: list[str]) -> None:
-    """Follow a run, or send all that is not yet sent below folders."""
+    """Follow a run, or send all unsent runs below folders."""
     if arguments[:1] == ["--follow"]:
         Thread(target=_end_with_job, daemon=True).start()
         folder = Path(arguments[2])
         try:
             send(folder, follow(folder / LINES, int(arguments[1])))
-        except Exception as error:  # whatever W&B raises: the job says its last line, and has lost nothing
+        except Exception as error:  # whatever W&B raises: the job prints the last line, and nothing is lost
             traceback.print_exc()
             sys.exit(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
         return

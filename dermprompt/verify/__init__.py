@@ -1,1 +1,1 @@
-"""Checks whether a folder of Stable Diffusion gives the same results here as in diffusers: ``make verify-sd``."""
+"""Checks whether a Stable Diffusion folder gives the same results here as in diffusers: ``make verify-sd``."""

@@ -1,4 +1,4 @@
-"""Whether a user's Stable Diffusion folder works here: a table of checks, and the hashes of its weights.
+"""Checks whether a user's Stable Diffusion folder works here: a table of checks, and the hashes of its weights.
 
 ``python -m dermprompt.verify FOLDER [OUTPUT]`` (``make verify-sd PATH=FOLDER``) takes minutes on a CPU.
 """
@@ -26,9 +26,9 @@ LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch")
 
 
 def verify(folder: Path, size: int = 256, num_steps: int = 4) -> dict[str, Any]:
-    """Every check of a folder with its result and seconds; the hashes; the versions of the libraries.
+    """All checks of a folder with results and seconds; the hashes; the versions of the libraries.
 
-    ``size`` and ``num_steps`` are of the image that is compared. A check that cannot run has failed.
+    ``size`` and ``num_steps``: of the image that is compared. A check that cannot run counts as failed.
     """
     start = time.monotonic()
     rows: list[dict[str, Any]] = []
@@ -54,7 +54,7 @@ def verify(folder: Path, size: int = 256, num_steps: int = 4) -> dict[str, Any]:
 
 
 def _checks(folder: Path, family: Family, size: int, num_steps: int) -> list[tuple[str, Callable[[], list[Check]]]]:
-    """The rest, each by the name that it has where it cannot run."""
+    """The other checks, with the names used if they cannot run."""
     keys = [
         (f"keys: {part}", lambda part=part: [checks.check_keys(folder, part, family)])  # type: ignore[misc]
         for part in PARTS
@@ -82,7 +82,7 @@ def _run(name: str, check: Callable[[], list[Check]]) -> list[dict[str, Any]]:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The sha256 (hex) of each file of weights that is opened."""
+    """The sha256 (hex) of each weights file that is opened."""
     files = [file for part in PARTS if (folder / part).is_dir() for file in checks.weight_files(folder / part)]
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 
@@ -92,7 +92,7 @@ def _word(row: dict[str, Any]) -> str:
 
 
 def as_markdown(found: dict[str, Any]) -> str:
-    """The same as a page: a table of the checks, then the hashes."""
+    """The results as a page: a table of the checks, then the hashes."""
     size, steps, minutes = found["image"]["size"], found["image"]["steps"], found["seconds"] / 60
     checks = [
         f"| {row['name']} | {_word(row)} | {row['measured']} | {row['allowed']} | {row['seconds']:.0f} |"
@@ -118,7 +118,7 @@ def as_markdown(found: dict[str, Any]) -> str:
 
 @in_words
 def main() -> None:
-    """Verify the folder that the command line names; write the page; exit with 1 where a check fails."""
+    """Verify the folder named on the command line; write the page; exit with 1 if a check fails."""
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: python -m dermprompt.verify FOLDER [OUTPUT]   (make verify-sd PATH=FOLDER)")
     folder = Path(sys.argv[1]).expanduser()

@@ -1,7 +1,7 @@
-"""Whether a Stable Diffusion folder works here as it does in its own libraries, in float32 on a CPU.
+"""Checks whether a Stable Diffusion folder gives the same results here as in its own libraries, in float32 on a CPU.
 
 The oracles are diffusers' StableDiffusionControlNetPipeline and transformers' CLIPTextModel, which open the same files
-by themselves.
+independently.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dermprompt.generator.source import PARTS, check_base
 from dermprompt.generator.text_encoder import END_OF_TEXT, TextEncoder, load_text_encoder, to_transformers
 from dermprompt.mapped import Rows
 
-# No exclamation mark: the tokenizers of published 2.x folders take it for their padding.
+# Without exclamation marks, which the tokenizers of published 2.x folders use as padding.
 PROMPTS = ("a photo of a dark disc, with a ring and small dots", "", "Disc  No. 7?", "dots " * 100)
 # A buffer of numbers 0 … 76 that older versions of transformers saved.
 BUFFERS = {"embeddings.position_ids"}
@@ -44,20 +44,20 @@ SEED = 5
 
 @dataclass(frozen=True)
 class Family:
-    """How a version of Stable Diffusion reads text: the token that pads, and how many layers at most."""
+    """How a version of Stable Diffusion reads text: the padding token, and the maximum number of layers."""
 
     name: str
     pad_token_id: int
     text_layers: int
 
 
-# By the activation of the text encoder: OpenAI's CLIP has the quick one, OpenCLIP the exact one.
+# By the activation of the text encoder: OpenAI's CLIP uses the quick GELU, OpenCLIP the exact one.
 FAMILIES = {"quick_gelu": Family("1.x", END_OF_TEXT, 12), "gelu": Family("2.x", 0, 23)}
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured beside what is allowed."""
+    """What was measured, and what is allowed."""
 
     name: str
     passed: bool
@@ -66,10 +66,11 @@ class Check:
 
 
 def check_parts(folder: Path) -> tuple[Check, Family]:
-    """Look whether the parts are there and of one model.
+    """Check that all parts exist and belong to one model.
 
     Raises:
-        ValueError: see :func:`~dermprompt.generator.source.check_base`; or the family is unknown.
+        ValueError: a part is missing, the family is unknown, or see
+            :func:`~dermprompt.generator.source.check_base`.
     """
     missing = [part for part in (*PARTS, "tokenizer") if not (folder / part).is_dir()]
     if missing:
@@ -85,13 +86,13 @@ def check_parts(folder: Path) -> tuple[Check, Family]:
 
 
 def text_layers(folder: Path, family: Family) -> int:
-    """How many of its text encoder's layers a model of this family was trained with."""
+    """The number of text encoder layers that a model of this family was trained with."""
     config = json.loads((folder / "text_encoder" / "config.json").read_text())
     return min(config["num_hidden_layers"], family.text_layers)
 
 
 def check_keys(folder: Path, part: str, family: Family) -> Check:
-    """Whether every tensor of a part's weights has its place, and every place its tensor."""
+    """Check that no tensor of a part's weights is missing or left over."""
     missing, left, ignored = _text_keys(folder, family) if part == "text_encoder" else _network_keys(folder / part)
     said = [f"{word} {_some(keys)}" for word, keys in (("missing", missing), ("left over", left)) if keys]
     said += [f"ignored {_some(ignored)}"] if ignored else []
@@ -101,7 +102,7 @@ def check_keys(folder: Path, part: str, family: Family) -> Check:
 
 
 def weight_files(part: Path) -> list[Path]:
-    """The file that diffusers and transformers open, not the variants beside it."""
+    """The file that diffusers and transformers open, without variants."""
     names = ("diffusion_pytorch_model.safetensors", "model.safetensors")
     return [part / name for name in names if (part / name).exists()]
 
@@ -117,11 +118,11 @@ def _some(keys: list[str]) -> str:
 
 
 def _network_keys(part: Path) -> tuple[list[str], list[str], list[str]]:
-    """Names that the network lacks and that the file has too many, as diffusers says after it opened them."""
+    """Missing and unexpected names as diffusers reports them after loading, and no ignored ones."""
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part.name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Without this, tensors that are missing make it fail before it names them.
+        # low_cpu_mem_usage=True would fail on missing tensors before naming them.
         _, found = kind.from_pretrained(
             part, use_safetensors=True, output_loading_info=True, low_cpu_mem_usage=False, ignore_mismatched_sizes=True
         )
@@ -130,7 +131,7 @@ def _network_keys(part: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def _text_keys(folder: Path, family: Family) -> tuple[list[str], list[str], list[str]]:
-    """The same of the text encoder, by our own reading; layers that the family does not use are ignored."""
+    """Missing, unexpected and ignored names of the text encoder; layers that the family does not use are ignored."""
     part, used = folder / "text_encoder", text_layers(folder, family)
     config = json.loads((part / "config.json").read_text())
     (file,) = weight_files(part)
@@ -148,17 +149,17 @@ def _text_keys(folder: Path, family: Family) -> tuple[list[str], list[str], list
 
 
 def _without_prefix(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Published folders have the prefix, transformers 5 writes none."""
+    """Names without the prefix ``text_model.``, which published folders have and transformers 5 does not write."""
     return {key.removeprefix("text_model."): shape for key, shape in shapes.items()}
 
 
 def open_folder(folder: Path, family: Family) -> LatentDiffusion:
-    """The base, as a training opens it."""
+    """The base, opened as for training."""
     return load_base(str(folder), family.pad_token_id, text_layers(folder, family))
 
 
 def check_tokens(folder: Path, family: Family) -> Check:
-    """Whether prompts become the same token ids as by the folder's own tokenizer, the padding too."""
+    """Check that prompts get the same token ids, including padding, as from the folder's tokenizer."""
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -174,7 +175,7 @@ def check_tokens(folder: Path, family: Family) -> Check:
 
 @torch.no_grad()
 def check_text(folder: Path, family: Family) -> Check:
-    """States of prompts beside transformers', after the layer that the family was trained with."""
+    """Compare text states with transformers', after the layer that the family was trained with."""
     encoder = load_text_encoder(folder / "text_encoder", family.pad_token_id, text_layers(folder, family))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -183,7 +184,7 @@ def check_text(folder: Path, family: Family) -> Check:
 
 
 def _transformers(folder: Path, family: Family) -> Any:
-    """The text encoder without the layers that the family does not use; the final norm follows the last one."""
+    """The text encoder without the layers that the family does not use; the final norm follows the last used layer."""
     from transformers import CLIPTextModel
 
     return CLIPTextModel.from_pretrained(
@@ -201,7 +202,7 @@ def _near(name: str, ours: Tensor, theirs: Tensor, allowed: float) -> Check:
 
 
 def disc(size: int, radius: float = 0.3) -> Tensor:
-    """A mask 11SS: a disc in the middle, ``radius`` of the side."""
+    """A mask 11SS with a central disc; ``radius`` is a fraction of the side."""
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     inside = (rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (radius * size) ** 2
     return inside[None, None].float()
@@ -209,7 +210,7 @@ def disc(size: int, radius: float = 0.3) -> Tensor:
 
 @torch.no_grad()
 def drawn_controlnet(base: LatentDiffusion) -> ControlNetModel:
-    """A control copy that matters: its zero convolutions are drawn, and the network that reads the mask."""
+    """A ControlNet with an effect: its zero convolutions and hint network have random weights."""
     controlnet, generator = build_controlnet(base), torch.Generator().manual_seed(SEED)
     for name, weight in controlnet.named_parameters():
         if name.startswith("controlnet_") and weight.ndim == 1:
@@ -221,12 +222,12 @@ def drawn_controlnet(base: LatentDiffusion) -> ControlNetModel:
 
 
 def check_image(folder: Path, family: Family, size: int, num_steps: int) -> list[Check]:
-    """An image beside that of diffusers' pipeline, with a ControlNet that matters; DDIM, guidance 3."""
+    """Compare an image with that of diffusers' pipeline, with a ControlNet that has an effect; DDIM, guidance 3."""
     base = open_folder(folder, family)
     controlnet = drawn_controlnet(base)
     generator = ControlNetGenerator(base, controlnet, num_steps, guidance_scale=3.0)
     ours, other = (generator.generate(mask, [PROMPTS[0]], [SEED]) for mask in (disc(size), 1 - disc(size)))
-    del base, generator  # two of them would take another 4 GB
+    del base, generator  # a second base in memory would take another 4 GB
     theirs = _image_of_diffusers(folder, family, controlnet, size, num_steps)
     effect = float((ours - other).abs().max()) / 2
     return [
@@ -236,7 +237,7 @@ def check_image(folder: Path, family: Family, size: int, num_steps: int) -> list
 
 
 def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetModel, size: int, num_steps: int) -> Tensor:
-    """The same image N3HW in [0, 1] by the pipeline, which opens the folder's parts by itself."""
+    """The same image N3HW in [0, 1] from diffusers' pipeline, which opens the folder's parts itself."""
     from transformers import CLIPTokenizer
 
     pipeline = StableDiffusionControlNetPipeline(
@@ -263,7 +264,7 @@ def _image_of_diffusers(folder: Path, family: Family, controlnet: ControlNetMode
 
 
 class _SameNoise(ControlNetModule):
-    """Every step has the same noise, so that its losses can be compared."""
+    """Uses the same noise at every step, so that losses can be compared."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -279,9 +280,9 @@ class _SameNoise(ControlNetModule):
 
 
 def check_training(folder: Path, family: Family, size: int, num_steps: int = 10) -> Check:
-    """Train the ControlNet on two images, always with the same noise: its loss has to fall."""
+    """Train the ControlNet on two images, always with the same noise; its loss must fall."""
     base = open_folder(folder, family)
-    # The recipe's rate without its warm-up, which would leave ten steps next to nothing.
+    # The recipe's learning rate without warm-up, which would keep it near zero for ten steps.
     settings = {"learning_rate": 1e-5, "warmup_steps": 0, "max_steps": num_steps, "decay": False}
     settings |= {"prompt_dropout": 0.0, "ema_decay": 0.9, "seed": SEED}
     module = _SameNoise(base, build_controlnet(base), ("", PROMPTS[0]), **settings)
@@ -301,7 +302,7 @@ def check_training(folder: Path, family: Family, size: int, num_steps: int = 10)
 
 
 def _batch(base: LatentDiffusion, size: int) -> dict[str, Tensor]:
-    """Two dark discs on light ground with their masks."""
+    """Two dark discs on a light background, with their masks."""
     masks = torch.cat([disc(size, radius)[:, 0] for radius in (0.2, 0.4)]).byte()
     ground = torch.tensor([220, 180, 170], dtype=torch.uint8)
     images = torch.where(masks[..., None].bool(), ground // 2, ground)

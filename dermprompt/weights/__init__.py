@@ -1,1 +1,1 @@
-"""Networks that come with the package, and their names in the configuration."""
+"""Networks included in the package, and their names in the configuration."""

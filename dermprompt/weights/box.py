@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 _WEIGHTS = Path(__file__).parent
-# An autoencoder, and networks of 128 pixels that were trained on G of ISIC 2018.
+# An autoencoder, and networks for 128 pixels that were trained on G of ISIC 2018.
 TAEF2 = _WEIGHTS / "taef2"
 BOX = _WEIGHTS / "isic_128"
 SAMPLE = _WEIGHTS.parent / "data" / "sample"

@@ -126,7 +126,7 @@ def test_what_a_configuration_refuses(override: str, words: str) -> None:
         ("paper_code", "masks.kernel=1.5", r"masks\.kernel=1\.5: a number, above 0 and at most 0\.8"),
         ("realistic", "masks.jitter=-1", r"masks\.jitter=-1\.0: a number, at least 0 and at most 0\.5"),
         ("transform", "masks.scale_range=[1.2,0.8]", r"masks\.scale_range=\[1\.2, 0\.8\]: the lowest"),
-        ("transform", "masks.elastic_points=[]", "as many of one as of the other"),
+        ("transform", "masks.elastic_points=[]", "both need the same length"),
     ],
 )
 def test_what_masks_refuse(masks: str, override: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The metadata that the ISIC Archive exports beside its images (isic-archive.com, ``isic metadata download``)."""
+"""The metadata that the ISIC Archive exports with its images (isic-archive.com, ``isic metadata download``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dermprompt.data.findings import Finding
 from dermprompt.data.labels import Tables
 from dermprompt.data.tables import Fields, Table, number, read_table
 
-# The Archive's words for the eight classes of ISIC 2019: those of its single column, and of its tree's third level.
+# The Archive's terms for the eight classes of ISIC 2019: in its single column, and at its tree's third level.
 DIAGNOSES = {
     "MEL": ("melanoma", "melanoma invasive", "melanoma in situ", "melanoma, nos", "melanoma metastasis"),
     "NV": ("nevus", "nevus, nos", "common nevus", "atypical nevus", "dysplastic nevus", "blue nevus", "spitz nevus"),
@@ -34,7 +34,7 @@ _COLUMNS = {"sex": "sex", "anatom_site_general": "site", "lesion_id": "lesion_id
 
 
 def read_archive(path: Path) -> Table:
-    """Diagnosis, age, sex, site, lesion and patient. Of a tree of diagnoses the finest that has a code here counts."""
+    """Read diagnosis, age, sex, site, lesion and patient; of a tree of diagnoses, the finest that has a code here."""
     foreign: Counter[str] = Counter()
 
     def parse(row: Mapping[str, str]) -> Fields:
@@ -48,7 +48,7 @@ def read_archive(path: Path) -> Table:
 
     table = read_table(path, "isic_id", (), parse, ("diagnosis", *_TREE, "age_approx", *_COLUMNS))
     found = [Finding("unknown_diagnosis", path.name, f"{name}, {n} rows") for name, n in foreign.most_common()]
-    # An export has dozens of columns.
+    # An export has dozens of columns, which are not worth a finding.
     findings = [one for one in table.findings if one.verdict not in ("extra_columns", "multiline_cell")]
     return replace(table, findings=(*findings, *found))
 

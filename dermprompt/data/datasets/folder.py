@@ -1,4 +1,4 @@
-"""A user's own images with their masks, in two folders or in one, and a table of labels if there is one."""
+"""A user's own images and masks, in two folders or in one, with an optional table of labels."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LAYOUT = (
 
 
 def layout_of(root: Path) -> str:
-    """Which kind of data set a folder of pairs is: ``isic``, where ISIC's own folders are in it, else ``folder``."""
+    """Which kind of data set a folder of pairs is: ``isic`` if it holds ISIC's folders, otherwise ``folder``."""
     return "isic" if any(root.glob("ISIC2018_Task1*")) else "folder"
 
 
 def find_folder(root: Path, labels: Path) -> Files:
-    """Find the pairs of ``ROOT/images`` and ``ROOT/masks``, of ROOT itself, or of either in folders of the parts.
+    """Find the pairs in ``ROOT/images`` and ``ROOT/masks``, in ROOT itself, or in either layout per part.
 
     Raises:
-        ValueError: a folder of images without one of masks, or no pictures.
+        ValueError: a folder of images without one of masks or vice versa, or no images.
     """
     tables = _TABLES.files(labels)
     other = sorted(set(labels.glob("*.csv")) - set(tables)) if labels.is_dir() else []
@@ -60,7 +60,7 @@ def find_folder(root: Path, labels: Path) -> Files:
 
 
 def _in_parts(folders: list[Path]) -> tuple[Picture, ...]:
-    """The pictures of folders, and of the folders of the parts in them."""
+    """The images in folders, and in their subfolders for training, validation and test."""
     own = [one for folder in folders for one in pictures(folder)]
     inner = [
         one
@@ -73,12 +73,11 @@ def _in_parts(folders: list[Path]) -> tuple[Picture, ...]:
 
 
 def read_folder_labels(labels: Path) -> list[Source]:
-    """Read ``labels.csv``: a column ``id``, and any of diagnosis, attributes, age, sex, site, lesion_id, patient_id and
-    part.
+    """Read ``labels.csv``: ``id``, and any of diagnosis, attributes, age, sex, site, lesion_id, patient_id and part.
 
-    ``attributes`` are separated by semicolons; ``none`` says that there are none, an empty cell that they are not
-    known, as in every column. ``lesion_id`` and ``patient_id`` are the same for images that belong together; ``part``
-    is training, validation or test, for ``data/split=official``.
+    An empty cell means unknown. ``attributes`` are separated by semicolons; ``none`` means that all are absent.
+    ``lesion_id`` and ``patient_id`` are equal for images that belong together; ``part`` is training, validation or
+    test, for ``data/split=official``.
     """
     return read_sources(labels, {TABLE: _TABLES})
 
@@ -106,7 +105,7 @@ def _part(cell: str) -> str:
 
 
 def _word(column: str) -> Callable[[str], str]:
-    """A cell as it stands. Raises ValueError for one of several lines."""
+    """A reader that returns a cell unchanged. It raises ValueError if the cell has several lines."""
 
     def read(cell: str) -> str:
         if "\n" in cell or "\r" in cell:

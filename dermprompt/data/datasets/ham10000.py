@@ -1,6 +1,6 @@
-"""HAM10000: 10,015 images with their masks (Tschandl et al., 2018 and 2020), as Dataverse, Kaggle or ISIC name them.
+"""HAM10000: 10,015 images with masks (Tschandl et al., 2018 and 2020), named as on Dataverse, Kaggle or ISIC.
 
-Written after the published layouts; not tried on a copy of the 10,015 images.
+Written from the published layouts; not yet tested on a copy of the 10,015 images.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ LAYOUT = (
     "ROOT/HAM10000_metadata.csv (or .tab)"
 )
 SUFFIXES = ("_segmentation", "", "_mask")
-# Actinic keratosis and intraepithelial carcinoma are one class there.
+# HAM10000 has one class for actinic keratosis and intraepithelial carcinoma.
 DIAGNOSES = {"akiec": "AK", "bcc": "BCC", "bkl": "BKL", "df": "DF", "mel": "MEL", "nv": "NV", "vasc": "VASC"}
 
 
 def find_ham10000(root: Path, labels: Path) -> Files:
-    """Find the pairs below ``root``, whose images are in two folders or in one.
+    """Find the pairs below ``root``; images may be in one or two folders.
 
     Raises:
-        ValueError: no folder of images, or none of masks.
+        ValueError: there is no folder of images, or none of masks.
     """
     base = descend(root, *IMAGES)
     folders, masks = named(base, *IMAGES), named(base, *MASKS)
@@ -48,12 +48,12 @@ def find_ham10000(root: Path, labels: Path) -> Files:
 
 
 def read_ham10000_labels(labels: Path) -> list[Source]:
-    """Read diagnosis, age, sex, site and lesion_id; ``unknown`` and an age of 0 say unknown."""
+    """Read diagnosis, age, sex, site and lesion_id; ``unknown`` and an age of 0 mean unknown."""
     return [source for folder in _places(labels) for source in read_sources(folder, _SOURCES)]
 
 
 def _places(labels: Path) -> list[Path]:
-    """The folder of the tables, and ISIC's folder in it, which holds one."""
+    """The folder of the tables, and ISIC's subfolders that also hold tables."""
     base = descend(labels, *IMAGES)
     return [base, *named(base, TASK3, "ISIC2018_Task3_Training_LesionGroupings")] if base.is_dir() else []
 
@@ -73,7 +73,7 @@ def _parse(row: Mapping[str, str]) -> Fields:
 
 
 def _read_task3(path: Path) -> Table:
-    """A column for each diagnosis, of which one is 1."""
+    """Read a table with one column per diagnosis, of which exactly one is 1."""
     columns = tuple(code.upper() for code in DIAGNOSES)
 
     def parse(row: Mapping[str, str]) -> Fields:

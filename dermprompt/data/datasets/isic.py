@@ -26,11 +26,12 @@ SUFFIXES = ("_segmentation", "")
 
 
 def find_isic(root: Path, labels: Path) -> Files:
-    """Find the pairs below ``root`` in ISIC's own layout, also where an archive was extracted into a folder of
-    its own name; the folders of validation and test may be absent. ``labels`` holds the label files.
+    """Find the pairs below ``root`` in ISIC's layout, also if archives were extracted into folders of their own names.
+
+    The validation and test folders may be absent. ``labels`` holds the label files.
 
     Raises:
-        ValueError: no training folder, or one folder of a validation or test without the other.
+        ValueError: no training folder, or images without masks or masks without images in validation or test.
     """
     every = [layout.format(name) for layouts in CHALLENGES for layout in layouts for name in PARTS["training"]]
     root = descend(root, *every)
@@ -54,7 +55,7 @@ def _folders(root: Path, layout: str, part: str) -> list[Path]:
 
 
 def _check_both(root: Path, layouts: tuple[str, str], part: str) -> None:
-    """Raise ValueError where there are images without masks, or no training images at all."""
+    """Raise ValueError if only one of the image and mask folders exists, or neither for training."""
     there = [bool(_folders(root, layout, part)) for layout in layouts]
     if not all(there) and (part == "training" or any(there)):
         raise ValueError(f"no folder {layouts[there.index(False)].format(PARTS[part][0])}; expected {LAYOUT}")

@@ -1,4 +1,4 @@
-"""An export of the ISIC Archive: images with a table of metadata, and masks of some of them, or of none."""
+"""An export of the ISIC Archive: images with a table of metadata, and masks for some images or none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_isic_archive(root: Path, labels: Path) -> Files:
     """Find the images in ``root`` or ``root/images``, and their masks.
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
     """
     images = [one for folder in (named(root, "images") or [root]) for one in pictures(folder)]
     masks = [one for folder in named(root, "masks", "segmentations") for one in pictures(folder)]

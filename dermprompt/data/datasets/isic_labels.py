@@ -19,14 +19,14 @@ ATTRIBUTES = ("globules", "milia_like_cyst", "negative_network", "pigment_networ
 
 
 def read_isic_labels(folder: Path) -> list[Source]:
-    """Read every known label file that lies directly in ``folder``; none of them is required.
+    """Read every known label file directly in ``folder``; none of them is required.
 
-    The diagnosis comes from ISIC 2017 part 3 (melanoma is MEL, seborrheic keratosis BKL, neither NV) and
-    from ISIC 2019, the attributes from ISIC 2018 task 2, age, sex, site and lesion from ISIC 2019; all but attributes
-    also from an export of the ISIC Archive.
+    Diagnoses come from ISIC 2017 part 3 (melanoma is MEL, seborrheic keratosis BKL, neither NV) and ISIC 2019;
+    attributes from ISIC 2018 task 2; age, sex, site and lesion from ISIC 2019. An export of the ISIC Archive gives
+    all of these except attributes.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: the folder does not exist.
     """
     if not folder.is_dir():
         raise ValueError(f"labels folder {folder} does not exist; name one, which may hold no label files")
@@ -47,7 +47,7 @@ def _read_challenge_table(
     parse: Callable[[Mapping[str, str]], Fields | None],
     known: tuple[str, ...] = (),
 ) -> Table:
-    """The 2,074 images that ISIC 2019 shrank carry ``_downsampled`` in their id, which no file name has."""
+    """Read a table, dropping ``_downsampled`` from ids: ISIC 2019 adds it to 2,074 ids, but to no file name."""
     table = read_table(path, key, columns, parse, known)
     return replace(table, rows={re.sub("_downsampled$", "", id): row for id, row in table.rows.items()})
 
@@ -98,7 +98,7 @@ def _attribute_files(folder: Path) -> list[Path]:
 
 
 def _read_attribute_masks(folder: Path) -> Table:
-    """Say which attribute masks (0 or 255, ``ISIC_XXXXXXX_attribute_NAME.png``) hold any pixel."""
+    """Read which attribute masks (0 or 255, ``ISIC_XXXXXXX_attribute_NAME.png``) have any foreground pixel."""
     files = _attribute_files(folder)
     masks: dict[str, dict[str, bool | None]] = {}
     with ThreadPoolExecutor() as pool:
@@ -111,7 +111,7 @@ def _read_attribute_masks(folder: Path) -> Table:
         damaged = [f"{id}_attribute_{name}.png" for name in names if names[name] is None]
         if damaged:
             findings += [Finding("unreadable", name) for name in damaged]
-        # A file that is missing would otherwise pass for an attribute that is absent.
+        # A missing file must not count as an absent attribute.
         elif set(names) != set(ATTRIBUTES):
             detail = f"{', '.join(sorted(names))}; needed are {', '.join(ATTRIBUTES)}"
             findings.append(Finding("incomplete_attributes", id, detail))
@@ -121,7 +121,7 @@ def _read_attribute_masks(folder: Path) -> Table:
 
 
 def _any_pixel(path: Path) -> bool | None:
-    # Here, because everything else in this module must start quickly.
+    # Imported here so that the rest of this module loads quickly.
     from dermprompt.data.decode import BadPicture
     from dermprompt.data.masks import decode_mask
     from dermprompt.data.reading import Reading

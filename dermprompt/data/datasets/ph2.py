@@ -1,6 +1,6 @@
 """PH2: 200 images with masks, diagnoses and attributes (Mendonça et al., 2013).
 
-Written after the published layout; not tried on a copy of the 200 images.
+Written from the published layout; not yet tested on a copy of the 200 images.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ LAYOUT = (
 )
 SUFFIXES = ("_lesion", "", "_mask", "_segmentation")
 DIAGNOSES = {"0": "NV", "1": "NV", "2": "MEL"}
-# Absent, atypical, typical or present.
+# A: absent, AT: atypical, T: typical, P: present.
 STATES = ("A", "AT", "T", "P")
 
 
 def find_ph2(root: Path, labels: Path) -> Files:
-    """Find the pairs in the folders of ``root``, of ``root/PH2 Dataset images``, or in two flat folders.
+    """Find the pairs in the subfolders of ``root`` or of ``root/PH2 Dataset images``, or in two flat folders.
 
     Raises:
-        ValueError: no image.
+        ValueError: there is no image.
     """
     top = _top(root)
     base = next(iter(named(top, IMAGE_FOLDER)), top)
@@ -58,17 +58,17 @@ def _tables(labels: Path) -> list[Path]:
 
 
 def read_ph2_labels(labels: Path) -> list[Source]:
-    """Read the table as text, as a sheet, or both: diagnosis and attributes.
+    """Read diagnosis and attributes from the text table, the spreadsheet, or both.
 
-    Common and atypical nevi are NV. Of its attributes those that ISIC knows are named: pigment network, dots or
-    globules, and streaks, where not absent. PH2 does not record milia-like cysts or negative networks, which
-    ``attributes`` can then not name.
+    Common and atypical nevi are NV. Of PH2's attributes, those that ISIC also has are read: pigment network, dots or
+    globules, and streaks, unless absent. PH2 does not record milia-like cysts or negative networks, so ``attributes``
+    never has them.
     """
     readers = {".txt": _text_rows, ".xlsx": _sheet_rows}
     return [_source(path.name, readers[path.suffix.lower()](path)) for path in _tables(labels)]
 
 
-# Id, diagnosis, pigment network, dots or globules, streaks; as they stand.
+# Id, diagnosis, pigment network, dots or globules, streaks; as written in the table.
 Row = tuple[str, str, str, str, str]
 
 
@@ -100,10 +100,10 @@ def _parse(diagnosis: str, network: str, globules: str, streaks: str) -> Fields:
 
 
 def _text_rows(path: Path) -> Iterator[Row]:
-    """Rows of cells between bars, single or double ones, below a header that names the columns."""
+    """Rows of cells separated by single or double bars, below a header with the columns' names."""
     try:
         lines = read_text(path)[0].splitlines()
-    except UnicodeError:  # a table without rows is said
+    except UnicodeError:  # a table without rows is reported
         return
     header: list[str] = []
     for line in lines:
@@ -116,12 +116,12 @@ def _text_rows(path: Path) -> Iterator[Row]:
 
 
 def _sheet_rows(path: Path) -> Iterator[Row]:
-    """Rows below the header that starts with ``Image Name``; a diagnosis is the column with an X."""
+    """Rows below the header that starts with ``Image Name``; an X marks the column of the diagnosis."""
     import openpyxl
 
     try:
         sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).active
-    except Exception:  # whatever a damaged archive raises; a table without rows is said
+    except Exception:  # whatever a damaged file raises; a table without rows is reported
         return
     rows = [[str(cell or "").strip() for cell in row] for row in sheet.iter_rows(values_only=True)]
     start = next((number for number, row in enumerate(rows) if row and row[0] == "Image Name"), len(rows))
@@ -141,6 +141,6 @@ def _marked(header: Sequence[str], row: Sequence[str]) -> str:
 
 
 def _cell(header: Sequence[str], row: Sequence[Any], name: str) -> str:
-    """The cell below a title that starts with ``name``; titles may explain themselves in a second line."""
+    """The cell in the column whose title starts with ``name``; a title may have an explanation on a second line."""
     column = next((number for number, title in enumerate(header) if title.startswith(name)), None)
     return "" if column is None else str(row[column])

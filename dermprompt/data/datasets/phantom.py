@@ -1,8 +1,7 @@
-"""A generated data set in ISIC's official layout, for demos and tests, and the rule that reads it.
+"""A painted data set in ISIC's official layout, for demos and tests, and the rule that reads its diagnoses.
 
-No image of it is of a person and nothing learnt from it says anything about skin. Its use is that
-everything is known exactly: the mask, the diagnosis (the lesion's colour) and the attributes (the
-lesion's structures).
+Its images show no person, and nothing learnt from them says anything about skin. It is useful because everything is
+known exactly: the mask, the diagnosis (the lesion's colour) and the attributes (the lesion's structures).
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ SITES = ("anterior torso", "posterior torso", "lower extremity", "upper extremit
 PREVALENCE = {"NV": 0.50, "MEL": 0.25, "BKL": 0.25}
 MEAN_AGE = {"NV": 42, "MEL": 60, "BKL": 66}
 
-# The share of each diagnosis that shows each attribute, in the order of STRUCTURES: globules, milia-like
-# cysts, negative network, pigment network, streaks. Near ISIC's own shares, with the rare ones raised so
-# that a few hundred images hold them all.
+# How often each diagnosis shows each attribute, in the order of STRUCTURES: globules, milia-like cysts,
+# negative network, pigment network, streaks. Close to ISIC's shares, but rare ones are raised so that a few
+# hundred images include them all.
 ATTRIBUTE_PREVALENCE = {
     "NV": (0.28, 0.12, 0.08, 0.60, 0.06),
     "MEL": (0.30, 0.10, 0.22, 0.55, 0.18),
@@ -43,7 +42,7 @@ ATTRIBUTE_PREVALENCE = {
 
 @dataclass(frozen=True)
 class Phantom:
-    """One image (uint8 HW3, RGB) with its mask (uint8 HW in {0, 1}) and labels; "" says not recorded."""
+    """One image (uint8 HW3, RGB) with its mask (uint8 HW in {0, 1}) and labels; "" means not recorded."""
 
     id: str
     image: Array
@@ -57,7 +56,7 @@ class Phantom:
 
 
 def make_phantom(seed: int, index: int, size: int) -> Phantom:
-    """Draw and paint image ``index``; it depends on nothing but the three arguments.
+    """Draw and paint image ``index``, a function of the three arguments alone.
 
     The labels and the lesion's shape are the same at every ``size``.
     """
@@ -83,15 +82,15 @@ def make_phantom(seed: int, index: int, size: int) -> Phantom:
 
 
 def write_phantom(root: Path, num_images: int, size: int, seed: int) -> None:
-    """Write ``num_images`` phantoms of ``size`` pixels below ``root``, as ISIC publishes its own.
+    """Write ``num_images`` phantoms of ``size`` pixels below ``root``, in the layout in which ISIC publishes.
 
-    JPEG images and {0, 255} PNG masks of ISIC 2018 Task 1, the diagnosis and metadata tables of
-    ISIC 2019, and a table of the Task 2 attributes. The attribute table is written last: where it
-    exists, the set is complete.
+    It has JPEG images and {0, 255} PNG masks as in ISIC 2018 Task 1, the diagnosis and metadata tables of
+    ISIC 2019, and a table of the Task 2 attributes. The attribute table is written last: if it exists, the set
+    is complete.
 
     Raises:
-        FileExistsError: if ``root`` holds any of these already, so that nobody's images are lost.
-        ValueError: if there is no image to write or ``size`` is too small to show the structures.
+        FileExistsError: ``root`` already holds any of these, so that nobody's images are lost.
+        ValueError: there is no image to write, or ``size`` is too small to show the structures.
     """
     if num_images < 1:
         raise ValueError(f"num_images is {num_images}; allowed: 1 or more")
@@ -134,18 +133,16 @@ def _write_table(path: Path, header: Sequence[str], rows: Sequence[Row]) -> None
 def read_diagnosis(image: Array, mask: Array) -> str:
     """Read a phantom's diagnosis from the colour of its lesion relative to the skin around it.
 
-    A fixed rule with nothing learnt, so it can judge generated images. Of the light that the skin
-    sends back, black and blue-grey MEL takes no more blue than green; of the others, brown NV takes
-    clearly more green than red, and yellow BKL about as much. It looks at hue alone: darkness also
-    depends on the light and on how many dark or pale structures there are.
+    The rule is fixed, not learnt, so it can be applied to generated images. Relative to the skin, black and blue-grey
+    MEL absorbs no more blue than green; of the others, brown NV absorbs clearly more green than red, and yellow BKL
+    about the same. Only hue counts: darkness also depends on the light and on the number of dark or pale structures.
 
     Args:
         image: uint8 HW3 in [0, 255], RGB.
-        mask: uint8 HW in {0, 1}, 1 on the lesion. Where it leaves no skin, the mean phantom skin
-            stands in.
+        mask: uint8 HW in {0, 1}, 1 on the lesion. If it leaves no skin, the mean skin tone of phantoms is used.
 
     Raises:
-        ValueError: if the mask is empty.
+        ValueError: the mask is empty.
     """
     if not mask.any():
         raise ValueError("the mask is empty; reading a diagnosis needs a lesion of at least one pixel")
@@ -156,10 +153,10 @@ def read_diagnosis(image: Array, mask: Array) -> str:
 
 
 def _lesion_over_skin(image: Array, mask: Array) -> Array:
-    """The ratio of the lesion's median colour to that of a ring of skin around it (3)."""
-    step = max(1, round(len(mask) / 32))  # keeps clear of the soft border
+    """The ratio of the lesion's median colour to that of a ring of skin around it, one value per channel."""
+    step = max(1, round(len(mask) / 32))  # stays clear of the soft border
     inner = _grow(1 - mask, step) == 0
-    lesion = inner if inner.any() else mask > 0  # a lesion of a few pixels has no inside
+    lesion = inner if inner.any() else mask > 0  # a lesion of a few pixels has no interior
     ring = _grow(mask, 6 * step) > _grow(mask, step)
     skin = np.median(image[ring], axis=0) if ring.any() else SKIN_TONES.mean(axis=0)
     return (np.median(image[lesion], axis=0) + 1) / (skin + 1)

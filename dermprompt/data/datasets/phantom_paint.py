@@ -1,8 +1,8 @@
 """Paints one phantom: an image that looks like dermoscopy, with its exact mask.
 
 Lengths are fractions of the image side, so a phantom looks the same at every size. Colours are RGB in
-[0, 255]; a lesion's colour is its skin's times a transmittance, as pigment absorbs light, so that the
-colour of a lesion relative to its skin does not depend on the skin.
+[0, 255]. Like pigment that absorbs light, a lesion multiplies its skin's colour by a transmittance, so
+the lesion's colour relative to its skin does not depend on the skin.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray
 
-# Light to brown skin, with the pink and the grey that cameras and immersion fluid give it.
+# Light to brown skin, with the pink and grey tints of cameras and immersion fluid.
 SKIN_TONES = np.array(
     [
         (236, 200, 184),
@@ -29,7 +29,7 @@ SKIN_TONES = np.array(
     np.float32,
 )
 
-# The transmittances of the pigments that a lesion mixes, the first as its ground.
+# The transmittances of the pigments that a lesion mixes; the first is its background.
 PIGMENTS = {
     "NV": np.array([(0.64, 0.46, 0.36), (0.44, 0.29, 0.22), (0.72, 0.50, 0.42)], np.float32),
     "MEL": np.array([(0.25, 0.25, 0.30), (0.40, 0.46, 0.58), (0.15, 0.13, 0.15), (0.34, 0.26, 0.24)], np.float32),
@@ -41,7 +41,7 @@ PIGMENTS = {
 class Outline:
     """A lesion's shape: ``level`` is 0 at its centre, 1 on its outline, larger outside (HW, float32).
 
-    ``angle`` is the direction from the centre in radians (HW), ``x`` and ``y`` the pixels' places (HW),
+    ``angle`` is the direction from the centre in radians (HW), ``x`` and ``y`` the pixels' coordinates (HW),
     ``radius`` the mean radius; lengths are fractions of the image side.
     """
 
@@ -55,11 +55,11 @@ class Outline:
 def paint(diagnosis: str, attributes: Collection[str], size: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Paint one phantom of ``size`` pixels: the image (uint8 HW3, RGB) and its mask (uint8 HW in {0, 1}).
 
-    Every layer draws from its own child of ``rng``, so equal generators give the same shape, skin and
-    hairs whatever the labels, and an attribute changes nothing but its own structure.
+    Every layer draws from a separate child of ``rng``, so equal generators give the same shape, skin and
+    hairs whatever the labels, and an attribute changes only its own structure.
 
     Raises:
-        KeyError: for a diagnosis not in ``PIGMENTS`` or an attribute not in ``STRUCTURES``.
+        KeyError: a diagnosis is not in ``PIGMENTS``, or an attribute is not in ``STRUCTURES``.
     """
     shape_rng, skin_rng, pigment_rng, hair_rng, noise_rng, *structure_rngs = rng.spawn(5 + len(STRUCTURES))
     outline = _outline(size, shape_rng)
@@ -75,7 +75,7 @@ def paint(diagnosis: str, attributes: Collection[str], size: int, rng: np.random
 
 
 def _smooth_noise(size: int, cells: int, rng: np.random.Generator) -> Array:
-    """Band-limited noise of about unit deviation, one bump a cell, the same picture at every size."""
+    """Band-limited noise with a standard deviation of about 1, one bump per cell, the same pattern at every size."""
     grid = rng.standard_normal((cells + 1, cells + 1)).astype(np.float32)
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
@@ -98,7 +98,7 @@ def _outline(size: int, rng: np.random.Generator) -> Outline:
     """An ellipse with low harmonics in its radius, then a smooth warp for notches and lobes."""
     x, y = _grid(size)
     radius = float(np.exp(rng.uniform(np.log(0.14), np.log(0.40))))
-    reach = 0.5 - 0.6 * radius  # the larger a lesion, the nearer it lies to the middle
+    reach = 0.5 - 0.6 * radius  # the larger a lesion, the closer it is to the centre
     dx, dy = x - 0.5 - rng.uniform(-0.6, 0.6) * reach, y - 0.5 - rng.uniform(-0.6, 0.6) * reach
     turn, stretch = rng.uniform(0, np.pi), np.sqrt(rng.uniform(1, 1.9))
     u = (dx * np.cos(turn) + dy * np.sin(turn)) / stretch
@@ -114,13 +114,13 @@ def _outline(size: int, rng: np.random.Generator) -> Outline:
 
 
 def _coverage(outline: Outline, rng: np.random.Generator) -> Array:
-    """How much pigment lies on each pixel: 1 inside, 0 outside, one half on the outline itself."""
+    """How much pigment each pixel has: 1 inside, 0 outside, one half on the outline itself."""
     softness = rng.uniform(0.008, 0.022) / outline.radius
     return _smoothstep(1 - outline.level, -softness, softness)
 
 
 def _skin(size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Skin (HW3) under even light, and the light on it (HW1): a slope, and the dermoscope's vignette."""
+    """Skin (HW3) under even light, and the light on it (HW1): a gradient and the dermoscope's vignette."""
     tone = rng.choice(SKIN_TONES) * rng.normal(1, 0.02, 3).astype(np.float32)
     pink = _smooth_noise(size, 7, rng)[..., None] * np.array((0.0, 0.022, 0.018), np.float32)
     grain = _smooth_noise(size, 40, rng)[..., None] * np.float32(0.014)
@@ -147,7 +147,7 @@ def _transmittance(pigments: Array, outline: Outline, rng: np.random.Generator) 
 
 
 def _honeycomb(outline: Outline, cell: float, bend: float, rng: np.random.Generator) -> Array:
-    """The lines (HW in [0, 1]) of a bent hexagonal net, where three plane waves at 120 degrees cancel."""
+    """The lines (HW in [0, 1]) of a bent hexagonal network, where three plane waves at 120 degrees cancel."""
     size, turn = len(outline.level), rng.uniform(0, np.pi)
     x = outline.x + bend * cell * _smooth_noise(size, 8, rng)
     y = outline.y + bend * cell * _smooth_noise(size, 8, rng)
@@ -167,7 +167,7 @@ def _dots(outline: Outline, spacing: float, radius: float, share: float, rng: np
     pixels = (places * size).astype(int).clip(0, size - 1)
     inside = outline.level[pixels[:, 1], pixels[:, 0]] < 0.88
     chosen = inside & (rng.random(len(places)) < share)
-    if chosen.sum() < 3:  # a small lesion, which must show them all the same
+    if chosen.sum() < 3:  # even a small lesion must show the structure
         chosen = inside
     fine = 4 * size  # OpenCV's own antialiasing turns dots of a pixel or two into crosses
     canvas = np.zeros((fine, fine), np.uint8)
@@ -202,7 +202,7 @@ def _milia_like_cyst(lesion: Array, skin: Array, outline: Outline, rng: np.rando
 
 
 def _streaks(lesion: Array, skin: Array, outline: Outline, rng: np.random.Generator) -> Array:
-    """Radial lines at the rim, dark between pale gaps, which shows them in a dark lesion too."""
+    """Radial lines at the rim: dark, with pale gaps that make them visible in a dark lesion too."""
     size = len(outline.level)
     count = int(np.clip(round(2 * np.pi * outline.radius / 0.09), 9, 24))
     bent = outline.angle + 0.5 / count * _smooth_noise(size, 6, rng)

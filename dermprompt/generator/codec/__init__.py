@@ -1,1 +1,1 @@
-"""Latent spaces behind one interface (load): principal components (pca), AutoencoderKL (vae), TAESD (tiny)."""
+"""Latent spaces with one interface (load): principal components (pca), AutoencoderKL (vae), TAESD (tiny)."""

@@ -1,4 +1,4 @@
-"""Latent spaces: images to latents and back, one interface for PCA, an AutoencoderKL and a tiny autoencoder."""
+"""The interface of latent spaces, images to latents and back: PCA, an AutoencoderKL or a tiny autoencoder."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Codec(Protocol):
         """Images N3HW, about [-1, 1] (not clipped)."""
 
     def save(self, folder: Path) -> None:
-        """Write the codec so that :func:`load_codec` opens it."""
+        """Write the codec in a format that :func:`load_codec` opens."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Its tensors."""
+        """The codec's tensors."""
 
 
 def load_codec(folder: Path) -> Codec:
-    """Open a saved codec, or the ``vae`` folder of a diffusers pipeline; ValueError names what is damaged."""
+    """Open a saved codec, or the ``vae`` folder of a diffusers pipeline. Raises ValueError, naming what is damaged."""
     with reading(folder):
         settings = read_json(folder / "config.json", dict)
         if settings.get("codec") == "pca":

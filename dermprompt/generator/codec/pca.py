@@ -14,9 +14,9 @@ from torch.nn import functional as F
 class PCACodec(nn.Module):
     """Principal components of square patches: linear, deterministic, fitted in a second.
 
-    Each component is divided by its std to the power ``whitening``: with 0 the first component
-    (the patch's brightness) holds nearly all of the variance and hardly drowns in a diffusion's noise, with
-    1 the last ones are as loud as the first; half-way lets the noise remove detail first, form last.
+    Each component is divided by its std to the power ``whitening``. With 0, the first component (the patch's
+    brightness) has nearly all of the variance, and the noise of a diffusion hardly hides it; with 1, the last
+    components are as strong as the first. In between, noise removes detail first and shape last.
     """
 
     basis: Tensor
@@ -39,7 +39,7 @@ class PCACodec(nn.Module):
         variance, vectors = torch.linalg.eigh(torch.cov((patches - mean).T.double()))
         variance, vectors = variance.flip(0)[:channels], vectors.flip(1)[:, :channels]
         std = variance.clamp_min(1e-8).sqrt()
-        # One factor for all components brings the mean variance to 1, as diffusion schedules expect.
+        # A common factor for all components brings the mean variance to 1, as diffusion schedules expect.
         scale = std**whitening
         scale = scale * (variance / scale**2).mean().sqrt()
         codec.mean.copy_(mean.view_as(codec.mean))

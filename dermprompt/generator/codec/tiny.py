@@ -17,7 +17,7 @@ from dermprompt.weights.box import TAEF2
 
 WIDTH = 64
 POOL_WIDTH, POOL_GROUPS = 256, 4
-# The format halves three times, whatever its weights.
+# The format always halves the resolution three times.
 DOWNSCALE = 8
 PARTS = ("encoder", "decoder")
 HALVES = (Path("the encoder"), Path("the decoder"))
@@ -36,7 +36,7 @@ class Clamp(nn.Module):
 
 
 class Block(nn.Module):
-    """Three convolutions beside the identity; with a pool, that is added to the input first."""
+    """A residual block of three convolutions; if ``pooled``, a pool branch is added to the input first."""
 
     def __init__(self, pooled: bool) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def _conv(inputs: int = WIDTH, outputs: int = WIDTH, stride: int = 1, bias: bool
 
 
 def build_encoder(channels: int, pooled: frozenset[int] = frozenset()) -> nn.Sequential:
-    """Images N3HW in [0, 1] to latents; ``pooled``: the places of the blocks with a pool, as in the files' keys."""
+    """Images N3HW in [0, 1] to latents; ``pooled``: the layer indices of blocks with a pool, as in the files' keys."""
     layers: list[nn.Module] = [_conv(3), Block(1 in pooled)]
     for _ in range(3):
         layers.append(_conv(stride=2, bias=False))
@@ -70,7 +70,7 @@ def build_encoder(channels: int, pooled: frozenset[int] = frozenset()) -> nn.Seq
 
 
 def build_decoder(channels: int, pooled: frozenset[int] = frozenset()) -> nn.Sequential:
-    """Latents to images N3HW in [0, 1], about; see :func:`build_encoder`."""
+    """Latents to images N3HW, approximately in [0, 1]; see :func:`build_encoder`."""
     layers: list[nn.Module] = [Clamp(), _conv(channels), nn.ReLU()]
     for _ in range(3):
         layers += [Block(len(layers) + number in pooled) for number in range(3)]
@@ -79,9 +79,10 @@ def build_decoder(channels: int, pooled: frozenset[int] = frozenset()) -> nn.Seq
 
 
 class TinyCodec(nn.Module):
-    """Its latents, each channel shifted and scaled to zero mean and unit variance on G's images.
+    """The autoencoder's latents, each channel standardised to zero mean and unit variance on G's images.
 
-    Deterministic, frozen, not Stable Diffusion's latent space. Made by :meth:`from_weights`, then :meth:`fit`.
+    It is deterministic and frozen, and its latent space is not Stable Diffusion's. Build it with
+    :meth:`from_weights`, then :meth:`fit`.
     """
 
     mean: Tensor
@@ -97,10 +98,10 @@ class TinyCodec(nn.Module):
 
     @classmethod
     def from_weights(cls, encoder: Weights, decoder: Weights, files: Sequence[Path] = HALVES) -> TinyCodec:
-        """The codec of these weights, whose shapes say how many channels it has and which blocks have a pool.
+        """Build the codec from weights, whose keys and shapes tell the number of channels and the blocks with a pool.
 
         Raises:
-            ValueError: the keys or shapes are of another network; names the one of the two ``files``.
+            ValueError: keys or shapes are those of another network; names the one of ``files``.
         """
         with reading(files[0]):
             channels = len(encoder["14.bias"])  # the encoder's last layer
@@ -111,7 +112,7 @@ class TinyCodec(nn.Module):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Measure mean and deviation of each channel, on batches of images N3HW in [-1, 1]."""
+        """Measure each channel's mean and standard deviation on batches of images N3HW in [-1, 1]."""
         device, count = self.mean.device, 0
         sums = torch.zeros(2, self.channels, dtype=torch.float64, device=device)
         for images in batches:
@@ -151,7 +152,7 @@ def _pooled(weights: Weights) -> frozenset[int]:
 
 
 def load_tiny(folder: Path) -> TinyCodec:
-    """Open what :meth:`TinyCodec.save` wrote, or mean and deviation alone, of latents of the packaged autoencoder."""
+    """Open what :meth:`TinyCodec.save` wrote, or a file with only mean and deviation, for the packaged autoencoder."""
     weights = load_tensors(folder / FILE)
     if weights.keys() == {"mean", "deviation"}:
         codec = read_tiny(TAEF2.name)
@@ -163,12 +164,12 @@ def load_tiny(folder: Path) -> TinyCodec:
 
 
 def read_tiny(path: str) -> TinyCodec:
-    """Open a pretrained tiny autoencoder: a folder with a file for each half, or the name of the packaged one.
+    """Open a pretrained tiny autoencoder, given as a folder with a file for each half or by the packaged one's name.
 
     The files are called ``*_encoder`` and ``*_decoder``, and end in ``.safetensors`` or ``.pth``.
 
     Raises:
-        ValueError: there is not one of each, they hold more than tensors, or those of another network.
+        ValueError: there is not exactly one of each, or they hold more than tensors, or another network's tensors.
     """
     key = f"generator.base.codec.path={path}"
     expected = (

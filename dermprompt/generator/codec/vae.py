@@ -1,4 +1,4 @@
-"""diffusers' AutoencoderKL as a latent space: Stable Diffusion's, or one trained on G."""
+"""Diffusers' AutoencoderKL as a latent space: Stable Diffusion's, or one trained on G."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class VAECodec(nn.Module):
-    """diffusers' AutoencoderKL, Stable Diffusion's or one trained here, scaled to about unit variance."""
+    """Diffusers' AutoencoderKL, Stable Diffusion's or one trained here, scaled to about unit variance."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class VAECodec(nn.Module):
 
 
 def build_vae(downscale: int, channels: int, width: int, layers_per_block: int) -> AutoencoderKL:
-    """An untrained autoencoder; its levels are ``width`` wide, then twice, then four times."""
+    """An untrained autoencoder; its levels have ``width`` channels, then twice, then four times as many."""
     levels = downscale.bit_length()
     return AutoencoderKL(
         block_out_channels=tuple(width * min(2**level, 4) for level in range(levels)),
@@ -52,14 +52,14 @@ def build_vae(downscale: int, channels: int, width: int, layers_per_block: int) 
 
 
 class VAEModule(LightningModule):
-    """Mean absolute error and a little divergence (Kingma & Welling 2014, equation 10), without an adversary.
+    """Trains with mean absolute error and a weighted KL divergence (Kingma & Welling 2014, equation 10), without a GAN.
 
-    A batch is that of :class:`~dermprompt.generator.batches.ImageBatches`; the noise of step k comes from
+    Batches come from :class:`~dermprompt.generator.batches.ImageBatches`; the noise of step k is a function of
     (seed, k, rank).
 
     Args:
         vae: the autoencoder, trained in place.
-        kl_weight: of the divergence from the standard normal, a mean over latent values, in nats.
+        kl_weight: weight of the divergence from the standard normal, in nats, averaged over latent values.
         learning_rate, max_steps: AdamW with cosine decay to zero.
     """
 
@@ -84,7 +84,7 @@ class VAEModule(LightningModule):
         return torch.randn(like.shape, generator=torch.Generator().manual_seed(int(seed))).to(like)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a schedule by steps."""
+        """AdamW with a schedule per step."""
         optimizer = torch.optim.AdamW(self.vae.parameters(), lr=self.learning_rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -92,9 +92,10 @@ class VAEModule(LightningModule):
 
 @torch.no_grad()
 def scaled_codec(vae: AutoencoderKL, batches: Iterable[Tensor]) -> VAECodec:
-    """The trained autoencoder with the factor that brings the latents of images N3HW in [-1, 1] to unit variance.
+    """The trained autoencoder, with a factor that brings its latents of images N3HW in [-1, 1] to unit variance.
 
-    One factor for all channels, in the autoencoder's own configuration (Rombach et al. 2021, appendix G).
+    All channels share the factor, which is stored in the autoencoder's configuration (Rombach et al. 2021,
+    appendix G).
     """
     vae.eval()
     count, total, squares = 0, 0.0, 0.0

@@ -1,1 +1,1 @@
-"""ControlNet: base with its noise schedule (base), training (module), sampling (sampler, step_cache)."""
+"""ControlNet: the base and its noise schedule (base), training (module), sampling (sampler, step_cache)."""

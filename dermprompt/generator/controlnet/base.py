@@ -1,7 +1,7 @@
 """The latent diffusion model under a ControlNet: U-Net, codec, text encoder, noise schedule.
 
-A base is a folder in diffusers' format (``unet``, ``vae``, ``text_encoder``, ``scheduler``), whether it is
-Stable Diffusion or was trained here; only the latent space differs.
+A base is a folder in diffusers' format (``unet``, ``vae``, ``text_encoder``, ``scheduler``), whether it is Stable
+Diffusion or was trained here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dermprompt.tensors import open_pretrained
 
 
 class LatentDiffusion(nn.Module):
-    """A text-conditioned latent diffusion model (Rombach et al. 2021), as its four parts."""
+    """A text-conditioned latent diffusion model (Rombach et al. 2021), in four parts."""
 
     def __init__(
         self, unet: UNet2DConditionModel, codec: Codec, text_encoder: TextEncoder, scheduler: DDIMScheduler
@@ -43,10 +43,10 @@ class LatentDiffusion(nn.Module):
 
 
 def load_base(path: str, pad_token_id: int = END_OF_TEXT, text_layers: int | None = None) -> LatentDiffusion:
-    """Open a base, given by folder or hub id, in evaluation mode and without gradients.
+    """Open a base, given as a folder or hub id, in evaluation mode and without gradients.
 
     Raises:
-        ValueError: see :func:`~dermprompt.generator.source.resolve_base`; or a part is damaged.
+        ValueError: a part is damaged, or see :func:`~dermprompt.generator.source.resolve_base`.
     """
     folder = resolve_base(path)
     base = LatentDiffusion(
@@ -86,7 +86,7 @@ def build_scratch(
         attention_head_dim=8,
     )
     text_encoder = TextEncoder(text_width, text_width // 32, text_layers, context_length)
-    # Prompts use a few dozen of the 49,408 tokens. Random embeddings are distinct enough; training them costs time.
+    # Prompts use a few dozen of the 49,408 tokens. Random embeddings are distinct enough, and training them takes time.
     text_encoder.transformer.token_embedding.requires_grad_(False)
     return LatentDiffusion(unet, codec, text_encoder, scratch_scheduler(prediction))
 
@@ -95,7 +95,7 @@ def scratch_scheduler(prediction: str) -> DDIMScheduler:
     """The noise schedule of a scratch base.
 
     With v-prediction it ends in pure noise (zero terminal SNR), so that no brightness leaks into training (Lin et al.
-    2023, section 3). With noise prediction, where the last step would then teach nothing, it is Stable Diffusion's.
+    2023, section 3). With noise prediction, nothing could be learnt at such a last step, so it is Stable Diffusion's.
     """
     if prediction == "v_prediction":
         schedule = {"beta_schedule": "squaredcos_cap_v2", "set_alpha_to_one": True, "timestep_spacing": "trailing"}
@@ -108,14 +108,14 @@ def scratch_scheduler(prediction: str) -> DDIMScheduler:
 def predict(
     base: LatentDiffusion, noisy: Tensor, steps: Tensor, text: Tensor, residuals: dict[str, Any] | None = None
 ) -> Tensor:
-    """The U-Net's prediction, with a ControlNet's residuals when there are any."""
+    """The U-Net's prediction, with a ControlNet's residuals if given."""
     return base.unet(noisy, steps, encoder_hidden_states=text, **(residuals or {})).sample
 
 
 def control(
     controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor, scale: float = 1.0
 ) -> dict[str, Any]:
-    """A ControlNet's residuals, times ``scale``, for :func:`predict`; masks N1HW enter as three equal channels."""
+    """A ControlNet's residuals times ``scale``, for :func:`predict`; masks N1HW become three equal channels."""
     down, middle = controlnet(
         noisy,
         steps,
@@ -128,5 +128,5 @@ def control(
 
 
 def sample_noise(shape: tuple[int, ...], seeds: list[int]) -> Tensor:
-    """Standard normal noise from one random generator per sample, so that no sample depends on its batch."""
+    """Standard normal noise with one random generator per sample, so that no sample depends on its batch."""
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,4 +1,4 @@
-"""Training of the base and of the ControlNet: one training step, two choices of trained weights."""
+"""Training of the base and of the ControlNet: the same training step, for different weights."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 
 
 class DiffusionModule(LightningModule, ABC):
-    """Denoising (Ho et al. 2020, equation 14; the simple loss) with prompt dropout and averaged weights.
+    """Denoising with the simple loss (Ho et al. 2020, equation 14), prompt dropout and averaged weights.
 
-    A batch is that of :class:`~dermprompt.generator.batches.LatentBatches`. All randomness of step k comes
-    from (seed, k, rank).
+    Batches come from :class:`~dermprompt.generator.batches.LatentBatches`. All randomness of a batch is a function of
+    (seed, step, batch, rank).
 
     Args:
         base: the latent diffusion model.
         trained: the network whose weights are trained and averaged.
-        prompts: text of each prompt number; number 0 is empty.
-        learning_rate, warmup_steps, max_steps: AdamW with linear warm-up, then cosine decay to zero when
-            ``decay``.
-        prompt_dropout: share of the prompts that become empty.
+        prompts: the text of each prompt index; index 0 is empty.
+        learning_rate, warmup_steps, max_steps: AdamW with linear warm-up, then cosine decay to zero if ``decay``.
+        prompt_dropout: share of prompts replaced by the empty one.
         ema_decay: decay of the averaged weights, see :func:`~dermprompt.generator.averaging.averaged`.
         name: prefix of the metrics.
-        snr_gamma: of :func:`loss_weights`; None weighs all steps equally.
+        snr_gamma: of :func:`loss_weights`; None weights all steps equally.
         timesteps: which noise levels are trained, see :func:`draw_timesteps`.
     """
 
@@ -57,7 +56,7 @@ class DiffusionModule(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.base = base
-        # Any: a ModuleDict or a ControlNet, and diffusers' classes are unknown to the type checker.
+        # Any, because diffusers' classes are unknown to the type checker.
         self.trained: Any = trained
         self.averaged = averaged(trained, ema_decay)
         self.learning_rate, self.warmup_steps, self.max_steps = learning_rate, warmup_steps, max_steps
@@ -72,8 +71,8 @@ class DiffusionModule(LightningModule, ABC):
         """The network's prediction."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step of the simple loss."""
-        # On the device: a GPU would wait for the host's random numbers longer than for the step.
+        """The loss of one batch."""
+        # Random numbers are drawn on the device: a GPU would wait longer for the host's than for the step itself.
         generator = torch.Generator(self.device).manual_seed(self._step_seed(batch_idx))
         latents, noise = self._draw_latents(batch, generator)
         steps = draw_timesteps(self.base.scheduler, self.timesteps, len(latents), generator)
@@ -89,15 +88,15 @@ class DiffusionModule(LightningModule, ABC):
         return loss
 
     def _step_seed(self, batch_idx: int) -> int:
-        """A seed of the batch alone, so that a resumed training goes on as it would have.
+        """A seed that depends only on the batch's place, so that a resumed training continues identically.
 
-        The batch counts beside the step, for several batches may be gathered to one step.
+        The batch is hashed as well as the step, because several batches may be accumulated into one step.
         """
         place = [self.seed, self.global_step, batch_idx, self.global_rank]
         return int(np.random.SeedSequence(place).generate_state(1)[0])
 
     def _draw_latents(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A latent of each image's distribution, and the noise that is added to it."""
+        """A latent drawn from each image's distribution, and the noise to add to it."""
         mean, std = batch["mean"], batch["std"]
         draws = torch.randn(2, *mean.shape, generator=generator, device=mean.device)
         return mean + std * draws[0], draws[1]
@@ -108,7 +107,7 @@ class DiffusionModule(LightningModule, ABC):
         self.averaged.update_parameters(self.trained)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a schedule by steps."""
+        """AdamW with a schedule per step."""
         weights = [p for p in self.trained.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=self.learning_rate, weight_decay=1e-2, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
@@ -121,7 +120,7 @@ class DiffusionModule(LightningModule, ABC):
         return warm * 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / self.max_steps)))))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the base out: frozen it has a folder of its own, trained its weights are under ``trained``."""
+        """Leave out the base: a frozen one has its own folder, and a trained one's weights are under ``trained``."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {key: value for key, value in state.items() if not key.startswith("base.")}
 
@@ -134,7 +133,7 @@ class BaseModule(DiffusionModule):
         super().__init__(base, trained, prompts, name="base", **settings)
 
     def denoise(self, noisy: Tensor, steps: Tensor, prompts: Tensor, masks: Tensor) -> Tensor:
-        """See :class:`DiffusionModule`; the masks are not seen."""
+        """See :class:`DiffusionModule`; the base does not see the masks."""
         text = self.trained["text_encoder"](cast(Tensor, self.tokens)[prompts])
         return predict(self.base, noisy, steps, text)
 
@@ -145,14 +144,14 @@ class BaseModule(DiffusionModule):
 
 
 class ControlNetModule(DiffusionModule):
-    """Trains the control copy beside a base that is frozen, but for its decoder when that is unlocked
+    """Trains a ControlNet on a base that is frozen, except for the parts that ``trainable`` unlocks
     (Zhang & Agrawala 2023; paper, section 2.2).
 
     The text is encoded once: ``states`` holds the states of every prompt.
 
     Args:
-        trainable: what is trained, see :func:`trained_part`.
-        sampler: settings of :class:`ControlNetGenerator`, for validation images.
+        trainable: which weights are trained, see :func:`trained_part`.
+        sampler: settings of :class:`ControlNetGenerator` for validation images.
     """
 
     def __init__(
@@ -170,7 +169,7 @@ class ControlNetModule(DiffusionModule):
         self.register_buffer("states", base.text_encoder.encode(list(prompts)), persistent=False)
 
     def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3HW in [-1, 1] by the averaged weights."""
+        """Images N3HW in [-1, 1], generated with the averaged weights."""
         finished = self.ema_model()
         with with_unlocked(self.base, finished):
             generator = ControlNetGenerator(self.base, finished["controlnet"], **self.sampler)
@@ -183,7 +182,7 @@ class ControlNetModule(DiffusionModule):
         return predict(self.base, noisy, steps, text, residuals)
 
     def ema_model(self) -> nn.ModuleDict:
-        """The averaged weights: ``controlnet``, and the parts of the U-Net that were trained with it."""
+        """The averaged weights: ``controlnet``, and the parts of the U-Net that are trained with it."""
         return cast(nn.ModuleDict, self.averaged.module)
 
 
@@ -196,10 +195,9 @@ UNLOCKED = {"unlocked_decoder": DECODER, "unlocked_unet": WHOLE}
 def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, trainable: str) -> nn.ModuleDict:
     """The networks that are trained; no others need gradients.
 
-    ``controlnet``: the whole copy. ``middle_block``: only the middle block of the copy, with the new layers
-    (mask embedding, zero convolutions), another reading of the paper. ``unlocked_decoder``: the copy, and
-    the base's own decoder (``sd_locked=False`` in the authors' release). ``unlocked_unet``: the copy and all of the
-    base's U-Net, trained on together.
+    ``controlnet``: the whole ControlNet. ``middle_block``: only its middle block and its new layers (mask embedding,
+    zero convolutions), another reading of the paper. ``unlocked_decoder``: the ControlNet and the base U-Net's decoder
+    (``sd_locked=False`` in the authors' release). ``unlocked_unet``: the ControlNet and the whole base U-Net.
     """
     trained: Any = nn.ModuleDict({"controlnet": controlnet})
     controlnet.requires_grad_(True)
@@ -211,7 +209,7 @@ def trained_part(base: LatentDiffusion, controlnet: ControlNetModel, trainable: 
 
 
 def speed_up(networks: Sequence[nn.Module], compiled: bool, channels_last: bool) -> None:
-    """Compile networks, in place, so that their weights keep their names, and lay their memory out for tensor cores."""
+    """Compile networks in place, which keeps the names of their weights, and use channels last for tensor cores."""
     for network in networks:
         if channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -221,7 +219,7 @@ def speed_up(networks: Sequence[nn.Module], compiled: bool, channels_last: bool)
 
 @contextmanager
 def with_unlocked(base: LatentDiffusion, trained: nn.ModuleDict) -> Iterator[None]:
-    """A context in which the base's U-Net has the trained modules, if there are any."""
+    """A context in which the trained modules, if any, replace those of the base's U-Net."""
     own = {name: getattr(base.unet, name) for name in WHOLE if name in trained}
     for name in own:
         setattr(base.unet, name, trained[name])
@@ -239,8 +237,9 @@ def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
 
 
 def loss_weights(scheduler: DDIMScheduler, gamma: float | None) -> Tensor:
-    """Weight of the loss at each step, T numbers: 1, or with ``gamma`` that of Min-SNR (Hang et al. 2023, equation 8,
-    section 3.4), for the noise min(SNR, γ) / SNR, for the velocity min(SNR, γ) / (SNR + 1).
+    """The loss weight of each of the T steps: 1, or with ``gamma`` that of Min-SNR (Hang et al. 2023, section 3.4).
+
+    It is min(SNR, γ) / SNR for noise prediction (equation 8), and min(SNR, γ) / (SNR + 1) for v-prediction.
     """
     kept = scheduler.alphas_cumprod
     if gamma is None:
@@ -250,17 +249,17 @@ def loss_weights(scheduler: DDIMScheduler, gamma: float | None) -> Tensor:
     return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
 
 
-# As a share of all draws, so that the ends of the schedule are never untrained.
+# Share of steps drawn uniformly, so that both ends of the schedule are trained too.
 UNIFORM_SHARE = 0.1
 # Mean and standard deviation of log σ (Karras et al. 2022, section 5, for latents of unit variance).
 LOG_SIGMA = (0.5, 1.1)
 
 
 def draw_timesteps(scheduler: DDIMScheduler, distribution: str, number: int, generator: torch.Generator) -> Tensor:
-    """Steps (int64, on the generator's device) at which a batch is trained.
+    """Draw the diffusion steps (int64, on the generator's device) at which a batch is trained.
 
-    ``uniform``: all alike (Ho et al. 2020). ``lognormal``: log σ is normal, where σ² = (1 - ᾱ) / ᾱ, but for a
-    tenth that is drawn uniformly: at low noise there is next to nothing to learn.
+    ``uniform``: all steps are equally likely (Ho et al. 2020). ``lognormal``: log σ is normal, where σ² = (1 - ᾱ) / ᾱ,
+    because there is almost nothing to learn at low noise; a tenth of the steps is still drawn uniformly.
     """
     last, device = scheduler.config.num_train_timesteps - 1, generator.device
     steps = torch.randint(last + 1, (number,), generator=generator, device=device)
@@ -275,18 +274,19 @@ def draw_timesteps(scheduler: DDIMScheduler, distribution: str, number: int, gen
 
 
 def build_controlnet(base: LatentDiffusion, hint_width: int = 16) -> ControlNetModel:
-    """A control copy of the base's encoder, its zero convolutions at zero.
+    """A ControlNet initialised from the base's encoder, with zero convolutions at zero.
 
-    The hint network shrinks the mask to the latents' size.
+    The hint network downscales the mask to the latents' size.
     """
     channels = hint_channels(base.codec.downscale, hint_width)
     return ControlNetModel.from_unet(base.unet, conditioning_embedding_out_channels=channels)
 
 
 def hint_channels(downscale: int, width: int = 16) -> tuple[int, ...]:
-    """Channels of a hint network that shrinks by ``downscale``, a power of two: a stride of 2 for each but the first.
+    """Channels of a hint network that downscales by ``downscale``, a power of two; each after the first has stride 2.
 
-    They double from ``width``; at 8 from 16 they are Stable Diffusion's, so that its ControlNets keep their shapes.
+    They double from ``width``. For a ``downscale`` of 8 and ``width`` 16, they are those of Stable Diffusion's
+    ControlNets, so that these can be loaded.
     """
     if (downscale, width) == (8, 16):
         return (16, 32, 96, 256)

@@ -24,17 +24,17 @@ class ControlNetGenerator(nn.Module):
 
     Args:
         base: the frozen latent diffusion model.
-        controlnet: the trained control copy.
-        num_steps: steps of the sampler; of DDIM (Song et al. 2020, equation 12) a divisor of 1000.
-        guidance_scale: weight of classifier-free guidance; 1 is none.
-        guidance_start, guidance_end: the steps that are guided, as shares of all, from the noisiest on (Kynkäänniemi et
-            al. 2024); the others take half of the time.
-        eta: of DDIM alone, 0 is DDIM and 1 is DDPM.
-        conditioning_scale: weight of the control copy's residuals.
-        sampler: a key of ``SCHEDULERS``, on the base's own noise schedule.
+        controlnet: the trained ControlNet.
+        num_steps: steps of the sampler; for DDIM (Song et al. 2020, equation 12) a divisor of 1000.
+        guidance_scale: weight of classifier-free guidance; 1 is no guidance.
+        guidance_start, guidance_end: which steps are guided, as fractions of all steps, starting from the noisiest
+            (Kynkäänniemi et al. 2024); steps without guidance take half the time.
+        eta: of DDIM only; 0 is DDIM and 1 is DDPM.
+        conditioning_scale: weight of the ControlNet's residuals.
+        sampler: a key of ``SCHEDULERS``, used with the base's noise schedule.
 
-    ``networks`` are what every step runs; they may be of another precision, compiled, or of another memory format.
-    The latents, the scheduler and the text stay in float32.
+    ``networks`` run at every step, and may have another precision or memory format, or be compiled. Latents,
+    scheduler and text encoder stay in float32.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class ControlNetGenerator(nn.Module):
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Images N3HW in [-1, 1] of masks N1HW; sample n draws its noise from ``seeds[n]`` alone."""
+        """Images N3HW in [-1, 1] for masks N1HW; the noise of sample n depends on ``seeds[n]`` alone."""
         weight = next(self.controlnet.parameters())
-        # Without text both passes of the guidance are equal, so one is computed.
+        # Without text, both passes of the guidance are equal, so only one is computed.
         guided = self.guidance_scale != 1 and any(prompts)
         text = self._encode([""] * len(prompts) + prompts if guided else prompts).to(weight.dtype)
         masks = masks.to(weight)
@@ -72,7 +72,7 @@ class ControlNetGenerator(nn.Module):
             return self.base.codec.decode(latents).float().clamp(-1, 1)
 
     def _encode(self, prompts: list[str]) -> Tensor:
-        """Text states NLD; each prompt is encoded once and alone, so that no other one changes its rounding."""
+        """Text states NLD; each prompt is encoded once, in its own batch, so that others do not affect its rounding."""
         for prompt in prompts:
             if prompt not in self._states:
                 self._states[prompt] = self.base.text_encoder.encode([prompt])
@@ -87,11 +87,11 @@ class ControlNetGenerator(nn.Module):
         scheduler = SCHEDULERS[self.sampler].from_config(self.base.scheduler.config)
         scheduler.set_timesteps(self.num_steps)
         latents = latents * scheduler.init_noise_sigma
-        # eta > 0 draws noise at every step: one generator a sample here too.
+        # With eta > 0 every step draws noise, here too with one generator per sample.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
         hints = masks.repeat(len(text) // len(latents), 1, 1, 1)
-        # The scheduler counts on the host: it would wait for the device at every step.
+        # The scheduler indexes on the host, and with steps on the device would wait for it every time.
         for place, (step, on_device) in enumerate(
             zip(scheduler.timesteps, scheduler.timesteps.to(latents.device), strict=True)
         ):
@@ -102,7 +102,10 @@ class ControlNetGenerator(nn.Module):
         return latents
 
     def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
-        """Ho & Salimans 2022, equation 6, where text and masks are twice as long as the latents: empty text first."""
+        """Predict, with guidance (Ho & Salimans 2022, equation 6) if text and masks have two rows per latent.
+
+        The rows with empty text come first.
+        """
         passes = len(text) // len(latents)
         noisy = latents.to(text.dtype).repeat(passes, 1, 1, 1)
         residuals = control(self.controlnet, noisy, step, text, masks, self.conditioning_scale)

@@ -1,4 +1,4 @@
-"""What stays the same over the steps of a sampler, computed once: the mask's embedding, the text's keys and values."""
+"""Caches what does not change over a sampler's steps: the mask's embedding, and the text's keys and values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Constant(nn.Module):
         self.register_buffer("output", output, persistent=False)
 
     def forward(self, given: Tensor) -> Tensor:
-        """The output for the last rows, as many as are given."""
+        """The last ``len(given)`` rows of the cached output."""
         return self.output[-len(given) :]
 
 
 @contextmanager
 def step_cache(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text: Tensor) -> Iterator[None]:
-    """Inside, both networks take masks N1HW and text states MLD as given here, or their last rows; M is a multiple
-    of N.
+    """A context in which both networks use the masks N1HW and text states MLD given here, or their last rows.
 
-    Layers are exchanged, not methods or ids: a compiled network is not compiled again for the next batch.
+    M is a multiple of N. Layers are replaced, not methods, so that a compiled network is not compiled again for the
+    next batch.
     """
     hint = controlnet.controlnet_cond_embedding(masks.expand(-1, 3, -1, -1))
     layers = [(controlnet, "controlnet_cond_embedding")]
@@ -45,5 +45,5 @@ def step_cache(unet: nn.Module, controlnet: ControlNetModel, masks: Tensor, text
 
 
 def _attending(network: nn.Module) -> list[nn.Module]:
-    """The attention layers that look at the text."""
+    """The cross-attention layers."""
     return [one for one in network.modules() if getattr(one, "is_cross_attention", False)]

@@ -1,4 +1,4 @@
-"""Training of pix2pixHD (Wang et al. 2018): generator and discriminator in turn."""
+"""Training of pix2pixHD (Wang et al. 2018): generator and discriminator together."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ PERCEPTUAL = "perceptual."
 
 
 class Pix2PixHD(LightningModule):
-    """The GAN that the paper compares with: a mask becomes an image, without noise and without text.
+    """The GAN that the paper compares with: mask to image, without noise or text.
 
     A batch is a dict of ``images``, float N3HW in [-1, 1], and ``masks``, float N1HW in {0, 1}. Logs
     ``generator/train/`` ``gan``, ``feature``, ``perceptual`` (if there is one) and ``discriminator``.
 
-    ``global_step``, ``max_steps`` and the trainer's ``max_steps`` all count batches: only the generator's
-    steps are counted.
+    ``global_step``, ``max_steps`` and the trainer's ``max_steps`` all count batches, because only the generator's
+    optimizer steps are counted.
 
     Args:
         generator: one-hot labels N2HW (background, lesion) in, images N3HW in [-1, 1] out.
-        discriminator: labels and images in, for each scale a list of features out.
-        learning_rate: of both Adams, constant to ``decay_from_step``, then linear to zero at ``max_steps``.
+        discriminator: labels and images in, a list of features for each scale out.
+        learning_rate: of both Adam optimizers; constant to ``decay_from_step``, then linear to zero at ``max_steps``.
         feature_weight: λ of feature matching, and of the perceptual loss as in the authors' release.
-        perceptual: distance of two batches of images, not trained and not in the checkpoints.
-        pool: earlier images for the discriminator's training; it goes into the checkpoints.
-        ema_decay: decay of the generator's averaged weights, which are then the ones that are kept; 0 keeps the last.
+        perceptual: distance between two batches of images; neither trained nor saved in checkpoints.
+        pool: earlier images for the discriminator's training; saved in checkpoints.
+        ema_decay: decay of the generator's averaged weights, which are then kept; 0 keeps the last weights.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Pix2PixHD(LightningModule):
 
     @torch.no_grad()
     def sample(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
-        """Give images N3HW in [-1, 1] for masks N1HW in {0, 1}; prompts and seeds change nothing."""
+        """Images N3HW in [-1, 1] for masks N1HW in {0, 1}; prompts and seeds are ignored."""
         network = self.ema_model()
         training = network.training
         images = network.eval()(one_hot(masks.to(self.device)))
@@ -66,18 +66,19 @@ class Pix2PixHD(LightningModule):
         return images
 
     def ema_model(self) -> nn.Module:
-        """The weights that are kept."""
+        """The network whose weights are kept: the average, or the generator itself."""
         return self.generator if self.averaged is None else self.averaged.module
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Step both networks, then the learning rates; each learns from the other as it was before the step.
+        """Step both networks, then the learning rates; each network learns from the other's weights before the step.
 
-        The image stands between two graphs: what the generator's losses want of it is asked first, and one backward
-        pass then serves both networks. So the discriminator sees each image once, where the authors' release has it
-        see the fake one twice and works out gradients of its weights that are thrown away.
+        The graph is cut at the generated image. The gradients of the generator's losses at the image are computed
+        first, and then one backward pass serves both networks. The discriminator therefore sees each image once; in
+        the authors' release it sees the fake image twice, and gradients of its weights are computed only to be
+        discarded.
         """
         labels, real = one_hot(batch["masks"]), batch["images"]
-        fake = self.generator(labels).float()  # in mixed precision three gradients meet at the image
+        fake = self.generator(labels).float()  # in float32, because three gradients are summed at the image
         image = fake.detach().requires_grad_()
         losses, wanted = self._ask_perceptual(image, real)
         on_fake, on_real = self.discriminator(labels, image), self.discriminator(labels, real)
@@ -90,21 +91,21 @@ class Pix2PixHD(LightningModule):
         self.log_dict({f"generator/train/{name}": loss.detach() for name, loss in losses.items()})
 
     def _ask_perceptual(self, image: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """The perceptual loss by its name, and its gradient at the image; its graph ends here."""
+        """The perceptual loss by name, and its gradient at the image; its graph is freed here."""
         if self.perceptual is None:
             return {}, torch.zeros_like(image)
         losses = {"perceptual": self.feature_weight * self.perceptual(image, real)}
         return losses, _gradient(losses, image)
 
     def _judge(self, on_fake: Features, on_real: Features) -> dict[str, Tensor]:
-        """What the discriminator's features are to the generator, weighted (equation 5)."""
+        """The generator's weighted losses from the discriminator's features (equation 5)."""
         return {
             "gan": adversarial_loss(on_fake, target=1),
             "feature": self.feature_weight * feature_matching_loss(on_fake, on_real),
         }
 
     def _from_pool(self, labels: Tensor, image: Tensor, on_fake: Features) -> Features:
-        """The features by which the discriminator is trained: of these images, or of the pool's."""
+        """The fake features that train the discriminator: of these images, or of the pool's."""
         if self.pool is None:
             return on_fake
         pairs = self.pool.exchange(torch.cat([labels, image], dim=1), self.global_step)
@@ -143,14 +144,14 @@ class Pix2PixHD(LightningModule):
         return min(1.0, (self.max_steps - step) / max(1, self.max_steps - self.decay_from_step))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the perceptual network out: it has a file of its own. Put the pool's images in."""
+        """Leave out the perceptual network, which has its own file; add the pool's images."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith(PERCEPTUAL)}
         if self.pool is not None:
             checkpoint["pool"] = self.pool.pairs
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the perceptual network's own weights where strict loading wants them."""
+        """Add the perceptual network's weights, which strict loading requires; restore the pool."""
         checkpoint["state_dict"] |= {k: v for k, v in self.state_dict().items() if k.startswith(PERCEPTUAL)}
         if self.pool is not None:
             self.pool.pairs = [pair.to(self.device) for pair in checkpoint["pool"]]

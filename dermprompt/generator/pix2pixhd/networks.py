@@ -30,13 +30,13 @@ class ResidualBlock(nn.Module):
 
 
 class GlobalGenerator(nn.Module):
-    """The global generator: 182,440,131 weights as it stands.
+    """The global generator: 182,440,131 weights with default settings.
 
     Labels N(in_channels)HW become images N(out_channels)HW in [-1, 1]; height and width must be divisible
-    by 2^num_downsamplings. Deterministic: it takes no noise, so the same mask gives the same image.
+    by 2^num_downsamplings. It is deterministic: without noise, the same mask gives the same image.
 
-    ``upsampling``: ``transposed`` convolutions as in the authors' release, or ``resize`` and convolve, which leaves no
-    chequers (Odena et al. 2016).
+    ``upsampling``: ``transposed`` convolutions as in the authors' release, or ``resize`` and convolve, which avoids
+    checkerboard artifacts (Odena et al. 2016).
 
     Raises:
         ValueError: (``forward``) height or width is not divisible.
@@ -69,7 +69,7 @@ class GlobalGenerator(nn.Module):
         self.apply(_init_convolution)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """Give images for one-hot labels."""
+        """Images for one-hot labels."""
         height, width = labels.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(f"pix2pixHD: size {height}×{width} is not divisible by {self.stride}")
@@ -77,7 +77,7 @@ class GlobalGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """A patch discriminator with 4×4 convolutions, 70×70 pixels of view at three layers."""
+    """A patch discriminator with 4×4 convolutions; with three layers its receptive field is 70×70 pixels."""
 
     def __init__(self, in_channels: int, base_channels: int, num_layers: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class PatchDiscriminator(nn.Module):
         self.layers.append(_patch_conv(widths[-1], 1, stride=1))
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """Give the output of every layer; the last is the prediction N1hw, not bounded."""
+        """The output of every layer; the last is the unbounded prediction N1hw."""
         outputs = []
         for layer in self.layers:
             features = layer(features)
@@ -99,10 +99,10 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """Patch discriminators of the image and of its halves; 8,300,355 weights as it stands.
+    """Patch discriminators for the image at successively halved scales; 8,300,355 weights with default settings.
 
-    The paper has three scales, the authors' release two by default. Small images need fewer scales:
-    instance normalisation wants more than one pixel at the coarsest layer.
+    The pix2pixHD paper has three scales, the authors' release two by default. Small images need fewer:
+    instance normalisation requires more than one pixel at the coarsest layer.
     """
 
     def __init__(self, in_channels: int = 5, base_channels: int = 64, num_layers: int = 3, num_scales: int = 3) -> None:
@@ -113,7 +113,7 @@ class MultiscaleDiscriminator(nn.Module):
         self.apply(_init_convolution)
 
     def forward(self, labels: Tensor, images: Tensor) -> list[list[Tensor]]:
-        """Give every scale's list of features, the finest scale first; the last feature is the prediction."""
+        """A list of features for every scale, the finest scale first; the last feature is the prediction."""
         pair = torch.cat([labels, images], dim=1)
         outputs = []
         for level, scale in enumerate(self.scales):
@@ -124,8 +124,8 @@ class MultiscaleDiscriminator(nn.Module):
 
 
 def _normalised(conv: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, nn.Module]:
-    # The norm takes away what this bias adds: its gradient is zero but for rounding, which Adam would turn into steps
-    # of full size. It stands in the files, as in the authors' release, and is not trained.
+    # The norm cancels this bias, so its gradient is zero up to rounding errors, which Adam would turn into full-size
+    # steps. The bias is saved, as in the authors' release, but not trained.
     assert conv.bias is not None
     conv.bias.requires_grad_(False)
     return conv, nn.InstanceNorm2d(conv.out_channels)
@@ -142,6 +142,6 @@ def _patch_conv(in_channels: int, channels: int, stride: int) -> nn.Conv2d:
 
 
 def _init_convolution(module: nn.Module) -> None:
-    # The biases keep torch's default, as in the authors' release.
+    # Biases keep torch's default initialisation, as in the authors' release.
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,4 +1,4 @@
-"""Perceptual losses: the distance of two batches of images in the features of a pretrained network."""
+"""Perceptual losses: the distance between two batches of images in a pretrained network's features."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dermprompt.files import reading
 from dermprompt.pretrained import PACKAGED, packaged_weights
 from dermprompt.tensors import load_tensors
 
-# Places of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 in VGG-19.
+# Layer indices of relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 in VGG-19.
 VGG_PLACES = (1, 6, 11, 20, 29)
 # From the shallowest to the deepest features, as in the authors' release.
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
 
 class Perceptual(nn.Module, ABC):
-    """Weighted mean absolute distance of features at five depths (Johnson et al. 2016); nothing in it is trained."""
+    """Weighted mean absolute distance of features at five depths (Johnson et al. 2016); the network is frozen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.eval()
 
     def train(self, mode: bool = True) -> Perceptual:
-        """Stay as in evaluation: the statistics of batch normalisation are part of the weights."""
+        """Stay in evaluation mode: batch normalisation uses its stored statistics."""
         return super().train(False)
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Perceptual(nn.Module, ABC):
         """Features of images N3HW in [-1, 1], the shallowest first."""
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        """Give the distance of fake to real images, N3HW in [-1, 1]; gradients reach the fake ones alone."""
+        """The distance of fake to real images, N3HW in [-1, 1]; only the fake ones receive gradients."""
         with torch.no_grad():
             goal = self.features(real)
         pairs = zip(WEIGHTS, self.features(fake), goal, strict=True)
@@ -45,7 +45,7 @@ class Perceptual(nn.Module, ABC):
 
 
 class VGG19Perceptual(Perceptual):
-    """The authors' loss: VGG-19 sees the images as they are, in [-1, 1], without ImageNet's normalisation.
+    """The authors' loss: VGG-19 sees the images in [-1, 1], without ImageNet's normalisation.
 
     Args:
         weights: a file with the state dict of VGG-19 in torchvision's format (keys ``features.*``).
@@ -56,7 +56,7 @@ class VGG19Perceptual(Perceptual):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        # On the meta device nothing is allocated, the 123 million weights of the classifier least of all.
+        # The meta device allocates nothing, in particular not the 123 million weights of the classifier.
         with torch.device("meta"):
             self.layers = vgg19(weights=None).features[: max(VGG_PLACES) + 1]
         with reading(weights, "wanted is torchvision's vgg19"):
@@ -76,11 +76,11 @@ class VGG19Perceptual(Perceptual):
 
 
 class EfficientNetPerceptual(Perceptual):
-    """The same distance in EfficientNet-Lite0 (Liu 2020), whose weights come in a package: where VGG-19's are not had.
+    """The same distance in EfficientNet-Lite0 (Liu 2020), whose weights come with a package, unlike VGG-19's.
 
     It was trained on images in [-1, 1]. Its features are the last ones at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size, at
-    each place divided by their root mean square over channels (Zhang et al. 2018): as they are, they are of size 5, and
-    the loss would outweigh the others ten times.
+    each pixel divided by their root mean square over channels (Zhang et al. 2018): without this they have magnitude 5,
+    and the loss would be ten times as large as the others.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def build_perceptual(name: str, weights: str | None) -> Perceptual | None:
 
 
 def losses_in_words(feature_weight: float, perceptual: str) -> str:
-    """What the generator was trained with, for cards."""
+    """The generator's losses as text, for cards."""
     named = {"none": "no perceptual loss (the paper's has one, of vgg19)"}.get(
         perceptual, f"perceptual of {perceptual} × {feature_weight:g}"
     )

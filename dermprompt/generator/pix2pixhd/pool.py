@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Keeps ``size`` fakes with their labels, and gives some of them back in the place of new ones.
+    """Keeps ``size`` fakes with their labels, and returns some of them in place of new ones.
 
-    Until it is full every new fake is kept and used. From then on each is, with probability one half, exchanged for
-    one of the pool drawn at random, whose place it takes. What is drawn is a function of (seed, step) alone.
+    Until the pool is full, every new fake is stored and used. After that, with probability one half, a new fake is
+    swapped with a random one of the pool. The random choices are a function of (seed, step) alone.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -19,13 +19,13 @@ class ImagePool:
         self.pairs: list[Tensor] = []
 
     def exchange(self, pairs: Tensor, step: int) -> Tensor:
-        """Labels and images NCHW, without a graph, for as many from the pool or as they came."""
+        """Exchange labels and images NCHW, without a graph, for an equal number, each from the pool or unchanged."""
         rng = np.random.default_rng([self.seed, step])
         return torch.stack([self._exchange(pair, rng) for pair in pairs])
 
     def _exchange(self, pair: Tensor, rng: np.random.Generator) -> Tensor:
         if len(self.pairs) < self.size:
-            # A copy: a row of the batch would go into checkpoints with the whole batch.
+            # A copy, because a view of a row would put the whole batch into checkpoints.
             self.pairs.append(pair.clone())
             return pair
         if rng.random() < 0.5:
