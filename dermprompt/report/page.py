@@ -80,7 +80,7 @@ def write_page(
     context = {"title": title, "failed": failed, "folder": folder, **build_context(jobs, arms)}
     save_charts({name: context[name] for name in ("gains", "curves")} | comparison_charts(arms), folder)
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
-        text = _environment().get_template(template).render(context)
+        text = templates().get_template(template).render(context)
         write_bytes(folder / target, text.encode())
     return folder / "index.html"
 
@@ -329,7 +329,7 @@ def _data(jobs: Sequence[Job]) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
     """Reads the templates once, as a sweep writes a page after each of its jobs."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
