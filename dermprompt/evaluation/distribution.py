@@ -83,7 +83,7 @@ def neighbour_shares(real: Features, generated: Features, k: int = NEIGHBOURS) -
 def _factor(features: Features) -> Features:
     """Aᵀ of a covariance A Aᵀ, with as many rows as there are images or features, whichever are fewer."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
-    return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode="r")
+    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def _distances(one: Features, other: Features) -> Features:
