@@ -25,6 +25,8 @@ import dermprompt
 STAGES = sorted(path.stem for path in (Path(dermprompt.__file__).parent / "stages").glob("[a-z]*.py"))
 IMPORTED = ["dermprompt.__main__", "dermprompt.job.summary", "dermprompt.report.page"]
 IMPORTED += [f"dermprompt.stages.{name}" for name in STAGES]
+# By its path from the repository: a server of CPython 3.11 does not have the path of the tests.
+IMPORTED += ["tests.warmed"]
 
 
 @functools.cache

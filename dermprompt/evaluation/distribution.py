@@ -39,11 +39,10 @@ def frechet_distance(first: Features, second: Features) -> float:
     equation 6): |m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½). It is biased upwards for few images.
     """
     means = first.mean(axis=0) - second.mean(axis=0)
-    one, other = (np.cov(features, rowvar=False, ddof=1).reshape(first.shape[1], -1) for features in (first, second))
-    root = _square_root(one)
-    # The trace of (C₁ C₂)^½ is that of the symmetric (C₁^½ C₂ C₁^½)^½.
-    mixed = np.sqrt(np.clip(np.linalg.eigvalsh(root @ other @ root), 0, None)).sum()
-    return float(means @ means + np.trace(one) + np.trace(other) - 2 * mixed)
+    one, other = _factor(first), _factor(second)
+    # With C₁ = A Aᵀ and C₂ = B Bᵀ the trace of (C₁ C₂)^½ is the sum of the singular values of Aᵀ B.
+    mixed = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    return float(means @ means + (one**2).sum() + (other**2).sum() - 2 * mixed)
 
 
 def kernel_distance(first: Features, second: Features) -> float:
@@ -81,9 +80,10 @@ def neighbour_shares(real: Features, generated: Features, k: int = NEIGHBOURS) -
     )
 
 
-def _square_root(symmetric: Features) -> Features:
-    values, vectors = np.linalg.eigh(symmetric)
-    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+def _factor(features: Features) -> Features:
+    """Aᵀ of a covariance A Aᵀ, with as many rows as there are images or features, whichever are fewer."""
+    centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
+    return centred if len(centred) <= centred.shape[1] else np.asarray(np.linalg.qr(centred, mode="r"))
 
 
 def _distances(one: Features, other: Features) -> Features:

@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from dermprompt.files import write_bytes
@@ -75,11 +77,10 @@ def write_page(
     path of ``index.html``. Raises FileNotFoundError if an image named in the results is not in the run folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = _environment(folder)
-    context = {"title": title, "failed": failed, **build_context(jobs, arms)}
+    context = {"title": title, "failed": failed, "folder": folder, **build_context(jobs, arms)}
     save_charts({name: context[name] for name in ("gains", "curves")} | comparison_charts(arms), folder)
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
-        text = environment.get_template(template).render(context)
+        text = templates().get_template(template).render(context)
         write_bytes(folder / target, text.encode())
     return folder / "index.html"
 
@@ -327,7 +328,9 @@ def _data(jobs: Sequence[Job]) -> list[tuple[str, list[tuple[str, str]]]]:
     return [(dataset, flatten(data)) for dataset, data in seen]
 
 
-def _environment(folder: Path) -> Environment:
+@cache
+def templates() -> Environment:
+    """Reads the templates once, as a sweep writes a page after each of its jobs."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(["html"]),
@@ -341,7 +344,7 @@ def _environment(folder: Path) -> Environment:
         "thumbnail": lambda path: _embedded(figures.thumbnail(path)),
         "crop": lambda path: _embedded(figures.centre_crop(path)),
         "outlined": lambda image, mask: _embedded(figures.outlined(image, mask)),
-        "link": lambda path: quote(Path(os.path.relpath(path, folder)).as_posix()),
+        "link": _link,
         "md": _markdown,
         "interval": tables.interval_text,
         "drift": colour_note,
@@ -353,6 +356,12 @@ def _environment(folder: Path) -> Environment:
         "sign": tables.gain_sign,
     }
     return environment
+
+
+@pass_context
+def _link(context: Context, path: Path) -> str:
+    """A path as seen from the page's folder."""
+    return quote(Path(os.path.relpath(path, context["folder"])).as_posix())
 
 
 def _embedded(webp: bytes) -> str:

@@ -27,14 +27,21 @@ def small_pictures(network: object, runtime: object) -> Callable[[np.ndarray], n
     return lambda images: np.stack([cv2.resize(one, (6, 6), interpolation=cv2.INTER_AREA).ravel() for one in images])
 
 
+@pytest.fixture(scope="module")
+def isic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images and labels that jobs read."""
+    folder = tmp_path_factory.mktemp("isic")
+    write_phantom(folder, 160, 64, seed=1)
+    return folder
+
+
 @pytest.fixture
-def overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def overrides(isic: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     monkeypatch.setattr(labels, "feature_extractor", small_pictures)
-    write_phantom(tmp_path / "isic", 160, 64, seed=1)
 
     def give(*more: str, generator: str = "controlnet") -> list[str]:
         kept = [item for item in miniature(generator, *more) if not item.startswith(("data=", "data.num_images"))]
-        return [*kept, "data=isic", f"data.root={tmp_path / 'isic'}"]
+        return [*kept, "data=isic", f"data.root={isic}"]
 
     return give
 

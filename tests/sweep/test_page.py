@@ -61,7 +61,8 @@ def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     job = on(
         ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"], miniature("none", "synthesis.count=0")
     )
-    choices = ["trainer.devices=2,1", "segmenter.learning_rate=0.001,1e30"]
+    act, steep = "[LeakyReLU,{negative_slope:0.1}]", "[LeakyReLU,{negative_slope:1e30}]"
+    choices = ["trainer.devices=2,1", f"+segmenter.network.act={act},{steep}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     swept = [sys.executable, "-m", "dermprompt", "-m", *job, *choices, *paths]
     ended = subprocess.run(swept, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
@@ -77,7 +78,7 @@ def test_jobs_of_several_devices_are_one_sweep(tmp_path):
     assert ended.stderr.count("GLOBAL_RANK: 1, MEMBER: 2/2") == 2
 
     # Alone it makes the same: each rank had its seed and its settings.
-    alone = [*job, "trainer.devices=2", "segmenter.learning_rate=0.001", f"paths.store={tmp_path}/alone", paths[1]]
+    alone = [*job, "trainer.devices=2", f"+segmenter.network.act={act}", f"paths.store={tmp_path}/alone", paths[1]]
     run = [sys.executable, "-m", "dermprompt", *alone, "stage=train_segmenter"]
     subprocess.run(run, cwd=REPOSITORY, env=environment, check=True)
     (expected,) = (tmp_path / "alone" / "train_segmenter").glob("*/network.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import runpy
@@ -14,10 +13,10 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from gpu_call import gpu, load
 
 from dermprompt.config.compose import compose
 from dermprompt.tensors import load_tensors
@@ -27,42 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 NODE = Path(os.environ.get("DERMPROMPT_NODE", REPOSITORY.parent / "nodevenv"))
 MAX_FILES, MAX_BYTES = 8, 16 * 2**20
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # for its dataclass
-    spec.loader.exec_module(module)
-    return module
-
-
-gpu = load("gpu")
-
 JOBS = ["base", "controlnet", "controlnet_report", "pix2pixhd", "pix2pixhd_report"]
 COMMANDS = ["tests", "benchmark_masks", *JOBS]
-
-
-def drive(hangs: str, work: str) -> None:
-    """The call with stand-ins for all that takes long: ``hangs`` never ends, and says that it was begun."""
-
-    def stand_in(name: str) -> list[str]:
-        run = f"mkdir -p {work}/runs/{name}; echo '[1]' > {work}/runs/{name}/results.json"
-        return ["sh", "-c", f"touch {work}/at-{name}; sleep 1000" if name == hangs else run]
-
-    def job(call: object, generator: str, *more: str) -> list[str]:
-        name = "base" if "stage=train_base" in more else generator
-        return stand_in(name + ("_report" if "stage=report" in more else ""))
-
-    def pack(call: gpu.Call) -> None:  # type: ignore[name-defined]
-        with call.lock:
-            for number in range(3):
-                gpu._put(call.out / f"weights.tar.{number}", b"0" * 2**20)
-
-    gpu.job, gpu.pack_weights = job, pack
-    gpu.benchmarks = lambda call: [("masks", 0.5, stand_in("benchmark_masks"))]
-    gpu.tests = lambda: stand_in("tests")
-    gpu.main()
 
 
 def packed(folder: Path) -> Path:
@@ -75,9 +40,9 @@ def packed(folder: Path) -> Path:
 
 def start(folder: Path, hangs: str, minutes: float) -> subprocess.Popen[bytes]:
     (folder / "work").mkdir()
-    code = f"import test_gpu; test_gpu.drive({hangs!r}, {str(folder / 'work')!r})"
+    code = f"import gpu_call; gpu_call.drive({hangs!r}, {str(folder / 'work')!r})"
     own = [str(folder / "out"), "--minutes", str(minutes), "--packed", str(packed(folder / "packed"))]
-    path = os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(REPOSITORY / "tests"), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", code, *own, "--small", "--work", str(folder / "work")]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
 
