@@ -55,7 +55,7 @@ def test_empty_masks_stop_or_are_kept_as_images_without_a_lesion(own: Path, tmp_
     assert empty & set(split["generator"])
     assert known == set(split["generator"]) - empty
     text = (pipeline.coverage.path / "coverage.txt").read_text()
-    assert "negative: 6, accepted (an empty mask: an image without a lesion, which generators and mask shapes" in text
+    assert "negative: 6, accepted (an empty mask: an image without a lesion, which generators and mask sources" in text
 
 
 @pytest.mark.parametrize("fit", ["squeeze", "crop", "pad"])
