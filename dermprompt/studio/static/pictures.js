@@ -41,7 +41,7 @@ export class Card {
 
   // An event of the API.
   tell(event) {
-    if (event.waiting !== undefined) this.waits(event.waiting ? `${event.waiting} before it` : "drawing");
+    if (event.waiting !== undefined) this.waits(event.waiting ? `${event.waiting} ahead in the queue` : "drawing");
     if (event.step) this.waits(`step ${event.step} of ${event.of}`, event.step / event.of);
     if (event.picture) this.show(event.picture);
     if (event.trust) this.trust(event.trust);
