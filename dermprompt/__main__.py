@@ -60,7 +60,11 @@ def _explain(error: BaseException) -> str:
     ours = re.search(r"ValueError raised while resolving interpolation: (.*)", str(error))
     if ours is not None:
         return ours[1]  # OmegaConf keeps only the message of a resolver's error
-    text = "\n".join(dict.fromkeys(str(part) for part in (error, error.__cause__) if part is not None))
+    # The cause may also be the stack of another process.
+    cause = (
+        error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException | hydra.errors.HydraException) else error
+    )
+    text = "\n".join(dict.fromkeys(map(str, (error, cause))))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
         return text

@@ -121,7 +121,7 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            raise ValueError("a pipe or a device, which would never end")
+            raise ValueError("a pipe or a device, not a file")
         yield
     except MemoryError:
         raise

@@ -100,12 +100,12 @@ class GeneratorPipeline(DataPipeline):
         own = replace(take(ControlNetTraining, self.config.generator), init=None)
         settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
         work = "dermprompt.stages.train_generator.train_controlnet"
-        return self._train_generator(work, 4, settings, {"base": self.base})
+        return self._train_generator(work, 5, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
         """Pix2PixHD, the paper's GAN baseline."""
         weights = stamps_of(self.config.generator.perceptual_weights)
-        return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 4, weights)
+        return self.train_on_masks("dermprompt.stages.train_generator.train_pix2pixhd", 5, weights)
 
     def train_on_masks(self, work: str, version: int, stamps: stage.Stamps | None = None) -> Artifact:
         """A generator without text or base, trained by ``work``; ``stamps``: of pretrained weights that it uses."""

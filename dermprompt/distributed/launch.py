@@ -79,7 +79,8 @@ class Call:
         command += [str(-(-processes // nodes)), *rendezvous(nodes)]
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         # In a group of their own: Ctrl-C in a terminal is for this process, which ends them without their stacks.
-        ended = subprocess.run(command, env=environment, process_group=0)
+        # Not with several nodes: there srun ends when the terminal does.
+        ended = subprocess.run(command, env=environment, process_group=0 if nodes == 1 else None)
         if (at / OFFLINE).exists():
             # Otherwise the next training's ranks would wait for W&B's server again.
             os.environ["WANDB_MODE"] = "offline"

@@ -34,7 +34,7 @@ def train_classifier(settings: TrainClassifier, runtime: Runtime, prepared: Path
     if not questions:
         write_json(folder / "classifier.json", {"images": len(lesions), "questions": [], "real": []})
         return
-    features = np.concatenate([_features(settings, runtime, part.images, part.masks) for part in parts])
+    features = np.concatenate([_features(settings, runtime, part.images, part.masks) for part in parts if part.lesions])
     components = Components.of(features)
     learnt, seed = components(features), settings.seed
     probes = {q.name: fit_probe(learnt, q.answers(lesions), len(q.classes), seed) for q in questions}

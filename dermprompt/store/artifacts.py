@@ -45,6 +45,10 @@ class Unfinished(SystemExit):
         super().__init__(os.EX_TEMPFAIL)
         self.step, self.num_steps = step, num_steps
 
+    def __reduce__(self) -> tuple[type[Unfinished], tuple[int, int]]:
+        # A sweep's jobs may run in other processes, which pass it on; exceptions are otherwise rebuilt from their code.
+        return Unfinished, (self.step, self.num_steps)
+
 
 @dataclass(frozen=True)
 class Recipe:

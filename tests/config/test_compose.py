@@ -164,7 +164,8 @@ def test_one_experiment_of_each_kind_runs(experiment, generator, tiny_stable_dif
 def test_all_other_experiments_run(tiny_stable_diffusion, tmp_path):
     """Those that become the same job when they are so small run once."""
     kept = {}
-    for experiment, job in [(name, job) for name in EXPERIMENTS for job in jobs(name)]:
+    reported = [name for name in EXPERIMENTS if name != "studio"]  # which ends with samples: tests/studio
+    for experiment, job in [(name, job) for name in reported for job in jobs(name)]:
         if (experiment, job[0].removeprefix("generator=")) not in OF_EACH_KIND.values():
             kept[becomes(compose(*tiny_job(experiment, job, tiny_stable_diffusion)))] = experiment, job
     for number, (experiment, job) in enumerate(kept.values()):

@@ -34,7 +34,7 @@ def on_one(*arguments: str) -> Ended:
 SIZES = [
     pytest.param(on_one, (4, 8), id="tiny"),
     pytest.param(on_one, (1000, 3000, 5000), id="the paper's counts", marks=pytest.mark.paper),
-    pytest.param(on_two_ranks, (10,), id="two ranks", marks=pytest.mark.slow),
+    pytest.param(on_two_ranks, (12,), id="two ranks", marks=pytest.mark.slow),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -272,6 +273,11 @@ def test_half_a_line_of_the_curves_is_cut_off(tmp_path: Path) -> None:
         file.write("8,toy/tr")
     fit_line(tmp_path / "pieces", None)
     assert read_curves(tmp_path / "pieces" / "curves.csv") == read_curves(tmp_path / "straight" / "curves.csv")
+
+
+def test_a_stop_is_passed_on_from_another_process() -> None:
+    stopped = pickle.loads(pickle.dumps(Unfinished(3, 10)))
+    assert (stopped.step, stopped.num_steps, stopped.code) == (3, 10, 75)
 
 
 @pytest.mark.parametrize("dies_at", [5, 6, 9, 10])
