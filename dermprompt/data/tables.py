@@ -163,8 +163,8 @@ def _add(
     rows: dict[str, Fields], place: str, row: _Row, key: str, parse: Callable[[Mapping[str, str]], Fields | None]
 ) -> list[Finding]:
     found = [replace(one, what=place, detail=f"column {one.what}, {one.detail}") for one in row.lines()]
-    if any(one.bad for one in found):
-        return found
+    if bad := [one for one in found if one.bad]:
+        return bad[:1]  # a row is refused once, whichever of its cells swallowed others
     try:
         cells = row.read()
         id, fields = cells[key].strip(), parse(cells)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from examples import examples
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -179,6 +179,7 @@ CELLS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
 
 @many
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=5), max_size=6), st.sampled_from(["\n", "\r\n", "\r"]))
+@example([['"'], ["", "", '"', '"'], ["", "", '"']], "\n")  # two cells of one row swallow others
 def test_a_table_of_anything(rows: list[list[str]], end: str) -> None:
     text = end.join(["id,red,large", *(",".join(row) for row in rows)])
     number, taken, verdicts = read(text.encode())
