@@ -114,6 +114,8 @@ try:
 except BaseException:
     print("went on")
 """
+# Tests that run in the background may have inherited that SIGINT is ignored.
+AS_FROM_A_TERMINAL = ("env", "--default-signal=INT")
 IMPORTS = {
     "before the command": ("hydra", ["-m", "dermprompt"]),
     "before another command": ("diffusers", ["-m", "dermprompt.verify", "x"]),
@@ -126,7 +128,7 @@ def test_ctrl_c_ends_an_import_that_would_swallow_it(case: str, tmp_path: Path) 
     module, arguments = IMPORTS[case]
     (tmp_path / f"{module}.py").write_text(SWALLOWS)
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        [*AS_FROM_A_TERMINAL, sys.executable, *arguments],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
         stdout=subprocess.PIPE,
@@ -161,7 +163,16 @@ def test_ctrl_c_ends_a_job_in_one_line(phase: str | None, seconds: float, traine
     command = miniature("pix2pixhd", "data.num_images=200", "synthesis.count=400", "generator.max_steps=40")
     command = on(trainer, command) if trainer else command
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "dermprompt", *command, f"paths.store={tmp_path}/s", f"paths.runs={tmp_path}/r"],
+        [
+            *AS_FROM_A_TERMINAL,
+            sys.executable,
+            "-u",
+            "-m",
+            "dermprompt",
+            *command,
+            f"paths.store={tmp_path}/s",
+            f"paths.runs={tmp_path}/r",
+        ],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
