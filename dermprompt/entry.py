@@ -50,13 +50,13 @@ def in_words(main: Callable[[], None]) -> Callable[[], None]:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Ctrl-C in here, and afterwards while something is imported, ends in one line."""
-    # A job in the background, which ignores it, goes on doing so.
+    # A job started in the background ignores SIGINT, and must continue to.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        # A second one, from impatience, shall not end in a stack.
+        # An impatient second Ctrl-C must not print a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _end(_INTERRUPTED_IN_WORDS, INTERRUPTED)
 
@@ -81,7 +81,7 @@ def _end(sentence: str, code: int = 1) -> None:
 
 
 def _said(error: Exception) -> str:
-    """Its words; whether it is standard output that takes no more, the system does not say."""
+    """Its message; for a full disk, names standard output if that is what is full."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC and not takes_all(sys.stdout):
         return f"standard output: {error.strerror}"
     return str(error) or type(error).__name__

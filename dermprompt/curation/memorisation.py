@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dermprompt.mapped import Rows, slices
+from dermprompt.mapped import Arrays, slices
 
-Images = NDArray[np.uint8] | Rows
 Values = NDArray[np.float32]
 # From images to one row of features each.
-Embed = Callable[[Images], Values]
+Embed = Callable[[Arrays], Values]
 
 NUM_HALVES = 10000
 _SIZE = 16
@@ -27,12 +26,12 @@ _AT_ONCE = 256
 _SIGMA = 2.0
 
 
-def thumbnails(images: Images) -> Values:
+def thumbnails(images: Arrays) -> Values:
     """High-pass 16x16 thumbnails as features: insensitive to brightness and image size, but not to large details."""
     return np.stack([_high_pass(image.astype(np.float32)) for image in images]).reshape(len(images), -1)
 
 
-def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
+def nearest(images: Arrays, references: Arrays, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
     """Distance and index of each image's nearest reference, after Dar et al. (2024, arXiv 2402.01054).
 
     The distance is one minus the correlation of features, minimised over the image's eight mirrorings and quarter
@@ -42,7 +41,7 @@ def nearest(images: Images, references: Images, embed: Embed = thumbnails) -> tu
     return nearest_known(images, embed(references), embed)
 
 
-def nearest_known(images: Images, known: Values, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
+def nearest_known(images: Arrays, known: Values, embed: Embed = thumbnails) -> tuple[Values, NDArray[np.int64]]:
     """Like :func:`nearest`, with references given as features ``known`` from :data:`Embed`."""
     centre = known.mean(axis=0) if embed is not thumbnails else np.float32(0)
     flat = _unit(known - centre)
@@ -70,7 +69,7 @@ def copy_threshold(held_out: Values, quantile: float) -> float | None:
 
 
 def nearer_share(
-    images: Images, seen: Images, unseen: Images, embed: Embed = thumbnails
+    images: Arrays, seen: Arrays, unseen: Arrays, embed: Embed = thumbnails
 ) -> tuple[float, tuple[float, float]]:
     """The share of images nearer to the seen real images than to an equal number of unseen ones, and its chance range.
 

@@ -13,11 +13,10 @@ from timm.data import resolve_model_data_config
 from torch import nn
 from torch.nn import functional
 
-from dermprompt.mapped import Rows
+from dermprompt.mapped import Arrays, slices
 from dermprompt.pretrained import weights_of
 
 Images = NDArray[np.uint8]
-Pictures = Images | Rows
 Features = NDArray[np.float32]
 
 BATCH = 32
@@ -45,14 +44,14 @@ class FeatureExtractor:
         self.size, self.device = data["input_size"][1:], device
         self.mean, self.std = (torch.tensor(data[key]).view(3, 1, 1).to(device) for key in ("mean", "std"))
 
-    def __call__(self, images: Pictures) -> Features:
+    def __call__(self, images: Arrays) -> Features:
         """One row of features per image; images of any size are resized to the network's input."""
         return np.concatenate(list(self._batches(images)))
 
     @torch.no_grad()
-    def _batches(self, images: Pictures) -> Iterator[Features]:
-        for start in range(0, len(images), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(self.device)
+    def _batches(self, images: Arrays) -> Iterator[Features]:
+        for part in slices(len(images), BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(images[part])).to(self.device)
             pixels = batch.permute(0, 3, 1, 2).float() / 255
             resized = functional.interpolate(pixels, self.size, mode="bicubic", antialias=True).clamp(0, 1)
             yield self.network((resized - self.mean) / self.std).float().cpu().numpy()

@@ -22,7 +22,7 @@ from dermprompt.generator.export import load_weights
 from dermprompt.generator.pix2pixhd.networks import MultiscaleDiscriminator
 from dermprompt.generator.source import resolve_base
 from dermprompt.lesion import images_to_float, images_to_uint8
-from dermprompt.mapped import Arrays
+from dermprompt.mapped import Arrays, slices
 from dermprompt.segmenter.module import SegmenterModule
 from dermprompt.stages.settings import DrawSamples, OpenBase
 from dermprompt.store.artifacts import read_recipe
@@ -68,8 +68,8 @@ def through_codec(runtime: Runtime, base: Path, images: Arrays) -> np.ndarray:
     codec: Any = load_codec(resolve_base(str(base)) / "vae")
     codec = codec.to(device).eval()
     decoded = []
-    for start in range(0, len(images), BATCH):
-        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+    for part in slices(len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[part])).to(device)
         decoded.append(images_to_uint8(codec.decode(codec.encode(batch)[0]).float().cpu()).numpy())
     return np.concatenate(decoded)
 

@@ -24,7 +24,7 @@ from dermprompt.distributed.processes import Runtime
 from dermprompt.evaluation.scores import Scores, save_scores, score
 from dermprompt.files import read_json, write_json
 from dermprompt.lesion import Lesion, images_to_float
-from dermprompt.mapped import Arrays
+from dermprompt.mapped import Arrays, slices
 from dermprompt.stages.arrays import load_lesions_of
 from dermprompt.stages.networks import BATCH, open_segmenter
 from dermprompt.stages.prepare import load_lesions, usable_lesions
@@ -46,8 +46,8 @@ def predict_logits(network: nn.Module, images: Arrays) -> Iterator[Tensor]:
         ValueError: a logit is NaN or infinite.
     """
     device = next(network.parameters()).device
-    for start in range(0, len(images), BATCH):
-        batch = images_to_float(torch.from_numpy(images[start : start + BATCH])).to(device)
+    for part in slices(len(images), BATCH):
+        batch = images_to_float(torch.from_numpy(images[part])).to(device)
         logits = network(batch)[:, 0].float().cpu()
         if not logits.isfinite().all():
             raise ValueError("the segmenter's logits are NaN or infinite: its training diverged")
