@@ -108,8 +108,22 @@ def stamps(path: str) -> list[tuple[str, int, int]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with :func:`write_bytes`."""
-    write_bytes(path, json.dumps(value, indent=1).encode())
+    """Write JSON with :func:`write_pieces`."""
+    write_pieces(path, map(str.encode, json.JSONEncoder(indent=1).iterencode(value)))
+
+
+def json_array(rows: Iterable[Any]) -> Iterator[str]:
+    """The text of ``json.dumps`` for a list, row by row, because the whole text may be large; paths become strings."""
+    return joined("[", ([json.dumps(row, default=str)] for row in rows), "]")
+
+
+def joined(first: str, parts: Iterable[Iterable[str]], last: str) -> Iterator[str]:
+    """``first``, the pieces of all ``parts``, with commas between the parts, and ``last``."""
+    yield first
+    for number, part in enumerate(parts):
+        yield ", " if number else ""
+        yield from part
+    yield last
 
 
 @contextmanager

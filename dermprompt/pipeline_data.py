@@ -12,7 +12,6 @@ from dermprompt.config.schema import Config, Data, take
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import find_files, fingerprint
-from dermprompt.data.pairs import Files
 from dermprompt.data.reading import Reading
 from dermprompt.distributed.make import Maker
 from dermprompt.distributed.processes import Runtime
@@ -48,18 +47,19 @@ class DataPipeline(Maker):
             files, root, labels = Artifact(SAMPLE, digest(SAMPLE)), "sample", ""
         else:
             root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
-            files = Artifact(Path(root), fingerprint(self._files, Path(root), Path(labels)))
+            files = Artifact(Path(root), self._found[0])
         settings = stage.IndexData(data.name, root, labels, data.on_conflict, data.mask_suffix)
         work = "dermprompt.stages.prepare.index_data"
         return self.make(work, f"index-{data.name}", 2, settings, {"files": files}, cost=1.0)
 
     @cached_property
-    def _files(self) -> Files:
-        """The files of a data set on disk."""
+    def _found(self) -> tuple[str, int]:
+        """The fingerprint of a data set's files on disk, and how many of them are images."""
         data = self.config.data
         root, labels = (Path(str(one)).expanduser().resolve() for one in (data.root, data.labels))
         try:
-            return find_files(data.name, root, labels)
+            files = find_files(data.name, root, labels)
+            return fingerprint(files, root, labels), len(files.images)
         except (ValueError, PermissionError) as error:
             key = self.key if "." in self.key else f"{self.key}.root"
             raise ValueError(f"{key}={root}: {error}") from None
@@ -76,7 +76,7 @@ class DataPipeline(Maker):
         data = self.config.data
         settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
         painted = data.name in ("phantom", "sample")
-        seconds = cost.pictures(data.num_images or sum(data.split.sizes) if painted else len(self._files.images))
+        seconds = cost.pictures(data.num_images or sum(data.split.sizes) if painted else self._found[1])
         inputs = {"indexed": self.indexed}
         work = "dermprompt.stages.prepare.cache_pictures"
         return self.make(work, f"pictures-{size}", 2, settings, inputs, cost=seconds)

@@ -15,7 +15,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 OTHER_ENDINGS = (".gif", ".heic", ".heif", ".avif", ".jp2", ".dcm", ".svg", ".npy", ".npz", ".mat", ".psd", ".nii")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A file that its name marks as an id's image or mask, in a part of its data set.
 

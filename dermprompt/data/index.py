@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,7 +20,7 @@ from dermprompt.data.findings import Finding
 from dermprompt.data.folders import subfolders, tree
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair
-from dermprompt.files import sha256, stamp, write_pieces
+from dermprompt.files import joined, json_array, sha256, stamp, write_pieces
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -54,7 +54,9 @@ class Index:
         """Hash (16 hex digits) of contents, labels and findings; it does not depend on where the files are."""
         text = hashlib.sha256()
         found = (asdict(one) for one in self.findings)
-        for piece in _join("[", [_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], _array(found)], "]"):
+        for piece in joined(
+            "[", [json_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], json_array(found)], "]"
+        ):
             text.update(piece.encode())
         return text.hexdigest()[:16]
 
@@ -63,24 +65,11 @@ class Index:
         rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("lesions", "findings")}
         rest["coverages"] = [asdict(one) for one in self.coverages]
         named = [
-            _join('"lesions": ', [_array(map(asdict, self.lesions))]),
-            _join('"findings": ', [_array(map(asdict, self.findings))]),
+            joined('"lesions": ', [json_array(map(asdict, self.lesions))], ""),
+            joined('"findings": ', [json_array(map(asdict, self.findings))], ""),
             *([f"{json.dumps(name)}: {json.dumps(value)}"] for name, value in rest.items()),
         ]
-        write_pieces(path, (piece.encode() for piece in _join("{", named, "}")))
-
-
-def _array(rows: Iterable[Any]) -> Iterator[str]:
-    """The text of ``json.dumps`` for a list, row by row, because the whole text may be large."""
-    return _join("[", ([json.dumps(row, default=str)] for row in rows), "]")
-
-
-def _join(first: str, parts: Iterable[Iterable[str]], last: str = "") -> Iterator[str]:
-    yield first
-    for number, part in enumerate(parts):
-        yield ", " if number else ""
-        yield from part
-    yield last
+        write_pieces(path, (piece.encode() for piece in joined("{", named, "}")))
 
 
 def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:

@@ -35,7 +35,7 @@ _NUM_THREADS = min(8, os.cpu_count() or 1)
 _PAIRS_AT_ONCE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """The files of an image and its mask, with the sha256 (hex) of each."""
 
@@ -50,7 +50,7 @@ class Pair:
         return f"{self.image_sha256}-{self.mask_sha256}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A pair's entry: its row and the sha256 of its record, or None and "" if the pair is bad.
 
@@ -105,9 +105,9 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     path = folder / ENTRIES
     if not path.exists():
         return {}
-    lines = path.read_text().split("\n")[:-1]
-    rows = [json.loads(line) for line in lines]
-    return {row["key"]: Entry(**{**row, "verdicts": tuple(map(tuple, row["verdicts"]))}) for row in rows}
+    with path.open() as lines:
+        rows = (json.loads(line) for line in lines if line.endswith("\n"))
+        return {row["key"]: Entry(**{**row, "verdicts": tuple(map(tuple, row["verdicts"]))}) for row in rows}
 
 
 def open_records(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
 from dermprompt.distributed.processes import Runtime
-from dermprompt.files import read_json, sha256, write_bytes, write_json
+from dermprompt.files import json_array, read_json, sha256, write_bytes, write_json, write_pieces
 from dermprompt.lesion import Lesion
 from dermprompt.stages.settings import (
     CachePictures,
@@ -111,7 +111,7 @@ def split_data(
 
 
 def _save_lesions(path: Path, lesions: Iterable[Lesion]) -> None:
-    write_json(path, [{**dataclasses.asdict(one), "image": str(one.image), "mask": str(one.mask)} for one in lesions])
+    write_pieces(path, (piece.encode() for piece in json_array(map(dataclasses.asdict, lesions))))
 
 
 @makes("coverage.json", "coverage.txt")
