@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dermprompt.report.figures import gains_svg, purposes_svg
-from dermprompt.report.tables import SEGMENTERS, interval_text
+from dermprompt.report.tables import interval_text, real_label, segmenter_label
 from dermprompt.results import ArmTable, Interval, Job
 
 
@@ -27,7 +27,7 @@ def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
     found: dict[str, list[ArmTable]] = {}
     for table in arms:
         if table.purposes:
-            name = SEGMENTERS.get(table.segmenter, table.segmenter)
+            name = segmenter_label(table.segmenter)
             found.setdefault(f"{name}, {table.dataset}, {table.image_size} px", []).append(table)
     return [(caption, Markup(purposes_svg(tables))) for caption, tables in found.items()]
 
@@ -52,9 +52,8 @@ def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
 
 def arm_setting(table: ArmTable) -> str:
     """The setting of a comparison, for captions."""
-    real = "all of S.train" if table.num_real is None else f"{table.num_real} real images"
-    segmenter = SEGMENTERS.get(table.segmenter, table.segmenter)
-    return f"{table.world} world, {segmenter}, {real}, {table.dataset}, {table.image_size} px"
+    trained = f"{segmenter_label(table.segmenter)}, {real_label(table.num_real)}"
+    return f"{table.world} world, {trained}, {table.dataset}, {table.image_size} px"
 
 
 def _over(interval: Interval) -> str:

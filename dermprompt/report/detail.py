@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dermprompt.report.tables import SEGMENTERS, setting_of, tell_apart
+from dermprompt.report.tables import real_label, segmenter_label, setting_of, tell_apart
 from dermprompt.results import Job, Segmentation
 
 # Measure, heading, digits.
@@ -37,8 +37,7 @@ def details(jobs: Sequence[Job]) -> tuple[Detail, ...]:
     found: dict[str, dict[str, dict[tuple[int, int | None], Segmentation]]] = {}
     for _, results in tell_apart(jobs):
         for cell in results.segmentation:
-            real = "all of S.train" if cell.num_real is None else f"{cell.num_real} real images"
-            title = f"{SEGMENTERS.get(cell.segmenter, cell.segmenter)}, {real}, {setting_of(results).label}"
+            title = f"{segmenter_label(cell.segmenter)}, {real_label(cell.num_real)}, {setting_of(results).label}"
             name = f"{cell.label} ({cell.count})" if cell.count else cell.label
             found.setdefault(title, {}).setdefault(name, {})[cell.seed, cell.fold] = cell
     return tuple(

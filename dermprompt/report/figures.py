@@ -6,7 +6,6 @@ import io
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -46,64 +45,32 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class GalleryRow:
-    """A test mask with its real image and each source's image (paper, Figure 3)."""
-
-    id: str
-    prompt: str
-    mask: Path
-    real: Path | None
-    images: tuple[Path | None, ...]
+# The images of a test mask: the run folder to which a picture's paths are relative, the picture, each source's image.
+GalleryRow = tuple[Path, Picture, list[Path | None]]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A synthetic image, its mask, and its prompt."""
-
-    id: str
-    source: Source | None
-    mask: Path
-    image: Path
-    prompt: str
-
-
-def gallery(jobs: Sequence[Job]) -> tuple[tuple[Source, ...], tuple[GalleryRow, ...]]:
-    """Arrange test masks by sources; each source's images come from the first job that has some."""
+def gallery(jobs: Sequence[Job]) -> tuple[list[Source], list[GalleryRow]]:
+    """Arrange test masks by sources (paper, Figure 3); a source's images come from the first job that has some."""
     drawn: dict[Source, dict[str, Path]] = {}
     first: dict[str, tuple[Path, Picture]] = {}
     for path, results in jobs:
-        source = source_of(results, results.generator) if results.generator else None
+        source = source_of(results, results.generator)
         if source and results.gallery and source not in drawn:
             drawn[source] = {picture.id: path / picture.image for picture in results.gallery}
             for picture in results.gallery:
                 first.setdefault(picture.id, (path, picture))
-    sources = tuple(sorted(drawn, key=paper_order))
-    rows = tuple(
-        GalleryRow(
-            id=name,
-            prompt=picture.prompt,
-            mask=path / picture.mask,
-            real=path / picture.real if picture.real else None,
-            images=tuple(drawn[source].get(name) for source in sources),
-        )
-        for name, (path, picture) in first.items()
-    )
+    sources = sorted(drawn, key=paper_order)
+    rows = [(path, picture, [drawn[source].get(id) for source in sources]) for id, (path, picture) in first.items()]
     return sources, rows
 
 
-def samples(jobs: Sequence[Job]) -> tuple[Sample, ...]:
-    """The synthetic samples of each source, from its first job that has some."""
+def samples(jobs: Sequence[Job]) -> list[tuple[Source | None, Path, Picture]]:
+    """The synthetic samples of each source, from its first job that has some, with the job's run folder."""
     first: dict[Source | None, Job] = {}
     for path, results in jobs:
         if results.samples:
-            source = source_of(results, results.generator) if results.generator else None
-            first.setdefault(source, (path, results))
-    return tuple(
-        Sample(picture.id, source, path / picture.mask, path / picture.image, picture.prompt)
-        for source, (path, results) in first.items()
-        for picture in results.samples
-    )
+            first.setdefault(source_of(results, results.generator), (path, results))
+    return [(source, path, one) for source, (path, results) in first.items() for one in results.samples]
 
 
 def thumbnail(path: Path, side: int = 320) -> bytes:

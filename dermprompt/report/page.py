@@ -6,8 +6,9 @@ import base64
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -145,16 +146,16 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
     }
 
 
-def trainings(jobs: Sequence[Job]) -> tuple[tuple[str, tuple[tuple[int, Path], ...]], ...]:
+def trainings(jobs: Sequence[Job]) -> list[tuple[str, list[tuple[int, Path]]]]:
     """Each generator's name, and validation images of its training by step: the first, the last and some in between."""
-    found: dict[tuple[Any, ...], tuple[str, tuple[tuple[int, Path], ...]]] = {}
+    found: dict[tuple[Any, ...], tuple[str, list[tuple[int, Path]]]] = {}
     for folder, results in jobs:
         key = (results.generator, results.base, results.generator_seed, results.scope)
         steps = [(int(Path(name).stem), folder / name) for name in results.validation_pictures]
         if steps and key not in found:
             shown = sorted({round(k * (len(steps) - 1) / (NUM_STEPS - 1)) for k in range(NUM_STEPS)})
-            found[key] = (str(results.generator), tuple(steps[k] for k in shown))
-    return tuple(found.values())
+            found[key] = (str(results.generator), [steps[k] for k in shown])
+    return [*found.values()]
 
 
 def headlines(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -208,7 +209,7 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
         "Generator": lambda r: tables.GENERATORS.get(r.generator, r.generator) if r.generator else "none",
         "Base": lambda r: r.base,
         "Synthetic images": lambda r: str(r.count),
-        "Segmenter": lambda r: tables.SEGMENTERS.get(r.segmenter, r.segmenter),
+        "Segmenter": lambda r: tables.segmenter_label(r.segmenter),
         "Seed": lambda r: str(r.seed),
         "Training precision": lambda r: PRECISIONS.get(r.precision, r.precision),
     }
@@ -221,41 +222,25 @@ def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
     rows: dict[str, RunRow] = {}
     for path, results in jobs:
         for cell in results.segmentation:
-            source = tables.source_of(results, cell.generator) if cell.generator else None
+            source = tables.source_of(results, cell.generator)
             row = RunRow(path.name, tables.setting_of(results), results.seed, source, cell)
             rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
-    found = [*rows.values()]
-    keys = [
-        (
-            row.setting,
-            row.seed,
-            row.source,
-            row.cell.segmenter,
-            row.cell.label,
-            row.cell.count,
-            row.cell.num_real,
-            row.cell.fold,
-        )
-        for row in found
-    ]
-    return tuple(
-        replace(row, job=job)
-        for row, job in zip(found, tables.jobs_that_tell([r.job for r in found], keys), strict=True)
-    )
+    of_cell = attrgetter("segmenter", "label", "count", "num_real", "fold")
+    return tables.without_jobs([*rows.values()], lambda row: (row.setting, row.seed, row.source, of_cell(row.cell)))
 
 
 def job_names(jobs: Sequence[Job]) -> list[str]:
     """A name for each job: its count and generator, other settings that differ, and its folder only if needed."""
     parts = [
-        (
-            f"{tables.count_label(results.count)}, {source_label(results)}",
-            tables.setting_of(results).label,
-            tables.SEGMENTERS.get(results.segmenter, results.segmenter),
-            f"seed {results.seed}",
-        )
-        for _, results in jobs
+        _parts(f"{tables.count_label(one.count)}, {source_label(one)}", tables.setting_of(one), one.segmenter, one.seed)
+        for _, one in jobs
     ]
     return tables.names_that_tell(parts, [path.name for path, _ in jobs])
+
+
+def _parts(name: str, setting: tables.Setting, segmenter: str, seed: int) -> tuple[str, ...]:
+    """The parts of a name, as :func:`~dermprompt.report.tables.names_that_tell` takes them."""
+    return name, setting.label, tables.segmenter_label(segmenter), f"seed {seed}"
 
 
 def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
@@ -263,12 +248,7 @@ def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
     shown = [(run, run.source, run.cell.gain) for run in runs if run.source and run.cell.gain]
     shown.sort(key=lambda item: tables.paper_order(item[1]))
     parts = [
-        (
-            f"{tables.count_label(run.cell.count)} {source.label}",
-            run.setting.label,
-            tables.SEGMENTERS.get(run.cell.segmenter, run.cell.segmenter),
-            f"seed {run.seed}",
-        )
+        _parts(f"{tables.count_label(run.cell.count)} {source.label}", run.setting, run.cell.segmenter, run.seed)
         for run, source, _ in shown
     ]
     names = tables.names_that_tell(parts, [run.job for run, _, _ in shown])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Setting, Source, distinct, setting_of
+from dermprompt.report.tables import Setting, Source, distinct, setting_of, source_of
 from dermprompt.results import (
     ColourRow,
     Curation,
@@ -51,16 +52,15 @@ def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
     """What each generator's jobs measured; equal measurements are listed once."""
     rows: dict[str, FidelityRow] = {}
     for path, results in jobs:
-        if results.generator is None:
+        source = source_of(results, results.generator)
+        if source is None:
             continue
-        source = tables.source_of(results, results.generator)
         measured = results.mask_fidelity, results.text_fidelity, bool(results.label_fidelity)
         row = FidelityRow(source, path.name, results.generator_seed, *measured)
         key = repr((source, setting_of(results), row.seed, row.mask, row.text))
         rows.setdefault(key, row)
     found = sorted(rows.values(), key=lambda row: tables.paper_order(row.source))
-    told = tables.jobs_that_tell([row.job for row in found], [(row.source, row.seed) for row in found])
-    return tuple(replace(row, job=job) for row, job in zip(found, told, strict=True))
+    return tables.without_jobs(found, lambda row: (row.source, row.seed))
 
 
 def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
@@ -80,16 +80,13 @@ def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
 
 def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelFidelity, ...]], ...]:
     """For each generator, setting and seed, the rows at its largest number of samples."""
-    found: dict[Key, tuple[int, tuple[LabelFidelity, ...]]] = {}
+    found: dict[Key, list[Results]] = {}
     for _, results in jobs:
-        if results.generator is None or not results.label_fidelity:
-            continue
-        source = tables.source_of(results, results.generator)
-        key = (source, setting_of(results), results.generator_seed)
-        if key not in found or results.count > found[key][0]:
-            found[key] = (results.count, results.label_fidelity)
+        source = source_of(results, results.generator)
+        if source and results.label_fidelity:
+            found.setdefault((source, setting_of(results), results.generator_seed), []).append(results)
     ordered = sorted(found.items(), key=lambda item: tables.paper_order(item[0][0]))
-    return tuple((*key, rows) for key, (_, rows) in ordered)
+    return tuple((*key, max(those, key=lambda one: one.count).label_fidelity) for key, those in ordered)
 
 
 def score_text(interval: Interval | None) -> str:
@@ -138,21 +135,20 @@ def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
 
 def source_label(results: Results) -> str:
     """The generator of a job, for captions."""
-    return tables.source_of(results, results.generator).label if results.generator else "no generator"
+    source = source_of(results, results.generator)
+    return source.label if source else "no generator"
 
 
 def memorised(jobs: Sequence[Job]) -> list[tuple[str, Memorisation, list[Pair]]]:
     """Memorisation of each generator at its largest count: label, figures, pairs with their images."""
-    largest: dict[str, Job] = {}
+    found: dict[str, list[tuple[int, Path, Memorisation]]] = {}
     for path, results in jobs:
-        label = source_label(results)
-        if results.memorisation and (label not in largest or largest[label][1].count < results.count):
-            largest[label] = (path, results)
+        if results.memorisation:
+            found.setdefault(source_label(results), []).append((results.count, path, results.memorisation))
+    largest = {label: max(those, key=itemgetter(0)) for label, those in found.items()}
     return [
-        (label, found, [(one.id, one.prompt, path / one.image, path / str(one.real)) for one in found.pairs])
-        for label, (path, results) in largest.items()
-        for found in [results.memorisation]
-        if found
+        (label, one, [(pair.id, pair.prompt, path / pair.image, path / str(pair.real)) for pair in one.pairs])
+        for label, (_, path, one) in largest.items()
     ]
 
 
@@ -164,8 +160,4 @@ def external_diagnoses(jobs: Sequence[Job]) -> tuple[tuple[External, tuple[Subgr
 
 def external_rows(jobs: Sequence[Job]) -> tuple[tuple[str, External], ...]:
     """Each training's results on external data sets, with its segmenter."""
-    return distinct(
-        (tables.SEGMENTERS.get(results.segmenter, results.segmenter), row)
-        for _, results in jobs
-        for row in results.external
-    )
+    return distinct((tables.segmenter_label(results.segmenter), row) for _, results in jobs for row in results.external)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 GENERATORS = {
     "pix2pixhd": "Pix2PixHD",
@@ -137,7 +139,7 @@ class DiceTable:
     @property
     def label(self) -> str:
         """The segmenter's name as the paper writes it."""
-        return SEGMENTERS.get(self.segmenter, self.segmenter)
+        return segmenter_label(self.segmenter)
 
 
 @dataclass(frozen=True)
@@ -185,17 +187,27 @@ def distinct(values: Iterable[T]) -> tuple[T, ...]:
     return tuple({repr(value): value for value in values}.values())
 
 
-def jobs_that_tell(jobs: Sequence[str], keys: Sequence[Hashable]) -> list[str]:
-    """The job's name if another row has the same key; empty if the key alone identifies the row."""
-    return [job if keys.count(key) > 1 else "" for job, key in zip(jobs, keys, strict=True)]
+def without_jobs(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> tuple[Row, ...]:
+    """The rows, of dataclasses with a ``job``, which is empty where the key alone identifies the row."""
+    counts = Counter(key(row) for row in rows)
+    return tuple(row if counts[key(row)] > 1 else replace(row, job="") for row in rows)  # type: ignore[type-var]
 
 
 def names_that_tell(parts: Sequence[Sequence[str]], jobs: Sequence[str]) -> list[str]:
     """Names made of the first part and the other parts that differ, and of the job's name if two are still equal."""
     telling = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
     names = [" · ".join([one[0], *compress(one[1:], telling[1:])]) for one in parts]
-    told = jobs_that_tell(jobs, names)
-    return [f"{name} · {job}" if job else name for name, job in zip(names, told, strict=True)]
+    return [f"{name} · {job}" if names.count(name) > 1 else name for name, job in zip(names, jobs, strict=True)]
+
+
+def segmenter_label(name: str) -> str:
+    """A segmenter's name as the paper writes it."""
+    return SEGMENTERS.get(name, name)
+
+
+def real_label(num_real: int | None) -> str:
+    """How many real images a segmenter was trained on."""
+    return "all of S.train" if num_real is None else f"{num_real} real images"
 
 
 def setting_of(results: Results) -> Setting:
@@ -203,8 +215,10 @@ def setting_of(results: Results) -> Setting:
     return Setting(results.dataset, results.image_size)
 
 
-def source_of(results: Results, generator: str) -> Source:
+def source_of(results: Results, generator: str | None) -> Source | None:
     """The source that a job means by a generator's name; only the job's own generator has its base and scope."""
+    if generator is None:
+        return None
     return Source(generator, results.base, results.scope) if generator == results.generator else Source(generator)
 
 
@@ -213,7 +227,7 @@ def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
     found: dict[tuple[Setting, str], dict[tuple[Source | None, int], list[Run[Segmentation]]]] = {}
     for path, results in jobs:
         for cell in filter(is_plain, results.segmentation):
-            source = source_of(results, cell.generator) if cell.generator else None
+            source = source_of(results, cell.generator)
             table = found.setdefault((setting_of(results), cell.segmenter), {})
             table.setdefault((source, cell.count), []).append(Run(path.name, results.seed, cell))
     return tuple(_dice_table(setting, segmenter, runs) for (setting, segmenter), runs in found.items())
@@ -230,8 +244,8 @@ def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
     found: dict[Setting, dict[tuple[str, Source], list[Run[ImageQuality]]]] = {}
     for path, results in jobs:
         for row in results.image_quality:
-            key = (row.kind, source_of(results, row.name))
-            runs = found.setdefault(setting_of(results), {}).setdefault(key, [])
+            source = source_of(results, row.name) or Source(row.name)
+            runs = found.setdefault(setting_of(results), {}).setdefault((row.kind, source), [])
             runs.append(Run(path.name, results.generator_seed, row))
     return tuple(QualityTable(setting, _quality_rows(rows)) for setting, rows in found.items())
 
@@ -323,7 +337,7 @@ def _marked(row: QualityRow, generators: Sequence[QualityRow]) -> QualityRow:
         for key, value in row.values.items()
         if generators and all(_better(key[1], value.mean, other.values[key].mean) for other in generators)
     )
-    return QualityRow(row.source, row.kind, row.n, row.note, row.values, beats)
+    return replace(row, beats=beats)
 
 
 def _better(metric: str, ours: float, theirs: float) -> bool:
