@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,6 +23,14 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     NAME_IN_WORDS: is_name,
     "true or false": lambda value: isinstance(value, bool),
     DURATION: lambda value: re.fullmatch(r"\d\d:\d\d:\d\d:\d\d", str(value)) is not None,
+}
+# The bounds of a number: in words, and whether a value keeps them.
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "multiple_of": ("a multiple of", lambda value, step: value % step == 0),
+    "at_least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "at_most": ("at most", operator.le),
+    "below": ("below", operator.lt),
 }
 # The default upper bound of whole numbers: small enough that no count overflows.
 MOST = 10**9
@@ -54,7 +63,7 @@ class Constraint:
         too_few = isinstance(value, list) and not (value or self.empty)
         if too_few or not all(map(self._holds, values)) or self.length not in (None, len(values)):
             null = ", or null" if nullable else ""
-            raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {self}{null}{self._hint(value)}")
+            raise ValueError(f"{key}={_shown(value)}: {self}{null}{_hint(value, map(str, self.words))}")
 
     def _holds(self, value: Any) -> bool:
         if self.words:
@@ -63,34 +72,29 @@ class Constraint:
             return _KINDS[self.noun](value)
         if isinstance(value, bool) or not isinstance(value, int if self.noun == "whole number" else int | float):
             return False
-        return (
-            (isinstance(value, int) or math.isfinite(value))
-            and (self.at_least is None or value >= self.at_least)
-            and (self.above is None or value > self.above)
-            and (self.at_most is None or value <= self.at_most)
-            and (self.below is None or value < self.below)
-            and (self.multiple_of is None or value % self.multiple_of == 0)
-        )
+        finite = isinstance(value, int) or math.isfinite(value)
+        return finite and all(_BOUNDS[name][1](value, bound) for name, bound in self._bounds())
 
-    def _hint(self, value: Any) -> str:
-        near = difflib.get_close_matches(str(value), [str(word) for word in self.words], 1)
-        return f"; did you mean {near[0]}?" if near else ""
+    def _bounds(self) -> list[tuple[str, float]]:
+        return [(name, getattr(self, name)) for name in _BOUNDS if getattr(self, name) is not None]
 
     def __str__(self) -> str:
         if self.words:
             return f"allowed are {', '.join(map(str, self.words))}"
         if self.noun in _KINDS:
             return self.noun
-        bounds = {
-            "a multiple of": self.multiple_of,
-            "at least": self.at_least,
-            "above": self.above,
-            "at most": self.at_most,
-            "below": self.below,
-        }
-        said = " and ".join(f"{word} {bound:.15g}" for word, bound in bounds.items() if bound is not None)
+        said = " and ".join(f"{_BOUNDS[name][0]} {bound:.15g}" for name, bound in self._bounds())
         article = f"{self.length} times a" if self.length else "a"
         return f"{article} {self.noun}, {said}"
+
+
+def _shown(value: Any) -> str:
+    return printable(str(value)[:MOST_SHOWN], "")
+
+
+def _hint(value: Any, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(value), list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def one_of(*words: str | int, was: str | None = None) -> Any:
@@ -150,8 +154,9 @@ def check_section(section: Any, prefix: str = "") -> None:
     Raises:
         ValueError: names the key, its value and what is allowed, or an unknown key that was added with ``+``.
     """
-    for added in vars(section).keys() - {one.name for one in dataclasses.fields(section)}:
-        _refuse(prefix, added, [one.name for one in dataclasses.fields(section)])
+    names = [one.name for one in dataclasses.fields(section)]
+    for added in vars(section).keys() - set(names):
+        _refuse(prefix, added, names)
     for one in dataclasses.fields(section):
         key, value = prefix + one.name, getattr(section, one.name)
         _check_container(one, key, value)
@@ -169,7 +174,7 @@ def _check_container(one: dataclasses.Field, key: str, value: Any) -> None:
     kind = {"dict": dict, "list": list}.get(word, one.default_factory)
     if isinstance(kind, type) and not isinstance(value, kind) and not (value is None and "None" in str(one.type)):
         what = "a list" if kind is list else "keys and their values"
-        raise ValueError(f"{key}={printable(str(value)[:MOST_SHOWN], '')}: {what}")
+        raise ValueError(f"{key}={_shown(value)}: {what}")
 
 
 def _check_value(one: dataclasses.Field, key: str, value: Any) -> None:
@@ -197,10 +202,7 @@ def _check_known(section: type, key: str, values: Any) -> None:
 
 
 def _refuse(prefix: str, name: Any, names: Collection[str]) -> NoReturn:
-    near = difflib.get_close_matches(str(name), names, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    shown = printable(str(name)[:MOST_SHOWN], "")
-    raise ValueError(f"{prefix}{shown}: no such key; allowed are {', '.join(names)}{hint}")
+    raise ValueError(f"{prefix}{_shown(name)}: no such key; allowed are {', '.join(names)}{_hint(name, names)}")
 
 
 def _check_plain(key: str, value: Any) -> None:
@@ -215,5 +217,4 @@ def _check_plain(key: str, value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}={value}: a finite number")
     elif isinstance(value, str) and (printable(value, "") != value or len(value.encode()) > MOST_TEXT):
-        shown = printable(value[:MOST_SHOWN], "")
-        raise ValueError(f"{key}={shown}: a text without control characters, of at most {MOST_TEXT} bytes")
+        raise ValueError(f"{key}={_shown(value)}: a text without control characters, of at most {MOST_TEXT} bytes")
