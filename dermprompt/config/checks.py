@@ -8,16 +8,7 @@ from typing import Any
 
 from dermprompt.config import schema
 from dermprompt.config.constraints import check_section
-from dermprompt.config.generators import (
-    ControlNet,
-    PCACodec,
-    Pix2PixHD,
-    PretrainedBase,
-    Sampler,
-    ScratchBase,
-    TinyCodec,
-    VAECodec,
-)
+from dermprompt.config.generators import ControlNet, Pix2PixHD, PretrainedBase, Sampler, ScratchBase, TinyCodec
 from dermprompt.config.schema import Config, count_devices
 from dermprompt.data.reading import CLASSES
 from dermprompt.weights.box import in_box
@@ -67,10 +58,9 @@ def _check_data(data: schema.Data) -> None:
         raise ValueError("data.num_images=None with data=phantom: how many are painted, a whole number")
     if data.split.fold is not None and data.split.protocol == "official":
         raise ValueError(f"data.split.fold={data.split.fold}: not with data.split.protocol=official")
-    if data.name == "phantom" and data.root is not None:
-        raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
-    if data.name == "sample" and data.root is not None:
-        raise ValueError(f"data.root={data.root} with data=sample, which comes with the package; set data=isic")
+    included = {"phantom": "which paints its own", "sample": "which comes with the package"}
+    if data.name in included and data.root is not None:
+        raise ValueError(f"data.root={data.root} with data={data.name}, {included[data.name]}; set data=isic")
 
 
 def _check_classes(key: str, data: schema.Data) -> None:
@@ -104,12 +94,10 @@ def _check_masks(masks: Any) -> None:
 
 
 def _check_prompts(prompts: schema.Prompts) -> None:
-    if prompts.sampler == "target" and not _is_mix(prompts.mix):
-        raise ValueError(f"prompts.mix={prompts.mix}: shares by diagnosis, such as '{{MEL:0.5,BKL:0.5}}'")
-
-
-def _is_mix(mix: Any) -> bool:
-    return isinstance(mix, dict) and all(type(one) in (int, float) and math.isfinite(one) for one in mix.values())
+    mix = prompts.mix
+    good = isinstance(mix, dict) and all(type(one) in (int, float) and math.isfinite(one) for one in mix.values())
+    if prompts.sampler == "target" and not good:
+        raise ValueError(f"prompts.mix={mix}: shares by diagnosis, such as '{{MEL:0.5,BKL:0.5}}'")
 
 
 def _check_segmenter(key: str, segmenter: schema.Segmenter) -> None:
@@ -164,11 +152,6 @@ def _trained_kinds() -> str:
 
 
 def _check_generator(config: Config) -> None:
-    """Check the generator, its base and that base's codec.
-
-    Raises:
-        ValueError: names the key, its value and what is allowed.
-    """
     if not config.generator.draws:
         if config.synthesis.count:
             raise ValueError(
@@ -215,18 +198,17 @@ def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> No
 
 def _check_controlnet(generator: schema.ControlNet) -> None:
     for key, sampler in (("generator", generator), ("generator.validation", generator.validation)):
-        _check_sampler(key, sampler)
+        check_sampler(key, sampler)
     base = generator.base
-    if not isinstance(base, ScratchBase):
-        return
-    if base.attention_levels >= len(base.channels):
+    if isinstance(base, ScratchBase) and base.attention_levels >= len(base.channels):
         raise ValueError(
             f"generator.base.attention_levels={base.attention_levels}: from 1 to {len(base.channels) - 1}, for the "
             f"first of the {len(base.channels)} levels of generator.base.channels has none"
         )
 
 
-def _check_sampler(key: str, own: Sampler) -> None:
+def check_sampler(key: str, own: Sampler) -> None:
+    """Check the settings of a sampler against each other; ``key``: its section, for the message."""
     if own.sampler == "ddim" and 1000 % own.num_steps:
         raise ValueError(f"{key}.num_steps={own.num_steps}: a divisor of 1000 for {key}.sampler=ddim")
     if own.sampler != "ddim" and own.eta:
@@ -240,20 +222,15 @@ def _check_codec(config: Config) -> None:
         if config.stage == "train_codec":
             raise ValueError(f"stage=train_codec with generator/base={base.name}: it has a codec; allowed is scratch")
         return
-    if not isinstance(base.codec, TinyCodec):
-        _check_latents(base.codec)
+    most = 3 * base.codec.downscale**2
+    if not isinstance(base.codec, TinyCodec) and base.codec.channels > most:
+        raise ValueError(
+            f"generator.base.codec.channels={base.codec.channels}: from 1 to {most}, the values of a patch of "
+            f"{base.codec.downscale}x{base.codec.downscale} pixels"
+        )
     step = base.codec.downscale * 2 ** (len(base.channels) - 1)
     if config.image_size % step:
         raise ValueError(
             f"image_size={config.image_size}: a multiple of {step} pixels, for the codec divides it by "
             f"{base.codec.downscale} and the {len(base.channels)} levels of generator.base.channels halve that"
-        )
-
-
-def _check_latents(codec: PCACodec | VAECodec) -> None:
-    most = 3 * codec.downscale**2
-    if codec.channels > most:
-        raise ValueError(
-            f"generator.base.codec.channels={codec.channels}: from 1 to {most}, the values of a patch of "
-            f"{codec.downscale}x{codec.downscale} pixels"
         )

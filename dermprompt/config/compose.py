@@ -73,7 +73,8 @@ def _short_hash(value: Any) -> str:
 def _job_hash(*, _root_: DictConfig) -> str:
     """Hash of what a job computes, so that the same job uses the same folder again."""
     _check_all_set(_root_)
-    job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, _job_keys(_root_)), resolve=True)
+    keys = [str(key) for key in _root_ if key not in (*_PLACE_KEYS, "hydra")]
+    job = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys), resolve=True)
     trainer = cast(dict[str, Any], OmegaConf.to_container(_root_.trainer, resolve=True))
     return _short_hash([job, training_settings(trainer)])
 
@@ -97,10 +98,6 @@ def _unset(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _unset(value, f"{prefix}{key}.")
         elif value == "???":
             yield prefix + key
-
-
-def _job_keys(root: DictConfig) -> list[str]:
-    return [str(key) for key in root if key not in (*_PLACE_KEYS, "hydra")]
 
 
 def _sweep_hash() -> str:
