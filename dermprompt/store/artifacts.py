@@ -71,12 +71,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Hash of everything except the name."""
-        parts = {
-            "stage": self.stage,
-            "version": self.version,
-            "settings": self.settings,
-            "inputs": self.inputs,
-        }
+        parts = {key: value for key, value in vars(self).items() if key != "name"}
         return sha256(json.dumps(parts, sort_keys=True))[:16]
 
     @property
@@ -139,10 +134,7 @@ def makes(*names: str) -> Callable[[Work], Work]:
 
 
 def _own_settings(settings: Any) -> dict[str, Any]:
-    defaults = {one.name: one.default for one in fields(settings) if one.default is not MISSING}
-    changed = [
-        one for one in fields(settings) if one.name not in defaults or getattr(settings, one.name) != defaults[one.name]
-    ]
+    changed = [one for one in fields(settings) if getattr(settings, one.name) != one.default]
     return {one.metadata.get(WAS, one.name): recorded(getattr(settings, one.name)) for one in changed}
 
 
@@ -226,16 +218,14 @@ class Store:
             if missing:
                 self._grow(recipe, missing, build, folder, cost)
             if finish is not None and _num_described(folder) < num_batches:
-                self._describe(recipe, folder, finish)
+                with self.lock(recipe.folder):
+                    batches = len(list((folder / "batches").glob("*.json")))
+                    finish(folder)
+                    write_json(folder / DESCRIBED, {"batches": batches})
         return Artifact(folder, recipe.key)
 
     def _grow(
-        self,
-        recipe: Recipe,
-        missing: list[int],
-        build: Callable[[Path, list[int]], int],
-        folder: Path,
-        cost: float,
+        self, recipe: Recipe, missing: list[int], build: Callable[[Path, list[int]], int], folder: Path, cost: float
     ) -> None:
         self.say(f"── {recipe.stage}: {recipe.name}, {len(missing)} batches  →  {folder}")
         start = time.monotonic()
@@ -247,12 +237,6 @@ class Store:
         with self.lock(recipe.folder):
             write_json(folder / RATE, {"seconds": seconds, "cost": cost * made})
         self.count(recipe.stage, made, seconds)
-
-    def _describe(self, recipe: Recipe, folder: Path, finish: Callable[[Path], None]) -> None:
-        with self.lock(recipe.folder):
-            batches = len(list((folder / "batches").glob("*.json")))
-            finish(folder)
-            write_json(folder / DESCRIBED, {"batches": batches})
 
     def lock(self, name: str) -> AbstractContextManager[None]:
         """The lock between processes of one artifact; see :func:`~dermprompt.store.locks.hold`."""

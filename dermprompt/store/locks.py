@@ -45,15 +45,31 @@ def hold(path: Path, what: str, say: Callable[[str], None] = print_now) -> Itera
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(path), path.with_suffix(".holder")
-    waiting = _Waiting(path, holder, what, say)
-    while not _is_free(lock):
-        waiting.look()
-        time.sleep(POLL)
+    _wait_for(lock, path, holder, what, say)
     try:
         with _signs_of_life(holder):
             yield
     finally:
         lock.release()
+
+
+def _wait_for(lock: FileLock, path: Path, holder: Path, what: str, say: Callable[[str], None]) -> None:
+    """Take the lock once it is free; report its holder once, and raise TimeoutError after too long without a sign."""
+    start = heard = time.monotonic()
+    sign, said = _sign(holder), False
+    while not _is_free(lock):
+        now, newest = time.monotonic(), _sign(holder)
+        if newest != sign:
+            sign, heard = newest, now
+        if now - heard >= LOCK_SILENCE:
+            raise TimeoutError(
+                f"{what} is locked by {_who(holder)}, which has shown no sign of life for {LOCK_SILENCE / 60:g} min; "
+                f"make sure that it does not run any more, delete {path} and give the same command again"
+            )
+        if now - start >= SAY_AFTER and not said:
+            said = True
+            say(f"   waits for {what}, locked by {_who(holder)}")
+        time.sleep(POLL)
 
 
 def _is_free(lock: FileLock) -> bool:
@@ -87,30 +103,6 @@ def _beat(holder: Path, ended: threading.Event) -> None:
         # Touching works even on a full disk. A brief failure of the file system is ignored.
         with suppress(OSError):
             os.utime(holder)
-
-
-class _Waiting:
-    """A waiting process's view of the lock's holder."""
-
-    def __init__(self, path: Path, holder: Path, what: str, say: Callable[[str], None]) -> None:
-        self.path, self.holder, self.what, self.say = path, holder, what, say
-        self.start = self.heard = time.monotonic()
-        self.sign, self.said = _sign(holder), False
-
-    def look(self) -> None:
-        """Note a sign of life; report the holder once; raise TimeoutError after too long without a sign."""
-        now, sign = time.monotonic(), _sign(self.holder)
-        if sign != self.sign:
-            self.sign, self.heard = sign, now
-        if now - self.heard >= LOCK_SILENCE:
-            raise TimeoutError(
-                f"{self.what} is locked by {_who(self.holder)}, which has shown no sign of life for "
-                f"{LOCK_SILENCE / 60:g} min; make sure that it does not run any more, delete {self.path} and give the "
-                "same command again"
-            )
-        if now - self.start >= SAY_AFTER and not self.said:
-            self.said = True
-            self.say(f"   waits for {self.what}, locked by {_who(self.holder)}")
 
 
 def _sign(holder: Path) -> tuple[int, int] | None:
