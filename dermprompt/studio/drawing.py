@@ -19,11 +19,13 @@ from PIL.PngImagePlugin import PngInfo
 
 import dermprompt
 from dermprompt.config import schema
+from dermprompt.config.checks import check_sampler
 from dermprompt.config.compose import compose, plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Config
 from dermprompt.data.fit import fit_image
 from dermprompt.distributed.processes import Runtime
+from dermprompt.evaluation.overlap import dice
 from dermprompt.files import sha256
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.networks import open_generator, open_segmenter
@@ -35,7 +37,7 @@ from dermprompt.studio.asked import Drawing, read_photograph
 from dermprompt.studio.desk import Desk
 from dermprompt.studio.keep import command
 from dermprompt.studio.offers import Offer, box_offers, find_segmenters, prompt_of, read_offer
-from dermprompt.studio.trust import Copies, obeyed
+from dermprompt.studio.trust import Copies
 from dermprompt.synthesis.draw import draw_images, sample_seed
 from dermprompt.synthesis.samples import Condition, encode, said_of
 
@@ -151,22 +153,18 @@ class Studio:
         self.desk.save_picture(id, files)
 
     def _trust(self, offer: Offer, id: str, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        reference = find_segmenters(self.config).get("box")
-        found = None if reference is None else self._segmented("box", image)
-        fidelity = obeyed(found, mask)
-        if found is not None:
-            fidelity["outline"] = self.desk.save_mask(found)
+        found = self._segmented("box", image)
+        overlap = round(float(dice(found[None], mask[None])[0]), 4)
         copy, nearest = self.copies.of(offer, image)
         if nearest is not None:
             self.desk.save_picture(id, {".nearest.png": png_with(nearest, {})})
-        return {"mask": fidelity, "copy": copy}
+        return {"mask": {"dice": overlap, "outline": self.desk.save_mask(found)}, "copy": copy}
 
     def _segmented(self, id: str, image: np.ndarray) -> np.ndarray:
         """A segmenter's mask of an image uint8 SS3, uint8 SS in {0, 1}."""
         folders = find_segmenters(self.config)
         if id not in folders:
-            known = ", ".join(folders) or "none: train one, or set paths.store"
-            raise ValueError(f"no segmenter {id!r} is here; there is {known}")
+            raise ValueError(f"no segmenter {id!r} is here; there is {', '.join(folders)}")
         key = ("segmenter", folders[id])
         if key not in self._open:
             self._open[key] = open_segmenter(self.runtime, Path(folders[id]))
@@ -176,14 +174,11 @@ class Studio:
 
 
 def _sampler(offer: Offer, asked: Drawing) -> Sampler | None:
-    """The requested sampler, with the same checks as on the command line."""
+    """The requested sampler, checked as on the command line."""
     if offer.sampler is None:
         return None
     sampler = replace(offer.sampler, **asked.sampling())
-    if sampler.sampler == "ddim" and 1000 % sampler.num_steps:
-        raise ValueError(f"{sampler.num_steps} steps: with ddim a divisor of 1000")
-    if sampler.sampler != "ddim" and sampler.eta:
-        raise ValueError(f"eta {sampler.eta:g}: only ddim has one")
+    check_sampler("drawing", sampler)
     return sampler
 
 

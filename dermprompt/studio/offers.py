@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from dermprompt.config.generators import PretrainedBase, Sampler
 from dermprompt.config.schema import KINDS, Config, take
 from dermprompt.files import read_json
@@ -71,8 +73,7 @@ class Offer:
 
 def read_offer(row: dict[str, Any]) -> Offer:
     """An offer from plain values."""
-    parts = {"reading": OpenBase, "sampler": Sampler, "vocabulary": Vocabulary, "training": Training}
-    return Offer(**{key: parts[key](**value) if key in parts and value else value for key, value in row.items()})
+    return TypeAdapter(Offer).validate_python(row)
 
 
 def find_offers(config: Config) -> dict[str, Offer]:
@@ -190,17 +191,10 @@ def prompt_of(asked: Named, offer: Offer) -> str:
 
 
 def find_segmenters(config: Config) -> dict[str, str]:
-    """Folders of trained segmenters by id; the package's reference segmenter, if there is one, comes first."""
+    """Folders of trained segmenters by id; the package's reference segmenter comes first."""
     store = Path(config.paths.store).expanduser().resolve()
     found = {path.parent.name: str(path.parent) for path in sorted(store.glob(f"train_segmenter/*/{RECORD}"))}
-    reference = reference_segmenter()
-    return ({"box": str(reference)} if reference else {}) | found
-
-
-def reference_segmenter() -> Path | None:
-    """The package's segmenter; None without one."""
-    folder = in_box("box", "segmenter")
-    return folder if folder.is_dir() else None
+    return {"box": str(in_box("box", "segmenter")), **found}
 
 
 def overrides(offer: Offer) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whether an image can be trusted: whether it follows its mask, and whether it copies a training image."""
+"""Whether a generated image copies a training image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from dermprompt.curation.memorisation import copy_threshold, nearest_known, thumbnails
 from dermprompt.data.index import load_index
-from dermprompt.evaluation.overlap import dice
 from dermprompt.files import read_json
 from dermprompt.mapped import Rows
 from dermprompt.pipeline import Pipeline
@@ -18,13 +17,6 @@ from dermprompt.stages.arrays import load_generator_part, load_lesions_of
 from dermprompt.stages.evaluate_distribution import held_out_part
 from dermprompt.studio.offers import BOX_SIZE, Offer
 from dermprompt.weights.box import BOX
-
-
-def obeyed(found: np.ndarray | None, mask: np.ndarray) -> dict[str, Any]:
-    """Dice of the reference segmenter's mask with the given one, both uint8 SS in {0, 1}; None without a segmenter."""
-    if found is None:
-        return {"dice": None, "why": "no reference segmenter"}
-    return {"dice": round(float(dice(found[None], mask[None])[0]), 4)}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class FakeStudio:
         files = {".jpg": encode(image, said_of("fake", 0)), ".png": cv2.imencode(".png", image)[1].tobytes()}
         self.desk.save_picture(record["id"], {**files, ".json": json.dumps(record).encode()})
         tell({"picture": record})
-        trust = {"mask": {"dice": None, "why": "no reference segmenter"}, "copy": {"distance": None, "why": "none"}}
+        trust = {"mask": {"dice": 0.9, "outline": drawing["mask"]}, "copy": {"distance": None, "why": "none"}}
         tell({"trust": trust})
 
     def roll(self, tell: Callable[[dict[str, Any]], None], masks: str, seed: int, size: int) -> None:

@@ -95,11 +95,7 @@ def test_the_png_says_what_made_it(studio: Studio) -> None:
     assert {"generator", "drawing", "prompt", "command", "sample_seed"} <= said.keys()
 
 
-def test_trust_says_the_reference_segmenters_dice_and_the_nearest_training_image(
-    studio: Studio, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (judge,) = {path.parent for path in (folder / "store").glob("train_judge/*/artifact.json")}
-    monkeypatch.setattr(offering, "reference_segmenter", lambda: judge)
+def test_trust_says_the_reference_segmenters_dice_and_the_nearest_training_image(studio: Studio) -> None:
     told = drawn(studio, stored(studio.config, "controlnet"), seed=1)
     mask, copy = told["trust"]["mask"], told["trust"]["copy"]
     assert 0 <= mask["dice"] <= 1
@@ -108,12 +104,6 @@ def test_trust_says_the_reference_segmenters_dice_and_the_nearest_training_image
     assert copy["is_copy"] == (copy["distance"] < copy["threshold"])
     assert studio.desk.picture_file(told["picture"]["id"], ".nearest.png").is_file()
     assert studio.desk.record(told["picture"]["id"])["trust"] == told["trust"]
-
-
-def test_without_a_reference_segmenter_that_is_said(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offering, "reference_segmenter", lambda: None)
-    told = drawn(studio, stored(studio.config, "pix2pixhd"))
-    assert told["trust"]["mask"] == {"dice": None, "why": "no reference segmenter"}
 
 
 def test_a_training_image_counts_as_a_copy_of_itself(studio: Studio) -> None:
@@ -127,9 +117,7 @@ def test_a_training_image_counts_as_a_copy_of_itself(studio: Studio) -> None:
     np.testing.assert_array_equal(nearest, seen.images[0])
 
 
-def test_a_photograph_is_outlined_at_the_masks_size(studio: Studio, folder: Path, monkeypatch: Any) -> None:
-    (judge,) = {path.parent for path in (folder / "store").glob("train_judge/*/artifact.json")}
-    monkeypatch.setattr(offering, "reference_segmenter", lambda: judge)
+def test_a_photograph_is_outlined_at_the_masks_size(studio: Studio, folder: Path) -> None:
     (photograph, *_) = (folder / "store").glob("prepare/phantom-*/*Input/*.jpg")
     told: dict[str, Any] = {}
     studio.segment(told.update, studio.desk.save_photograph(photograph.read_bytes()), "box", 96)

@@ -336,7 +336,7 @@ def test_side_by_side_history_and_the_slider(page, served):
     page.locator("#draw").click()
     drawn(page, 2)
     assert page.locator("#stage .title").all_inner_texts() == ["ControlNet seed 3", "Pix2PixHD seed 3"]
-    assert "no reference segmenter" in page.locator(".trust").first.inner_text()
+    assert "Mask obeyed: Dice 0.90" in page.locator(".trust").first.inner_text()
     page.locator("#comparing").check()
     assert page.locator("#compare").is_visible()
     id, _ = painted(served, page)

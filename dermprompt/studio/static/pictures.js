@@ -128,7 +128,6 @@ export class Card {
 }
 
 function maskMark(mask) {
-  if (mask.dice === null) return element("li", {}, element("span", {}, `Mask obeyed? Unknown: ${mask.why}`));
   const verdict = mask.dice >= 0.8 ? "good" : mask.dice >= 0.6 ? "fair" : "poor";
   const said = { good: "Mask obeyed", fair: "Mask obeyed in part", poor: "Mask not obeyed" }[verdict];
   return element("li", { class: verdict }, element("span", {}, element("b", {}, said), `: Dice ${mask.dice.toFixed(2)}`));
