@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,11 +25,13 @@ MAX_PIXELS = 40_000_000
 THRESHOLD = 128
 SIZES = {"ge": 32, "le": 1024, "multiple_of": 16}
 
+MaskSource = Literal["realistic", "transform", "paper_code", "paper_text"]
 Id = Annotated[str, Field(pattern=f"^{ID}$")]
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,120}$")]
 Word = Annotated[str, Field(min_length=1, max_length=80)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
 
 
 class Asked(BaseModel):
@@ -68,7 +71,7 @@ class Drawing(Named):
 class Roll(Asked):
     """A request for a randomly drawn mask."""
 
-    masks: Literal["realistic", "paper_code", "paper_text", "transform"]
+    masks: MaskSource
     seed: Seed = 0
     size: Annotated[int, Field(**SIZES)] = 128
 
@@ -115,11 +118,7 @@ def read_mask(data: bytes, size: int) -> tuple[np.ndarray, list[str]]:
     Raises:
         ValueError: it is not an image, is damaged, has several colours, is too large, or is empty.
     """
-    check_image(data)
-    try:
-        decoded = decode_mask(data, Reading(mask_threshold=THRESHOLD))
-    except BadPicture as error:
-        raise ValueError(_REFUSED.get(error.verdict, f"the image cannot be used: {error}")) from None
+    decoded = _decoded(data, lambda: decode_mask(data, Reading(mask_threshold=THRESHOLD)))
     mask, notes = fit_mask(decoded.pixels, size, "squeeze"), []
     if decoded.size != (size, size):
         squeezed = ", squeezed to a square" if decoded.size[0] != decoded.size[1] else ""
@@ -137,12 +136,16 @@ def read_photograph(data: bytes) -> np.ndarray:
     Raises:
         ValueError: it is not an image, is damaged, has an unsupported format, or is too large.
     """
+    decoded = _decoded(data, lambda: decode_image(data))
+    return upright(decoded.pixels, decoded.orientation) if decoded.orientation in range(2, 9) else decoded.pixels
+
+
+def _decoded(data: bytes, decode: Callable[[], T]) -> T:
     check_image(data)
     try:
-        decoded = decode_image(data)
+        return decode()
     except BadPicture as error:
         raise ValueError(_REFUSED.get(error.verdict, f"the image cannot be used: {error}")) from None
-    return upright(decoded.pixels, decoded.orientation) if decoded.orientation in range(2, 9) else decoded.pixels
 
 
 _REFUSED = {

@@ -18,6 +18,8 @@ from dermprompt.studio.line import Line, worker_command
 PORT = 8321
 # Addresses that only this machine itself can reach.
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
+# All addresses of this machine.
+ANY = ("0.0.0.0", "::", "")
 
 
 def main(arguments: list[str]) -> None:
@@ -88,7 +90,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def hosts(host: str, port: int) -> frozenset[str] | None:
     """The ``Host`` values of this server; None, for any, if it listens on all addresses."""
-    if host in ("0.0.0.0", "::", ""):
+    if host in ANY:
         return None
     names = LOCAL if host in LOCAL else (host.lower(),)
     return frozenset({f"{name}:{port}" for name in names} | (set(names) if port == 80 else set()))
@@ -96,5 +98,5 @@ def hosts(host: str, port: int) -> frozenset[str] | None:
 
 def address(host: str, port: int, token: str | None) -> str:
     """The URL to open in a browser."""
-    named = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    named = socket.gethostname() if host in ANY else host
     return f"http://{named}:{port}/" + (f"?token={token}" if token else "")

@@ -129,8 +129,8 @@ class Line:
                 job.tell({"error": f"nothing moved for {self.patience:.0f} seconds; the worker was started again"})
                 return
             if event is None:
-                code = await self._ended()
-                memory = ": perhaps the memory was too small" if code == -9 else ""
+                assert self._process is not None
+                memory = ": perhaps the memory was too small" if await self._process.wait() == -9 else ""
                 job.tell({"error": f"the worker ended unexpectedly{memory}; it is started again, please try again"})
                 return
             if event.pop("job", None) == number:
@@ -162,9 +162,6 @@ class Line:
             self.ready = self.ready or "ready" in event
             told.put_nowait(event)
         told.put_nowait(None)
-
-    async def _ended(self) -> int | None:
-        return None if self._process is None else await self._process.wait()
 
     async def _stop(self) -> None:
         """Kill the worker, if there is one."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -29,6 +29,7 @@ from dermprompt.studio.asked import (
     MAX_IMAGE_BYTES,
     MAX_PIXELS,
     Drawing,
+    MaskSource,
     Named,
     PictureSet,
     Roll,
@@ -44,7 +45,6 @@ from dermprompt.studio.offers import BOX_SIZE, Offer, find_offers, find_segmente
 
 STATIC = Path(__file__).parent / "static"
 ENDINGS = ("jpg", "png", "json", "nearest.png")
-ROLLS = ("realistic", "transform", "paper_code", "paper_text")
 VERSION = 1
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -78,7 +78,7 @@ class Server:
                 "dermprompt": dermprompt.__version__,
                 "generators": [one.public() for one in offers.values()],
                 "segmenters": list(segmenters),
-                "masks": ROLLS,
+                "masks": get_args(MaskSource),
                 "templates": templates,
                 "limits": {"image_bytes": MAX_IMAGE_BYTES, "body_bytes": MAX_BODY_BYTES, "pixels": MAX_PIXELS},
                 "waiting": len(self.line),

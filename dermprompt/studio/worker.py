@@ -77,8 +77,6 @@ def _do(studio: Any, ask: Event, jobs: Jobs, say: Callable[[Event], None]) -> No
         say({"job": number, "error": "given up"})
     except (ValueError, OSError) as error:
         say({"job": number, "error": str(error)})
-    except MemoryError:
-        say({"job": number, "error": "the memory is too small for this; nothing was lost"})
     except Exception as error:
         traceback.print_exc()
         say({"job": number, "error": _unforeseen(error)})
@@ -86,7 +84,7 @@ def _do(studio: Any, ask: Event, jobs: Jobs, say: Callable[[Event], None]) -> No
 
 def _unforeseen(error: Exception) -> str:
     """A sentence for the client, without a traceback."""
-    if "memory" in str(error).lower():
+    if isinstance(error, MemoryError) or "memory" in str(error).lower():
         return "the memory is too small for this; nothing was lost"
     return f"this failed in a way that was not foreseen ({type(error).__name__}); the terminal of the studio says more"
 
