@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from dermprompt.entry import in_words
 from dermprompt.evaluation.scores import Scores
@@ -28,6 +29,9 @@ from dermprompt.sweep.comparison import ArmId, Record, Setting, arm_tables
 
 SCORES, TABLES = "scores.csv", "tables.json"
 _PLACE = ("seed", "fold", "id")
+# Columns whose empty cells mean None.
+_OPTIONAL = ("num_real", "steps_of", "fold")
+_RECORD = TypeAdapter(Record)
 
 
 def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
@@ -79,10 +83,12 @@ def load_records(path: Path) -> list[Record]:
     records: dict[Any, Record] = {}
     with reading(path), path.open(newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
+            given = {**row, **{name: row.get(name) or None for name in _OPTIONAL}}
             try:
-                one = _record(row)
-            except (KeyError, ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: {error!r}") from None
+                one = _RECORD.validate_python({**given, "setting": given, "arm": given, "scores": given})
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{path}, line {number}: {first['loc'][-1]}: {first['msg']}") from None
             place = one.setting, one.arm, one.seed, one.fold, one.id
             if place in records:
                 raise ValueError(f"{path}, line {number}: {one.id} of this training is in an earlier line too")
@@ -90,15 +96,6 @@ def load_records(path: Path) -> list[Record]:
     if not records:
         raise ValueError(f"{path}: no scores in it")
     return list(records.values())
-
-
-def _record(row: Mapping[str, str]) -> Record:
-    real, fold, steps = (int(row[name]) if row[name] else None for name in ("num_real", "fold", "steps_of"))
-    setting = Setting(row["dataset"], int(row["image_size"]), row["segmenter"], real)
-    kinds = {field.name: {"float": float, "int": int}[str(field.type)] for field in dataclasses.fields(Scores)}
-    scores = Scores(**{name: kind(row[name]) for name, kind in kinds.items()})
-    arm = ArmId(row["world"], row["name"], int(row["count"]), steps)
-    return Record(setting, arm, int(row["seed"]), fold, row["id"], scores)
 
 
 def verify(folder: Path) -> list[str]:
