@@ -31,17 +31,10 @@ def verify(folder: Path, size: int = 256, num_steps: int = 4) -> dict[str, Any]:
     ``size`` and ``num_steps``: of the image that is compared. A check that cannot run counts as failed.
     """
     start = time.monotonic()
-    rows: list[dict[str, Any]] = []
-    families: list[Family] = []
-
-    def parts() -> list[Check]:
-        check, family = checks.check_parts(folder)
-        families.append(family)
-        return [check]
-
-    rows += _run("parts and family", parts)
-    for family in families:
-        rows += [row for name, check in _checks(folder, family, size, num_steps) for row in _run(name, check)]
+    rows = _run("parts and family", lambda: [checks.check_parts(folder)])
+    if rows[0]["passed"]:
+        others = _checks(folder, checks.family_of(folder), size, num_steps)
+        rows += [row for name, check in others for row in _run(name, check)]
     return {
         "folder": folder.resolve().name,
         "passed": all(row["passed"] for row in rows),

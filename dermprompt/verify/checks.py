@@ -6,7 +6,6 @@ independently.
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dermprompt.files import read_json
 from dermprompt.generator.batches import TrainingImages, encode_latents
 from dermprompt.generator.controlnet.base import LatentDiffusion, load_base, sample_noise
 from dermprompt.generator.controlnet.module import ControlNetModule, build_controlnet
@@ -65,7 +65,7 @@ class Check:
     allowed: str
 
 
-def check_parts(folder: Path) -> tuple[Check, Family]:
+def check_parts(folder: Path) -> Check:
     """Check that all parts exist and belong to one model.
 
     Raises:
@@ -76,19 +76,26 @@ def check_parts(folder: Path) -> tuple[Check, Family]:
     if missing:
         raise ValueError(f"no folder {', '.join(missing)} in {folder}")
     check_base(folder)
-    config = json.loads((folder / "text_encoder" / "config.json").read_text())
-    family = FAMILIES.get(config["hidden_act"])
-    if family is None:
-        raise ValueError(f"text_encoder/config.json: hidden_act {config['hidden_act']}, allowed: {', '.join(FAMILIES)}")
-    layers = text_layers(folder, family)
-    said = f"{family.name}, {layers} of {config['num_hidden_layers']} text layers, padding {family.pad_token_id}"
-    return Check("parts and family", True, said, "1.x or 2.x"), family
+    family, layers = family_of(folder), _text_config(folder)["num_hidden_layers"]
+    said = f"{family.name}, {text_layers(folder, family)} of {layers} text layers, padding {family.pad_token_id}"
+    return Check("parts and family", True, said, "1.x or 2.x")
+
+
+def _text_config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "text_encoder" / "config.json", dict)
+
+
+def family_of(folder: Path) -> Family:
+    """The family of a folder. Raises ValueError if it is unknown."""
+    activation = _text_config(folder)["hidden_act"]
+    if activation not in FAMILIES:
+        raise ValueError(f"text_encoder/config.json: hidden_act {activation}, allowed: {', '.join(FAMILIES)}")
+    return FAMILIES[activation]
 
 
 def text_layers(folder: Path, family: Family) -> int:
     """The number of text encoder layers that a model of this family was trained with."""
-    config = json.loads((folder / "text_encoder" / "config.json").read_text())
-    return min(config["num_hidden_layers"], family.text_layers)
+    return min(_text_config(folder)["num_hidden_layers"], family.text_layers)
 
 
 def check_keys(folder: Path, part: str, family: Family) -> Check:
@@ -132,9 +139,8 @@ def _network_keys(part: Path) -> tuple[list[str], list[str], list[str]]:
 
 def _text_keys(folder: Path, family: Family) -> tuple[list[str], list[str], list[str]]:
     """Missing, unexpected and ignored names of the text encoder; layers that the family does not use are ignored."""
-    part, used = folder / "text_encoder", text_layers(folder, family)
-    config = json.loads((part / "config.json").read_text())
-    (file,) = weight_files(part)
+    used, config = text_layers(folder, family), _text_config(folder)
+    (file,) = weight_files(folder / "text_encoder")
     found = _without_prefix(_shapes(file))
     with torch.device("meta"):
         sizes = (config["hidden_size"], config["num_attention_heads"], used, config["max_position_embeddings"])
@@ -158,15 +164,19 @@ def open_folder(folder: Path, family: Family) -> LatentDiffusion:
     return load_base(str(folder), family.pad_token_id, text_layers(folder, family))
 
 
+def _tokens(encoder: TextEncoder) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one prompt is too long on purpose
+        return encoder.tokenize(list(PROMPTS))
+
+
 def check_tokens(folder: Path, family: Family) -> Check:
     """Check that prompts get the same token ids, including padding, as from the folder's tokenizer."""
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     theirs = tokenizer(list(PROMPTS), padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one prompt is too long on purpose
-        ours = TextEncoder(32, 1, 1, pad_token_id=family.pad_token_id).tokenize(list(PROMPTS))
+    ours = _tokens(TextEncoder(32, 1, 1, pad_token_id=family.pad_token_id))
     different = int((ours != theirs.input_ids).sum())
     said = f"{different} of {ours.numel()} differ; this family pads with {family.pad_token_id}, "
     said += f"the folder's tokenizer with {tokenizer.pad_token_id}"
@@ -177,9 +187,7 @@ def check_tokens(folder: Path, family: Family) -> Check:
 def check_text(folder: Path, family: Family) -> Check:
     """Compare text states with transformers', after the layer that the family was trained with."""
     encoder = load_text_encoder(folder / "text_encoder", family.pad_token_id, text_layers(folder, family))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ids = encoder.tokenize(list(PROMPTS))
+    ids = _tokens(encoder)
     return _near("text states", encoder(ids), _transformers(folder, family)(ids).last_hidden_state, TEXT_ERROR)
 
 
