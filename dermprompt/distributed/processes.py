@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dermprompt.config.compose import place_settings
@@ -47,30 +46,12 @@ class Runtime:
 
 def num_processes(trainer: dict[str, Any]) -> int:
     """The number of devices of the trainer, on all its machines."""
-    return num_nodes(trainer) * _num_devices(trainer)
-
-
-def _num_devices(trainer: dict[str, Any]) -> int:
-    """The number of devices of the trainer on each machine."""
-    number = count_devices(trainer.get("devices", 1))
-    if number is None:
+    devices = count_devices(trainer.get("devices", 1))
+    if devices is None:
         import torch
 
-        return max(1, torch.cuda.device_count())
-    return number
-
-
-def max_seconds(trainer: dict[str, Any]) -> float | None:
-    """How long a process may train; None for no limit."""
-    limit = trainer.get("max_time")
-    if limit is None:
-        return None
-    return sum(int(part) * unit for part, unit in zip(limit.split(":"), (86400, 3600, 60, 1), strict=True))
-
-
-def group_timeout(trainer: dict[str, Any]) -> timedelta:
-    """How long the processes of a training wait for each other."""
-    return timedelta(seconds=trainer["timeout"])
+        devices = max(1, torch.cuda.device_count())
+    return num_nodes(trainer) * devices
 
 
 def forget_ranks() -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch.utils.data import Dataset
 
 from dermprompt.config import compose
-from dermprompt.distributed.processes import Runtime, group_timeout, is_first_rank, max_seconds, rank_and_size
+from dermprompt.distributed.processes import Runtime, is_first_rank, rank_and_size
 from dermprompt.files import reading
 from dermprompt.generator.batches import make_loader
 from dermprompt.store.artifacts import RECIPE, read_recipe
@@ -31,26 +31,26 @@ def trainer_factory(trainer: dict[str, Any], runtime: Runtime, folder: Path, tra
     """
 
     def make(**settings: Any) -> lightning.Trainer:
-        node = {
-            **runtime.trainer,
-            **trainer,
-            "logger": _logger(runtime, folder, training),
-            "default_root_dir": str(folder),
-        }
+        node = {**runtime.trainer, **trainer, "default_root_dir": str(folder)}
+        node["logger"] = _logger(runtime, folder, training)
         # Lightning's own limit includes the time of earlier calls, and a training that it stops looks finished.
-        seconds = max_seconds({"max_time": node.pop("max_time", None)})
-        if seconds is not None:
-            settings["callbacks"].append(StopInTime(folder, seconds))
+        limit = node.pop("max_time", None)
+        if limit is not None:
+            settings["callbacks"].append(StopInTime(folder, in_seconds(limit)))
         if is_asked(runtime.logger) and artifact_folder(folder) == folder:
             settings["callbacks"].append(NoteOutput(folder))
-        timeout = group_timeout(node)
-        del node["timeout"]
+        timeout = timedelta(seconds=node.pop("timeout"))
         if rank_and_size()[1] > 1:
             settings["strategy"] = _strategy(node.pop("strategy", "auto"), timeout)
         bar = any(isinstance(one, ProgressBar) for one in settings["callbacks"])
         return compose.instantiate(node, **settings, enable_progress_bar=bar)
 
     return make
+
+
+def in_seconds(limit: str) -> int:
+    """The seconds of a time in Lightning's notation, ``DD:HH:MM:SS``."""
+    return sum(int(part) * unit for part, unit in zip(limit.split(":"), (86400, 3600, 60, 1), strict=True))
 
 
 def check_trainer(trainer: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ import pytest
 from forked import command
 from miniature import NO_TIME, compose, miniature, run
 
-from dermprompt.distributed.processes import max_seconds
 from dermprompt.store.artifacts import Unfinished
 from dermprompt.training.callbacks import first_training
+from dermprompt.training.trainer import in_seconds
 
 
 def job(*overrides: str) -> list[str]:
@@ -51,9 +51,9 @@ def test_a_sweep_ends_when_the_time_is_up_and_says_how_to_go_on(tmp_path: Path) 
     assert len(list((tmp_path / "store" / "train_generator").iterdir())) == 1
 
 
-@pytest.mark.parametrize(("limit", "seconds"), [(None, None), ("00:00:09:30", 570), ("01:02:00:00", 93600)])
-def test_limits(limit: str | None, seconds: float | None) -> None:
-    assert max_seconds({"max_time": limit}) == seconds
+@pytest.mark.parametrize(("limit", "seconds"), [("00:00:09:30", 570), ("01:02:00:00", 93600)])
+def test_limits(limit: str, seconds: int) -> None:
+    assert in_seconds(limit) == seconds
 
 
 def test_a_limit_in_another_notation_is_said_before_any_work(tmp_path: Path) -> None:
