@@ -18,6 +18,8 @@ with interruptible():
 
     from dermprompt.config import compose, schema
 
+    ERRORS = OmegaConfBaseException | hydra.errors.HydraException
+
 
 @hydra.main(version_base="1.3", config_path=str(compose.CONF), config_name="config")
 def run(composed: DictConfig) -> None:
@@ -50,7 +52,7 @@ def main() -> None:
     except OmegaConfBaseException as error:  # some are also ValueErrors
         sys.exit(f"error: {_explain(error)}")
     except Exception as error:
-        if not isinstance(error.__cause__ or error, OmegaConfBaseException | hydra.errors.HydraException):
+        if not isinstance(error.__cause__ or error, ERRORS):
             raise
         sys.exit(f"error: {_explain(error)}")
 
@@ -61,24 +63,21 @@ def _explain(error: BaseException) -> str:
     if ours is not None:
         return ours[1]  # OmegaConf keeps only the message of a resolver's error
     # The cause may also be the stack of another process.
-    cause = (
-        error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException | hydra.errors.HydraException) else error
-    )
+    cause = error.__cause__ if isinstance(error.__cause__, ERRORS) else error
     text = "\n".join(dict.fromkeys(map(str, (error, cause))))
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
         return text
     key = next(group for group in unknown.groups() if group).rpartition(".")[2]
-    near = difflib.get_close_matches(key, sorted(_keys(schema.Config)), 3)
+    kinds = [schema.Config, *(kind for group in schema.KINDS.values() for kind in group.values())]
+    near = difflib.get_close_matches(key, sorted(set().union(*map(_keys, kinds))), 3)
     return f"{text}\ndid you mean {' or '.join(near)}?" if near else text
 
 
 def _keys(kind: Any) -> set[str]:
-    """Names of all keys of the schema."""
-    kinds = [kind, *(k for group in schema.KINDS.values() for k in group.values())]
-    nested = (schema.Paths, schema.Split, schema.Data, schema.Prompts, schema.Synthesis, schema.Curation)
-    known = [*kinds, *nested, schema.Segmenter, schema.Arm, schema.Evaluation, schema.Primary, schema.Features]
-    return {item.name for one in known if is_dataclass(one) for item in fields(one)}
+    """The names of the keys of a section and of the sections in it."""
+    sections = [one.default_factory for one in fields(kind) if is_dataclass(one.default_factory)]
+    return {one.name for one in fields(kind)}.union(*map(_keys, sections))
 
 
 if __name__ == "__main__":
