@@ -96,11 +96,7 @@ def _tell(pipeline: Pipeline, folder: Path, overrides: list[str]) -> None:
 
 
 def _check_run_folder(folder: Path) -> None:
-    """Check that the job would overwrite only another job's files, never a user's own.
-
-    Raises:
-        ValueError: names a file that was not written by a job.
-    """
+    """Check that the job would overwrite only another job's files, never a user's own."""
     there = [folder / name for name in WRITTEN if (folder / name).exists() or (folder / name).is_symlink()]
     linked = [path for path in there if path.is_symlink()]
     ours = folder / "config.yaml" in there and is_dumped(folder / "config.yaml")
@@ -109,11 +105,9 @@ def _check_run_folder(folder: Path) -> None:
 
 
 def _check(planned: Pipeline, to_do: set[str]) -> None:
-    """Check early, as far as this job needs it, what would otherwise fail after hours of work.
+    """Check early what would otherwise fail after hours of work, as far as the stages ``to_do`` need it.
 
-    Args:
-        planned: the pipeline on a planning store, after all that the stage needs was requested.
-        to_do: the stages with missing artifacts.
+    ``planned``: the pipeline on a planning store, after all that the job's stage needs was requested.
     """
     config, generator = planned.config, planned.config.generator
     _check_batches(config, to_do)
@@ -184,15 +178,7 @@ def _check_batches(config: Config, to_do: set[str]) -> None:
 
 
 def _check_shared(pipeline: Pipeline, samples: bool) -> None:
-    """Check, before anything is trained, that external or imported images are not images of this study.
-
-    Args:
-        pipeline: the job's.
-        samples: whether the stage needs samples.
-
-    Raises:
-        ValueError: names the shared images.
-    """
+    """Check, before anything is trained, that external images, or samples if needed, are not images of this study."""
     generator, external = pipeline.config.generator, pipeline.external_data
     from_elsewhere = samples and isinstance(generator, FolderSamples)
     if external is None and not from_elsewhere:
@@ -248,13 +234,10 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
 def format_plan(plan: list[Planned]) -> str:
     """The plan as a table: what exists, what would run, and for how long."""
     lines = dict.fromkeys(plan)
-    rows = [f"{'there' if one.exists else 'to do':6} {_duration(one):>10}  {one.stage}: {one.name}" for one in lines]
+    said = {one: ("there", "") if one.exists else ("to do", f"~{_minutes(one.seconds)}") for one in lines}
+    rows = [f"{state:6} {duration:>10}  {one.stage}: {one.name}" for one, (state, duration) in said.items()]
     total = sum(one.seconds for one in lines if not one.exists)
     return "\n".join([*rows, f"about {_minutes(total)} to do"])
-
-
-def _duration(one: Planned) -> str:
-    return "" if one.exists else f"~{_minutes(one.seconds)}"
 
 
 def _minutes(seconds: float) -> str:

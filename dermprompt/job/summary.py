@@ -44,7 +44,6 @@ from dermprompt.training.callbacks import read_curves
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
     """Gather the results of a finished job, and write its images to the run folder."""
     config, generator, arms = pipeline.config, _name(pipeline), pipeline.arms
-    shown = {"gallery": (), "samples": ()} if generator is None else _pictures(pipeline, folder)
     return Results(
         experiment=config.name,
         command=command,
@@ -69,7 +68,8 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         external=_external(pipeline),
         curves=_curves(pipeline),
         validation_pictures=_validation_pictures(pipeline, folder),
-        **shown,
+        gallery=_gallery(pipeline, folder),
+        samples=_samples(pipeline, folder),
         work=_work(pipeline),
         seconds={stage: round(value, 1) for stage, value in pipeline.store.seconds.items()},
     )
@@ -84,15 +84,14 @@ def _reading(data: Data) -> dict[str, list[str]]:
 
 def _generated(pipeline: Pipeline) -> dict[str, Any]:
     """What was measured on the synthetic images."""
-    quality = [ImageQuality(**row) for row in read_json(pipeline.trivial_quality.path / "quality.json")]
+    quality = read_json(pipeline.trivial_quality.path / "quality.json")
     if _name(pipeline) is None:
-        return {"image_quality": tuple(quality)}
+        return {"image_quality": record(tuple[ImageQuality, ...], quality)}
     found = read_json(pipeline.generator_quality.path / "generator.json")
-    own = [ImageQuality(**row) for row in found["quality"]]
     sets = [] if pipeline.distribution is None else read_json(pipeline.distribution.path / "distribution.json")
     colours = [] if pipeline.colours is None else read_json(pipeline.colours.path / "colours.json")
     return {
-        "image_quality": (*own, *quality),
+        "image_quality": record(tuple[ImageQuality, ...], found["quality"] + quality),
         "colours": record(tuple[ColourRow, ...], colours),
         "distribution": record(tuple[DistributionRow, ...], sets),
         "mask_fidelity": record(MaskFidelity, found["masks"]),
@@ -126,12 +125,13 @@ def _name(pipeline: Pipeline) -> str | None:
 
 def _work(pipeline: Pipeline) -> dict[str, int]:
     """What this job made itself, not counting what was in the store."""
-    made = dict(pipeline.store.made)
-    batches = made.pop("synthesize", 0)
-    names = {"train_base": "bases trained", "train_generator": "generators trained"}
-    counted = {name: made.get(stage, 0) for stage, name in names.items()}
-    counted["samples drawn"] = batches * pipeline.config.synthesis.batch_size
-    return counted | {"segmenters trained": made.get("train_segmenter", 0)}
+    made = pipeline.store.made
+    return {
+        "bases trained": made.get("train_base", 0),
+        "generators trained": made.get("train_generator", 0),
+        "samples drawn": made.get("synthesize", 0) * pipeline.config.synthesis.batch_size,
+        "segmenters trained": made.get("train_segmenter", 0),
+    }
 
 
 def _segmentation(pipeline: Pipeline, arm: Arm, folder: Path) -> Segmentation:
@@ -170,11 +170,9 @@ def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
 
 def _caution(pipeline: Pipeline) -> str | None:
     """The warning at the top of the page."""
-    theirs = "What the generator of these samples has seen, perhaps images of S.test, is not known here."
-    said = [
-        pipeline.config.caution,
-        theirs if pipeline.config.generator.draws and not pipeline.config.generator.is_drawn_from else None,
-    ]
+    said = [pipeline.config.caution]
+    if pipeline.config.generator.draws and not pipeline.config.generator.is_drawn_from:
+        said.append("What the generator of these samples has seen, perhaps images of S.test, is not known here.")
     return " ".join(filter(None, said)) or None
 
 
@@ -211,14 +209,16 @@ def _nearest_pairs(pipeline: Pipeline, nearest: list[tuple[int, str, float]], fo
     drawn = pick_samples(pipeline.samples.path, [row for row, _, _ in nearest], size)
     pairs = []
     for k, (_, id, distance) in enumerate(nearest):
-        name = f"nearest-{drawn.rows[k].id}"
-        saved = {
-            "mask": save_pictures(folder, f"{name}-mask", drawn.masks[k]),
-            "image": save_pictures(folder, f"{name}-image", drawn.images[k]),
-            "real": save_pictures(folder, f"{name}-real", np.ascontiguousarray(real.images[k])),
-        }
-        pairs.append(Picture(f"{drawn.rows[k].id}, {id}", prompt=f"distance {distance:.2f}", **saved))
+        sample = drawn.rows[k].id
+        kinds = {"mask": drawn.masks[k], "image": drawn.images[k], "real": np.ascontiguousarray(real.images[k])}
+        pairs.append(_picture(folder, f"nearest-{sample}", f"{sample}, {id}", f"distance {distance:.2f}", kinds))
     return tuple(pairs)
+
+
+def _picture(folder: Path, file: str, id: str, prompt: str, kinds: dict[str, np.ndarray]) -> Picture:
+    """Save the images of a picture, by the name of the field that holds the path."""
+    saved = {kind: save_pictures(folder, f"{file}-{kind}", one) for kind, one in kinds.items()}
+    return Picture(id, prompt=prompt, **saved)  # type: ignore[arg-type]
 
 
 def _external(pipeline: Pipeline) -> tuple[External, ...]:
@@ -271,35 +271,30 @@ def _validation_pictures(pipeline: Pipeline, folder: Path) -> tuple[str, ...]:
     return tuple(f"training/{path.name}" for path in sorted((folder / "training").glob("*.png")))
 
 
-def _pictures(pipeline: Pipeline, folder: Path) -> dict[str, Any]:
-    """The gallery (paper, Figures 3 and 4), and samples with their prompts."""
+def _gallery(pipeline: Pipeline, folder: Path) -> tuple[Picture, ...]:
+    """S.test's masks, with their real and generated images (paper, Figures 3 and 4)."""
     config, size = pipeline.config, pipeline.config.image_size
     if not config.generator.is_drawn_from:  # it has no images for S.test's masks
-        return {"gallery": (), "samples": _samples(pipeline, folder)}
+        return ()
     test = load_part(pipeline.prepared.path, pipeline.cache(size).path, "test")
     number = min(config.evaluation.gallery, len(test.lesions))
     reproduced = load_samples(pipeline.reproduced.path, number, size)
     gallery = []
     for i, lesion in enumerate(test.lesions[:number]):
-        names = {"mask": test.masks[i], "real": test.images[i], "image": reproduced.images[i]}
-        saved = {kind: save_pictures(folder, f"{lesion.id}-{kind}", one) for kind, one in names.items()}
-        gallery.append(Picture(lesion.id, **saved))
-    return {"gallery": tuple(gallery), "samples": _samples(pipeline, folder)}
+        kinds = {"mask": test.masks[i], "real": test.images[i], "image": reproduced.images[i]}
+        gallery.append(_picture(folder, lesion.id, lesion.id, "", kinds))
+    return tuple(gallery)
 
 
 def _samples(pipeline: Pipeline, folder: Path) -> tuple[Picture, ...]:
+    """Samples with their prompts."""
     config = pipeline.config
     number = min(2 * config.evaluation.gallery, config.synthesis.count)
     if not number:
         return ()
     drawn = load_samples(pipeline.samples.path, number, config.image_size)
     return tuple(
-        Picture(
-            row.id,
-            save_pictures(folder, f"{row.id}-mask", mask),
-            save_pictures(folder, f"{row.id}-image", image),
-            prompt=row.prompt,
-        )
+        _picture(folder, row.id, row.id, row.prompt, {"mask": mask, "image": image})
         for row, image, mask in zip(drawn.rows, drawn.images, drawn.masks, strict=True)
     )
 
