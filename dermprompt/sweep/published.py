@@ -83,7 +83,7 @@ def load_records(path: Path) -> list[Record]:
     records: dict[Any, Record] = {}
     with reading(path), path.open(newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
-            given = {**row, **{name: row.get(name) or None for name in _OPTIONAL}}
+            given = {**row, **{name: row[name] or None for name in _OPTIONAL if name in row}}
             try:
                 one = _RECORD.validate_python({**given, "setting": given, "arm": given, "scores": given})
             except ValidationError as error:
