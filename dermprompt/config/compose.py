@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +24,7 @@ from dermprompt.config import help as help_text
 from dermprompt.config import schema, secrets
 from dermprompt.config.checks import check
 from dermprompt.config.schema import Config, count_devices
-from dermprompt.config.targets import ALLOWED_TARGETS, check_targets, guard_hydra
+from dermprompt.config.targets import ALLOWED_TARGETS, check_targets, entries, guard_hydra
 from dermprompt.files import reading, sha256, write_bytes
 
 # In a wheel the configuration is inside the package, in a checkout next to it.
@@ -80,24 +79,13 @@ def _job_hash(*, _root_: DictConfig) -> str:
 
 
 def _check_all_set(composed: DictConfig) -> None:
-    """Check that all our mandatory keys are set.
-
-    Raises:
-        ValueError: names each key, with an example.
-    """
+    """Check that all our mandatory keys are set; the message names each key, with an example."""
     # Not resolved: Hydra's section holds the run's folder, whose name may depend on the hash being computed.
-    missing = sorted(_unset({**cast(dict, OmegaConf.to_container(composed)), "hydra": None}))
+    ours = {**cast(dict, OmegaConf.to_container(composed)), "hydra": None}
+    missing = sorted(key for key, _, value in entries(ours) if value == "???")
     if missing:
         examples = shlex.join(f"{key}={EXAMPLES.get(key, 'VALUE')}" for key in missing)
         raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: {examples}")
-
-
-def _unset(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _unset(value, f"{prefix}{key}.")
-        elif value == "???":
-            yield prefix + key
 
 
 def _sweep_hash() -> str:

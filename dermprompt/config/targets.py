@@ -57,23 +57,23 @@ def check_targets(node: Any, allowed: frozenset[str], key: str = "") -> None:
     Raises:
         ValueError: one is not allowed; names its key.
     """
-    for where, name, value in _entries(node, key):
+    for where, name, value in entries(node, key):
         if name == "_target_" and value not in allowed:
             raise ValueError(f"{where}={value}: not allowed; allowed are {', '.join(sorted(allowed))}")
         if re.fullmatch(r"_[a-z]+_", name) and name != "_target_":
             raise ValueError(f"{where}={value}: not allowed; only arguments may be given besides _target_")
 
 
-def _entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
+def entries(node: Any, key: str = "") -> Iterator[tuple[str, str, Any]]:
     """Dotted key, last part of the key, and value of every entry in nested dicts and lists."""
     if isinstance(node, dict):
         for name, value in node.items():
             where = f"{key}.{name}" if key else str(name)
             yield where, str(name), value
-            yield from _entries(value, where)
+            yield from entries(value, where)
     elif isinstance(node, list):
         for number, value in enumerate(node):
-            yield from _entries(value, f"{key}[{number}]")
+            yield from entries(value, f"{key}[{number}]")
 
 
 def check_composed(composed: DictConfig, conf: Path) -> None:
@@ -92,7 +92,7 @@ def check_composed(composed: DictConfig, conf: Path) -> None:
             raise ValueError(f"{key}={value} in Hydra's section: a section is needed, not a text")
     check_targets(hydras, HYDRAS_TARGETS | _callbacks(conf), "hydra")
     for part in ("hydra_logging", "job_logging"):
-        for where, name, value in _entries(hydras.get(part), f"hydra.{part}"):
+        for where, name, value in entries(hydras.get(part), f"hydra.{part}"):
             _check_logging(where, name, value)
     if hydras:
         _check_launcher(hydras, conf)
