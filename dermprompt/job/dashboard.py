@@ -60,7 +60,8 @@ def log_report(pipeline: Pipeline, folder: Path, results: Results) -> None:
     samples = [pipeline.samples.path] if results.count else []
     with _run(pipeline.config, folder, f"report-{folder.name}", "report") as run:
         run.table("report/dsc", COLUMNS, rows_of([results]))
-        run.summary(_summary(results))
+        own = results.segmentation[-1].dice  # of the job's own arm
+        run.summary({"dsc": own.mean, "dsc_low": own.low, "dsc_high": own.high})
         made_from = [pipeline.prepared.path, *samples, *trained]
         run.page(f"report-{folder.name}", _pages(folder), made_from)
 
@@ -85,12 +86,6 @@ def rows_of(jobs: Sequence[Results]) -> list[list[Any]]:
         for cell in results.segmentation
     }
     return [[*place, *numbers] for place, numbers in sorted(rows.items())]
-
-
-def _summary(results: Results) -> dict[str, float]:
-    """The Dice of the job's own arm, for W&B's table of runs."""
-    dice = results.segmentation[-1].dice
-    return {"dsc": dice.mean, "dsc_low": dice.low, "dsc_high": dice.high}
 
 
 def _pages(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,17 +39,14 @@ class SweepReport(Callback):
         _note_failure(job, job_return)
         # Jobs of an array may end at the same time on other machines, and the last page must include all of them.
         with hold(job.parent / ".page.lock", "the sweep's page"):
-            _write(config, job.parent)
+            page = write_sweep_page(job.parent)
+            if page is None:
+                return
+            print(f"report of the sweep: {page}", flush=True)
+            if is_asked(config.logger):
+                from dermprompt.job.dashboard import log_sweep
 
-
-def _write(config: DictConfig, sweep: Path) -> None:
-    page = write_sweep_page(sweep)
-    if page is not None:
-        print(f"report of the sweep: {page}", flush=True)
-        if is_asked(config.logger):
-            from dermprompt.job.dashboard import log_sweep
-
-            log_sweep(sweep)
+                log_sweep(job.parent)
 
 
 def _note_failure(job: Path, job_return: JobReturn) -> None:
@@ -91,9 +89,9 @@ def write_sweep_page(sweep: Path) -> Path | None:
             print(printable(f"left out of the page: {error}"), flush=True)
     if not jobs:
         return None
-    made: dict[str, int] = {}
+    made: Counter[str] = Counter()
     for _, results in jobs:
-        made = {key: made.get(key, 0) + number for key, number in results.work.items()}
+        made.update(results.work)
     print("made by the sweep so far: " + ", ".join(f"{number} {key}" for key, number in made.items()))
     arms = publish(records_of(jobs), primary_of(jobs), sweep)
     for split in {(path / "split.json").read_bytes() for path, _ in jobs if (path / "split.json").exists()}:
