@@ -77,7 +77,7 @@ def _sentence(rank: int, failure: ProcessFailure) -> str:
         return f"rank {rank} was killed by {failure.signal_name()}{_HINTS.get(failure.signal_name(), '')}"
     if _says(failure, _LATE):
         return f"rank {rank} waited in vain for another rank, which hangs or takes longer than trainer.timeout"
-    return f"rank {rank} failed with {_in_a_line(failure)}"
+    return f"rank {rank} failed with {' '.join(_text(failure).split()).rstrip('.')}"
 
 
 def _order(failure: ProcessFailure) -> int:
@@ -94,10 +94,6 @@ def _raised(failure: ProcessFailure) -> bool:
 
 def _says(failure: ProcessFailure, words: tuple[str, ...]) -> bool:
     return any(word in _text(failure).lower() for word in words)
-
-
-def _in_a_line(failure: ProcessFailure) -> str:
-    return " ".join(_text(failure).split()).rstrip(".")
 
 
 def _text(failure: ProcessFailure) -> str:

@@ -134,8 +134,8 @@ def model_card(facts: ModelFacts, results: Results | None) -> str:
     return "\n\n".join([front_matter(known), f"# {facts.title}", sections(said)]) + "\n"
 
 
-def _figures(measured: Any) -> str:
-    return ", ".join(f"{key} {value:.4g}" for key, value in vars(measured).items())
+def _figures(measured: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
 
 
 def _measured(results: Results | None) -> str:
@@ -144,14 +144,14 @@ def _measured(results: Results | None) -> str:
     rows: list[tuple[str, Any]] = []
     for quality in results.image_quality:
         if quality.kind == "generator":
-            figures = ", ".join(f"{key} {value:.4g}" for key, value in quality.standard.items())
-            rows.append((f"images of {quality.n} unseen masks against the real ones (standard protocol)", figures))
+            what = f"images of {quality.n} unseen masks against the real ones (standard protocol)"
+            rows.append((what, _figures(quality.standard)))
     for row in results.distribution:
-        rows.append((f"{row.name} against unseen real images, {row.features}", _figures(row.values)))
+        rows.append((f"{row.name} against unseen real images, {row.features}", _figures(vars(row.values))))
     if results.mask_fidelity:
-        rows.append(("mask fidelity: a reference segmenter's Dice", _figures(results.mask_fidelity)))
+        rows.append(("mask fidelity: a reference segmenter's Dice", _figures(vars(results.mask_fidelity))))
     if results.text_fidelity:
-        rows.append(("text fidelity: balanced accuracy", _figures(results.text_fidelity)))
+        rows.append(("text fidelity: balanced accuracy", _figures(vars(results.text_fidelity))))
     return table(("what", "figures"), rows)
 
 
