@@ -125,16 +125,16 @@ def store_offers(config: Config, store: Path) -> list[Offer]:
 def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path]) -> Offer:
     own, inputs = recipe.settings["generator"], [made[one] for one in recipe.inputs if one in made]
     kind = own["name"]
-    missing: list[str] = []
-    known = _holding(inputs, "known.json", "training set", missing)
+    known = _holding(inputs, "known.json")
     pictures = next((path for path in inputs if path.name.startswith("pictures-")), None)
     split = [made[one] for one in read_recipe(known).inputs if one in made] if known else []
-    prepared = _holding(split, "split.json", "split", [])
+    prepared = _holding(split, "split.json")
     reading = recipe.settings.get("base")
     has_base = KINDS["generator"][kind].has_base  # type: ignore[attr-defined]
-    base = _base_of(config, recipe, inputs, reading, missing) if has_base else None
-    if pictures is None:
-        missing.append("pictures")
+    base = _base_of(config, recipe, inputs) if has_base else None
+    named = "base (start the studio with the generator/base that it was trained on)" if reading else "base"
+    needed = {"training set": known, **({named: base} if has_base else {}), "pictures": pictures}
+    missing = [what for what, found in needed.items() if found is None]
     return Offer(
         id=folder.name,
         kind=kind,
@@ -153,26 +153,18 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
     )
 
 
-def _holding(folders: list[Path], file: str, what: str, missing: list[str]) -> Path | None:
-    """The folder that holds ``file``; if there is none, ``what`` is added to ``missing``."""
-    found = next((path for path in folders if (path / file).exists()), None)
-    if found is None:
-        missing.append(what)
-    return found
+def _holding(folders: list[Path], file: str) -> Path | None:
+    return next((path for path in folders if (path / file).exists()), None)
 
 
-def _base_of(
-    config: Config, recipe: Recipe, inputs: list[Path], reading: dict[str, int] | None, missing: list[str]
-) -> str | None:
-    """Where a generator's base is: in the store, or a pretrained one named in the configuration."""
-    if reading is None:
-        found = _holding(inputs, "unet/config.json", "base", missing)
+def _base_of(config: Config, recipe: Recipe, inputs: list[Path]) -> str | None:
+    """Where a generator's base is: in the store, or a pretrained one named in the configuration; None if gone."""
+    if recipe.settings.get("base") is None:
+        found = _holding(inputs, "unet/config.json")
         return str(found) if found else None
     base = config.generator.base
-    if isinstance(base, PretrainedBase) and pretrained_artifact(base.path, recorded(base)).digest in recipe.inputs:
-        return base.path
-    missing.append("base (start the studio with the generator/base that it was trained on)")
-    return None
+    known = isinstance(base, PretrainedBase) and pretrained_artifact(base.path, recorded(base)).digest in recipe.inputs
+    return base.path if known else None
 
 
 def prompt_of(asked: Named, offer: Offer) -> str:

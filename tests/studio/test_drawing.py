@@ -153,10 +153,9 @@ def test_a_pretrained_base_is_known_by_the_key_that_the_pipeline_gives_it(tmp_pa
     config = compose("data=phantom", "generator/base=sd15", f"generator.base.path={tmp_path / 'sd'}")
     base = Pipeline(config, PlanningStore(tmp_path)).base
     assert base is not None
-    recipe = Recipe("train_generator", "controlnet", 4, {"generator": {"name": "controlnet"}}, (base.digest,))
-    missing: list[str] = []
-    assert offering._base_of(config, recipe, [], {"pad": 49407, "text_layers": 12}, missing) == str(tmp_path / "sd")
-    assert missing == []
+    settings = {"generator": {"name": "controlnet"}, "base": {"pad": 49407, "text_layers": 12}}
+    recipe = Recipe("train_generator", "controlnet", 4, settings, (base.digest,))
+    assert offering._base_of(config, recipe, []) == str(tmp_path / "sd")
 
 
 def test_asking_wrongly_gets_a_sentence(studio: Studio) -> None:
