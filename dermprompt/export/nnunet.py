@@ -76,7 +76,10 @@ def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
     ids = []
     for pair in pairs:
         image, label = (new_path(root, path) for path in _files(root, part, pair.id))
-        Image.fromarray(pair.image).save(image, pnginfo=_said(pair.comment), compress_level=1)
+        said = PngInfo()
+        if pair.comment:
+            said.add_text("Comment", pair.comment)
+        Image.fromarray(pair.image).save(image, pnginfo=said, compress_level=1)
         write_bytes(label, cv2.imencode(".png", pair.mask)[1].tobytes())
         ids.append(pair.id)
     return ids
@@ -84,14 +87,6 @@ def write_pairs(root: Path, part: str, pairs: Pairs) -> list[str]:
 
 def _files(root: Path, part: str, id: str) -> tuple[Path, Path]:
     return root / f"images{part}" / f"{id}_0000.png", root / f"labels{part}" / f"{id}.png"
-
-
-def _said(comment: str) -> PngInfo | None:
-    if not comment:
-        return None
-    text = PngInfo()
-    text.add_text("Comment", comment)
-    return text
 
 
 def _part(pipeline: Pipeline, name: str) -> Part:
