@@ -33,16 +33,10 @@ def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int
     """
     wanted: Iterable[int] = progress(numbers, what, "batches")
     ours: set[int] = set()
-
-    def claimed(held: dict[int, FileLock]) -> Iterator[int]:
-        for number in _claimed(folder, wanted, held):
-            ours.add(number)
-            yield number
-
     while True:
         held: dict[int, FileLock] = {}
         try:
-            work(claimed(held))
+            work(_claimed(folder, wanted, held, ours))
         finally:
             for lock in held.values():
                 lock.release()
@@ -52,8 +46,8 @@ def share_out(folder: Path, numbers: Sequence[int], work: Callable[[Iterator[int
         time.sleep(PATIENCE)
 
 
-def _claimed(folder: Path, numbers: Iterable[int], held: dict[int, FileLock]) -> Iterator[int]:
-    """The free batches, each claimed first; a claim is released when its batch is complete."""
+def _claimed(folder: Path, numbers: Iterable[int], held: dict[int, FileLock], ours: set[int]) -> Iterator[int]:
+    """The free batches, each claimed first and noted in ``ours``; a claim is released when its batch is complete."""
     for number in numbers:
         for complete in [one for one in held if batch_record(folder, one).exists()]:
             held.pop(complete).release()
@@ -65,6 +59,7 @@ def _claimed(folder: Path, numbers: Iterable[int], held: dict[int, FileLock]) ->
         held[number] = lock
         # Check again under the lock: another process may have completed it a moment ago.
         if not batch_record(folder, number).exists():
+            ours.add(number)
             yield number
 
 
