@@ -39,6 +39,8 @@ def check(config: Config) -> None:
         if data is not None:
             _check_data(data)
             _check_classes(key, data)
+    if config.external is not None and config.external.without_mask == "pool":
+        raise ValueError("external.without_mask=pool: nothing is trained on external images; allowed is leave_out")
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
@@ -67,6 +69,8 @@ def _check_data(data: schema.Data) -> None:
         raise ValueError("data.num_images=None with data=phantom: how many are painted, a whole number")
     if data.split.fold is not None and data.split.protocol == "official":
         raise ValueError(f"data.split.fold={data.split.fold}: not with data.split.protocol=official")
+    if data.name in ("phantom", "sample") and data.without_mask == "pool":
+        raise ValueError(f"data.without_mask=pool with data={data.name}: all its images have masks; leave_out")
     if data.name == "phantom" and data.root is not None:
         raise ValueError(f"data.root={data.root} with data=phantom, which paints its own; set data=isic")
     if data.name == "sample" and data.root is not None:
