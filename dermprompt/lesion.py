@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lesion:
-    """One image, its mask, and what is known about it. ``None`` means unknown, never absent.
+    """One image, its mask, and what is known about it. ``None`` means unknown, never absent; only an image of the pool
+    (``data.without_mask``) has no known mask.
 
     ``lesion_id``: the same for all images of one lesion; ``patient_id``: the same for all images of one patient.
     ``negative``: the mask is empty because there is no lesion. ``part``: the folder in its data set, ``training``,
@@ -27,7 +28,7 @@ class Lesion:
 
     id: str
     image: Path
-    mask: Path
+    mask: Path | None
     diagnosis: str | None = None
     attributes: tuple[str, ...] | None = None
     age: float | None = None

@@ -113,6 +113,7 @@ class Pipeline(GeneratorPipeline):
         path = Path(self.config.generator.path).expanduser().resolve()
         root = str(path)
         data = replace(self.config.data, name=layout_of(path), root=root, labels=root, num_images=None)
+        data = replace(data, without_mask="leave_out")  # a sample needs its mask
         return self.of(data, "generator.path")
 
     def _samples_made_elsewhere(self) -> Artifact:
@@ -223,6 +224,7 @@ class Pipeline(GeneratorPipeline):
         of_all = not config.generator.is_drawn_from
         settings = stage.FindNearest(config.synthesis.count, features, network, of_all)
         inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
+        inputs |= self.pool if of_all else self.base_pool
         work = "dermprompt.stages.curate.find_nearest"
         return self.make(work, f"memorisation-{config.generator.name}", 3, settings, inputs, cost=20.0)
 

@@ -48,7 +48,7 @@ class DataPipeline(Maker):
         else:
             root, labels = (str(Path(one).expanduser().resolve()) for one in (root, labels))
             files = Artifact(Path(root), self._found[0])
-        settings = stage.IndexData(data.name, root, labels, data.on_conflict, data.mask_suffix)
+        settings = stage.IndexData(data.name, root, labels, data.on_conflict, data.mask_suffix, data.without_mask)
         work = "dermprompt.stages.prepare.index_data"
         return self.make(work, f"index-{data.name}", 2, settings, {"files": files}, cost=1.0)
 
@@ -71,10 +71,11 @@ class DataPipeline(Maker):
         work = "dermprompt.stages.prepare.paint_phantom"
         return self.make(work, "phantom", 1, settings, cost=cost.pictures(data.num_images or 0))
 
-    def cache(self, size: int) -> Artifact:
-        """All images at ``size`` pixels; each is decoded only once per size."""
+    def cache(self, size: int, with_pool: bool = False) -> Artifact:
+        """All images at ``size`` pixels, on request with those of the pool; each is decoded only once per size."""
         data = self.config.data
-        settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER)
+        pooled = with_pool and data.without_mask == "pool"
+        settings = stage.CachePictures(**vars(take(Reading, data)), size=size, decoder=DECODER, with_pool=pooled)
         painted = data.name in ("phantom", "sample")
         seconds = cost.pictures(data.num_images or sum(data.split.sizes) if painted else self._found[1])
         inputs = {"indexed": self.indexed}
@@ -90,25 +91,40 @@ class DataPipeline(Maker):
     def prepared(self) -> Artifact:
         """The lesions in use and their split."""
         data = self.config.data
-        files = {"file": data.split.file, "clusters": data.clusters and str(clusters_path(data.clusters))}
-        keys = {"file": "data.split.file", "clusters": "data.clusters"}
-        given = {name: file_artifact(keys[name], path) for name, path in files.items() if path}
+        file = file_artifact("data.split.file", data.split.file) if data.split.file else None
         settings = stage.SplitData(data.on_bad, data.max_bad_fraction, replace(data.split, file=None))
-        inputs = {"indexed": self.indexed, "cache": self.images, "file": None, "clusters": None, **given}
+        inputs = {"indexed": self.indexed, "cache": self.images, "file": file, "clusters": self._clusters}
         work = "dermprompt.stages.prepare.split_data"
         return self.make(work, f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0)
+
+    @property
+    def _clusters(self) -> Artifact | None:
+        clusters = self.config.data.clusters
+        return file_artifact("data.clusters", str(clusters_path(clusters))) if clusters else None
+
+    @cached_property
+    def pool(self) -> dict[str, Artifact]:
+        """The images without a mask that a base may see besides G, and the cache that holds both; usually nothing."""
+        data = self.config.data
+        if data.without_mask != "pool":
+            return {}
+        cache = self.cache(self.config.image_size, with_pool=True)
+        inputs = {"indexed": self.indexed, "cache": cache, "prepared": self.prepared, "clusters": self._clusters}
+        settings = take(stage.Usable, data)
+        return {"cache": cache, "pool": self.make("dermprompt.stages.prepare.list_pool", "pool", 1, settings, inputs)}
 
     @cached_property
     def coverage(self) -> Artifact:
         """The coverage report. Its key depends on the files themselves, other artifacts' keys on the files' content."""
         indexed = replace(self.indexed, digest=self.indexed.path.name)
-        inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared}
+        inputs = {"indexed": indexed, "cache": self.images, "prepared": self.prepared, **self.pool}
         return self.make("dermprompt.stages.prepare.report_coverage", "coverage", 1, stage.Nothing(), inputs, cost=0.1)
 
     def overlap(self, other: DataPipeline) -> Artifact:
         """The images that this data set shares with another one."""
         usable = take(stage.Usable, other.config.data)
-        inputs = {"indexed": self.indexed, "cache": self.images, "other": other.indexed, "other_cache": other.images}
+        cache = self.cache(self.config.image_size, with_pool=True)
+        inputs = {"indexed": self.indexed, "cache": cache, "other": other.indexed, "other_cache": other.images}
         return self.make("dermprompt.stages.overlap.find_overlap", "overlap", 1, usable, inputs, "prepare", 5.0)
 
     @property
@@ -131,7 +147,7 @@ class DataPipeline(Maker):
     @cached_property
     def duplicates(self) -> Artifact:
         """Near-duplicates of the data set, as a file for ``data.clusters``."""
-        inputs = {"indexed": self.indexed, "cache": self.cache(DUPLICATES_SIZE)}
+        inputs = {"indexed": self.indexed, "cache": self.cache(DUPLICATES_SIZE, with_pool=True)}
         name = f"duplicates-{self.config.data.name}"
         work = "dermprompt.stages.prepare.find_near_duplicates"
         return self.make(work, name, 2, stage.Nothing(), inputs, cost=1000.0)

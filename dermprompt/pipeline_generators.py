@@ -9,7 +9,7 @@ from typing import Any
 
 from dermprompt import cost
 from dermprompt.config.compose import training_settings
-from dermprompt.config.generators import ControlNetTraining, PretrainedBase, VAECodec
+from dermprompt.config.generators import ControlNetTraining, PretrainedBase, ScratchBase, VAECodec
 from dermprompt.config.schema import SegmenterTraining, take
 from dermprompt.distributed.make import Inputs
 from dermprompt.files import stamps
@@ -39,6 +39,13 @@ class GeneratorPipeline(DataPipeline):
         return {"generator_set": self.generator_set_in(world) if world else self.generator_set, "cache": self.images}
 
     @property
+    def base_pool(self) -> dict[str, Artifact]:
+        """The images without a mask that the base learns from: with a base trained here, in an open world."""
+        own = self.config.generator
+        learns = own.has_base and isinstance(own.base, ScratchBase) and self.rules.world == "open"
+        return self.pool if learns else {}
+
+    @property
     def held_out(self) -> stage.HeldOut:
         """The images of G held out of all generators' training."""
         return stage.HeldOut(self.config.generator.validation.num_images, self.config.data.split.seed)
@@ -66,7 +73,7 @@ class GeneratorPipeline(DataPipeline):
         base = config.generator.base
         if isinstance(base, PretrainedBase):
             return pretrained_artifact(base.path, recorded(base))
-        own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec}
+        own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec, **self.base_pool}
         settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
         work = "dermprompt.stages.train_generator.train_base"
         return self.train(work, base.name, 4, settings, inputs, cost.base(config), "train_base")

@@ -30,6 +30,8 @@ def check(config: Config) -> None:
         if data is not None:
             _check_data(data)
             _check_classes(key, data)
+    if config.external is not None and config.external.without_mask == "pool":
+        raise ValueError("external.without_mask=pool: nothing is trained on external images; allowed is leave_out")
     _check_masks(config.masks)
     _check_prompts(config.prompts)
     _check_curation(config.curation)
@@ -61,6 +63,8 @@ def _check_data(data: schema.Data) -> None:
     included = {"phantom": "which paints its own", "sample": "which comes with the package"}
     if data.name in included and data.root is not None:
         raise ValueError(f"data.root={data.root} with data={data.name}, {included[data.name]}; set data=isic")
+    if data.name in included and data.without_mask == "pool":
+        raise ValueError(f"data.without_mask=pool with data={data.name}: all its images have masks; leave_out")
 
 
 def _check_classes(key: str, data: schema.Data) -> None:

@@ -84,7 +84,8 @@ class Split:
 class Data:
     """A data set on disk, or a phantom that is painted into the store.
 
-    ``mask_suffix``: what a mask's name adds to its image's, null to detect it. The keys from ``mask_threshold``
+    ``mask_suffix``: what a mask's name adds to its image's, null to detect it. ``without_mask``: whether images without
+    a mask are left out, or are a pool from which a base trained here learns besides G. The keys from ``mask_threshold``
     to ``max_megapixels`` are those of :class:`~dermprompt.data.reading.Reading`.
     """
 
@@ -97,6 +98,7 @@ class Data:
     on_bad: str = one_of("error", "skip")
     max_bad_fraction: float = number(at_least=0, at_most=1)
     mask_suffix: str | None = MISSING
+    without_mask: str = one_of("leave_out", "pool")
     mask_threshold: int | None = whole(at_least=1, at_most=255)
     mask_classes: Any = MISSING  # dict from value to word; with that type, Hydra could only merge, not replace it
     empty_masks: str = one_of("error", "keep")

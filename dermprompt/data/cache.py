@@ -45,7 +45,7 @@ def build_cache(
     found = {id: entries[pair.key] for id, pair in pairs.items()}
     good = {id: {"row": one.row, "sha256": one.sha256} for id, one in found.items() if one.row is not None}
     names = {"image": {one.id: one.image.name for one in index.lesions}}
-    names["mask"] = {one.id: one.mask.name for one in index.lesions}
+    names["mask"] = {one.id: one.mask.name for one in index.lesions if one.mask is not None}
     findings = [
         {"verdict": verdict, "what": names[kind][id], "detail": detail, "id": id}
         for id, one in found.items()

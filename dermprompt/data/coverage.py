@@ -16,11 +16,18 @@ from dermprompt.lesion import Lesion
 SHOWN = 10
 
 
-def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Sequence[Finding]) -> dict[str, Any]:
+def coverage(
+    lesions: Sequence[Lesion],
+    split: Split,
+    index: Index,
+    findings: Sequence[Finding],
+    pool: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Compile the report, as plain values.
 
-    ``lesions`` are those in use. In the report, ``with_attributes`` counts those whose attributes are known, even if
-    all are absent; ``several_images`` has each lesion or patient with several images, and the part of each image.
+    ``lesions`` are those in use; ``pool``: the ids of its ``images``, and those ``left_out`` by reason. In the report,
+    ``with_attributes`` counts those whose attributes are known, even if all are absent; ``several_images`` has each
+    lesion or patient with several images, and the part of each image.
     """
     diagnoses = Counter(one.diagnosis for one in lesions if one.diagnosis is not None)
     attributes = Counter(name for one in lesions for name in one.attributes or ())
@@ -41,6 +48,7 @@ def coverage(lesions: Sequence[Lesion], split: Split, index: Index, findings: Se
         "unused_parts": _unused_parts(index, split),
         "folders": _folders(index),
         "several_images": _several_images(lesions, split),
+        **({} if pool is None else {"pool": pool}),
     }
 
 
@@ -51,7 +59,8 @@ def digest_for_page(report: dict[str, Any]) -> dict[str, Any]:
     verdicts = dict(Counter(one["verdict"] for one in report["findings"]).most_common())
     counts = {"labelled by": labelled, "odd files": verdicts, "skipped": len(report["skipped"])}
     torn = {"lesions of several images": len(report["several_images"]), "torn apart": len(_torn(report))}
-    return {key: report[key] for key in (*kept, "protocol", "split")} | counts | torn
+    pool = {"pool without masks": len(report["pool"]["images"])} if "pool" in report else {}
+    return {key: report[key] for key in (*kept, "protocol", "split")} | counts | torn | pool
 
 
 def format_coverage(report: dict[str, Any]) -> str:
@@ -69,6 +78,8 @@ def format_coverage(report: dict[str, Any]) -> str:
         for part, number in report["unused_parts"].items()
     ]
     lines += _format_several(report)
+    if "pool" in report:
+        lines += _format_pool(**report["pool"])
     lines += ["", *_format_findings(report["findings"])]
     return "\n".join(lines)
 
@@ -92,7 +103,7 @@ def _unused_parts(index: Index, split: Split) -> dict[str, int]:
 def _folders(index: Index) -> dict[str, str]:
     """The folders in which images and masks were found, with counts."""
     places = {"images from": Counter(one.image.parent.name for one in index.lesions)}
-    places["masks from"] = Counter(one.mask.parent.name for one in index.lesions)
+    places["masks from"] = Counter(one.mask.parent.name for one in index.lesions if one.mask is not None)
     return {kind: listed(f"{name}/ {number:,}" for name, number in found.items()) for kind, found in places.items()}
 
 
@@ -130,6 +141,14 @@ def _format_several(report: dict[str, Any]) -> list[str]:
         for group in list(named)[:SHOWN]
     ]
     return lines + _rest(len(named), 14)
+
+
+def _format_pool(images: list[str], left_out: dict[str, list[str]]) -> list[str]:
+    lines = [
+        f"pool        {len(images):,} images without a mask, from which the base learns besides G (only "
+        "generator/base=scratch, only in an open world)"
+    ]
+    return lines + [f"            {len(ids):,} left out: {why}" for why, ids in left_out.items() if ids]
 
 
 def _rest(number: int, indent: int) -> list[str]:

@@ -40,7 +40,10 @@ _HASHED_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Index:
-    """The pairs, sorted by id; ``contents``: sha256 (hex) of image and mask file by id."""
+    """The pairs, sorted by id, and the ``pool``: images without a mask, if they are used.
+
+    ``contents``: sha256 (hex) of image and mask file by id; the mask's is empty in the pool.
+    """
 
     lesions: tuple[Lesion, ...]
     contents: dict[str, tuple[str, str]]
@@ -48,50 +51,74 @@ class Index:
     num_masks: int
     coverages: tuple[Coverage, ...]
     findings: tuple[Finding, ...]
+    pool: tuple[Lesion, ...] = ()
+
+    @property
+    def every(self) -> tuple[Lesion, ...]:
+        """The pairs, then the pool."""
+        return (*self.lesions, *self.pool)
 
     @property
     def digest(self) -> str:
         """Hash (16 hex digits) of contents, labels and findings; it does not depend on where the files are."""
         text = hashlib.sha256()
         found = (asdict(one) for one in self.findings)
-        for piece in joined(
-            "[", [json_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], json_array(found)], "]"
-        ):
+        parts = [json_array(map(_said_of, self.lesions)), [json.dumps(self.contents)], json_array(found)]
+        if self.pool:
+            parts.append(json_array(map(_said_of, self.pool)))
+        for piece in joined("[", parts, "]"):
             text.update(piece.encode())
         return text.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write as JSON; :func:`load_index` reads it back."""
-        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("lesions", "findings")}
+        long = ("lesions", "findings", "pool")
+        rest = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in long}
         rest["coverages"] = [asdict(one) for one in self.coverages]
         named = [
-            joined('"lesions": ', [json_array(map(asdict, self.lesions))], ""),
-            joined('"findings": ', [json_array(map(asdict, self.findings))], ""),
+            *(joined(f'"{name}": ', [json_array(map(asdict, getattr(self, name)))], "") for name in long),
             *([f"{json.dumps(name)}: {json.dumps(value)}"] for name, value in rest.items()),
         ]
         write_pieces(path, (piece.encode() for piece in joined("{", named, "}")))
 
 
-def read_index(kind: str, root: Path, labels: Path, on_conflict: str = "error", suffix: str | None = None) -> Index:
+def read_index(
+    kind: str,
+    root: Path,
+    labels: Path,
+    on_conflict: str = "error",
+    suffix: str | None = None,
+    without_mask: str = "leave_out",
+) -> Index:
     """Read names, labels and contents of a data set; no image is decoded.
 
-    ``kind``: a key of ``LOADERS``; ``suffix``: what a mask's name adds to its image's, None to detect it.
+    ``kind``: a key of ``LOADERS``; ``suffix``: what a mask's name adds to its image's, None to detect it;
+    ``without_mask``: ``pool`` for an index with a pool.
 
     Raises:
-        ValueError: a folder is missing, there are no images, or label sources disagree while ``on_conflict`` is
-            ``error``.
+        ValueError: a folder is missing, there are no images, label sources disagree while ``on_conflict`` is
+            ``error``, or images for the pool are missing or cannot be told from masks.
     """
-    files = find_files(kind, root, labels)
-    pairs, findings = pair(files, suffix)
-    if files.unlabelled and not pairs:
+    files, pooled = find_files(kind, root, labels), without_mask == "pool"
+    if pooled and files.together:
+        raise ValueError(
+            "data.without_mask=pool: images and masks lie in one folder, where a mask without its image would pass for "
+            "an image; move them to images/ and masks/"
+        )
+    found, findings = pair(files, suffix, pooled)
+    alone = sum(one.mask is None for one in found)
+    if pooled and not alone:
+        raise ValueError("data.without_mask=pool: there is no image without a mask; allowed is leave_out")
+    if (files.unlabelled or pooled) and alone == len(found):
         raise ValueError(
             f"none of the {len(files.images)} images has a mask, which segmenters and generators learn from; an "
             "export of the ISIC Archive without masks gives labels: data=isic data.labels=ITS FOLDER"
         )
-    lesions, coverages, odd = join(pairs, LOADERS[kind][1](labels), on_conflict)
-    contents = _contents(lesions)
-    every = (*findings, *odd, *_repeated(contents))
-    return Index(tuple(lesions), contents, len(files.images), len(files.masks), tuple(coverages), every)
+    every, coverages, odd = join(found, LOADERS[kind][1](labels), on_conflict)
+    contents = _contents(every)
+    lesions, pool = (tuple(one for one in every if (one.mask is None) is unmasked) for unmasked in (False, True))
+    said = (*findings, *odd, *_repeated(contents))
+    return Index(lesions, contents, len(files.images), len(files.masks), tuple(coverages), said, pool)
 
 
 def find_files(kind: str, root: Path, labels: Path) -> Files:
@@ -144,6 +171,7 @@ def load_index(path: Path) -> Index:
         num_masks=raw["num_masks"],
         coverages=tuple(Coverage(**_tuples(row)) for row in raw["coverages"]),
         findings=tuple(Finding(**row) for row in raw["findings"]),
+        pool=tuple(lesion_of(row) for row in raw.get("pool", ())),
     )
 
 
@@ -162,7 +190,8 @@ def fingerprint(files: Files, root: Path, labels: Path) -> str:
 
 def lesion_of(row: dict[str, Any]) -> Lesion:
     """A lesion from its row in JSON."""
-    return Lesion(**{**_tuples(row), "image": Path(row["image"]), "mask": Path(row["mask"])})
+    mask = None if row["mask"] is None else Path(row["mask"])
+    return Lesion(**{**_tuples(row), "image": Path(row["image"]), "mask": mask})
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +205,7 @@ def _contents(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:
 
 
 def _hashes(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:
-    return {one.id: (sha256(one.image), sha256(one.mask)) for one in lesions}
+    return {one.id: (sha256(one.image), "" if one.mask is None else sha256(one.mask)) for one in lesions}
 
 
 def _repeated(contents: dict[str, tuple[str, str]]) -> list[Finding]:

@@ -37,10 +37,13 @@ _PAIRS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The files of an image and its mask, with the sha256 (hex) of each."""
+    """The files of an image and its mask, with the sha256 (hex) of each; for an image alone, None and "" for the mask.
+
+    The record of an image alone has a mask of zeros.
+    """
 
     image: Path
-    mask: Path
+    mask: Path | None
     image_sha256: str
     mask_sha256: str
 
@@ -168,6 +171,8 @@ def _load_pair(pair: Pair, size: int, reading: Reading) -> tuple[Loaded, Verdict
     image = _decode(
         pair.image, pair.image_sha256, "image", verdicts, lambda data: decode_image(data, size, reading.max_megapixels)
     )
+    if pair.mask is None:
+        return _alone(image, size, reading, verdicts), tuple(verdicts)
     mask = _decode(pair.mask, pair.mask_sha256, "mask", verdicts, lambda data: decode_mask(data, reading))
     pixels = _aligned(image, mask, verdicts) if image and mask else None
     if pixels is None or mask is None:
@@ -176,6 +181,15 @@ def _load_pair(pair: Pair, size: int, reading: Reading) -> tuple[Loaded, Verdict
     if reading.fit == "crop" and mask.pixels.any() and not small.any():
         return None, (*verdicts, ("cropped_away", "mask", ""))
     return (fit_image(pixels, size, reading.fit), small), tuple(verdicts)
+
+
+def _alone(image: Decoded | None, size: int, reading: Reading, verdicts: list[tuple[str, str, str]]) -> Loaded:
+    """The record of an image alone, as it is stored: most images with a mask are taken so too."""
+    if image is None:
+        return None
+    if image.orientation != 1:
+        verdicts.append(("rotated", "image", f"tag {image.orientation} ignored: there is no mask to tell which way up"))
+    return fit_image(image.pixels, size, reading.fit), np.zeros((size, size), np.uint8)
 
 
 def _decode(

@@ -33,12 +33,12 @@ class Files:
     findings: tuple[Finding, ...] = ()
 
 
-def pair(files: Files, suffix: str | None = None) -> tuple[list[Lesion], list[Finding]]:
+def pair(files: Files, suffix: str | None = None, pool: bool = False) -> tuple[list[Lesion], list[Finding]]:
     """One lesion for each id with one image and one mask, sorted by id; ids are matched ignoring case.
 
     A mask has its image's name plus ``suffix`` or, if None, one of ``files.suffixes``, tried from the most to the least
     frequent; the id is the image's. An id without an image or a mask, or with several different ones, is bad; files of
-    equal content count once.
+    equal content count once. With ``pool``, an image without a mask is expected, and a lesion without one.
     """
     images, masks, findings = _told_apart(files, suffix)
     lesions: list[Lesion] = []
@@ -46,7 +46,7 @@ def pair(files: Files, suffix: str | None = None) -> tuple[list[Lesion], list[Fi
     for key in sorted(images.keys() | masks.keys()):
         own = [_once(images[key], findings), _once(masks[key], findings)]
         problem = _problem(*own)
-        if problem is not None and problem.verdict == "no_mask" and files.unlabelled:
+        if problem is not None and problem.verdict == "no_mask" and (files.unlabelled or pool):
             alone += own[0]
         elif problem is not None:
             findings.append(problem)
@@ -55,6 +55,8 @@ def pair(files: Files, suffix: str | None = None) -> tuple[list[Lesion], list[Fi
             if image.id != mask.id:
                 findings.append(Finding("id_case", mask.path.name, f"taken for {image.id}"))
             lesions.append(Lesion(image.id, image.path, mask.path, part=image.part))
+    if pool:
+        lesions += [Lesion(one.id, one.path, None, part=one.part) for one in alone]
     if alone:
         findings.append(Finding("unlabelled", f"{len(alone)} images", listed(one.path.name for one in alone)))
     return sorted(lesions, key=lambda one: one.id), [*files.findings, *findings]

@@ -101,7 +101,7 @@ def draw_split(
         parts = _official(contents, place, seed, sizes)
     else:
         training = {id: contents[id] for id in contents if place[id] == "training"}
-        parts = _fill(_units(training, groups if protocol == "grouped" else ()), seed, sizes)
+        parts = _fill(units_of(training, groups if protocol == "grouped" else ()), seed, sizes)
     used = {id: contents[id] for part in parts for id in part}
     return _split_of(parts, protocol, seed, used)
 
@@ -118,10 +118,10 @@ def rotate(split: Split, fold: int, groups: Groups = ()) -> Split:
     ids = {*split.train, *split.val, *split.test}
     own = {id: split.contents[id] for id in ids}
     groups = groups if split.protocol == "grouped" else ()
-    folds = _fill(_units(own, groups), split.seed, (len(ids) // NUM_FOLDS or 1,) * NUM_FOLDS)
+    folds = _fill(units_of(own, groups), split.seed, (len(ids) // NUM_FOLDS or 1,) * NUM_FOLDS)
     rest = {id: own[id] for id in ids.difference(folds[fold])}
     val_size = min(len(split.val), len(rest) // 2)
-    train, val = _fill(_units(rest, groups), split.seed, (len(rest) - val_size, val_size))
+    train, val = _fill(units_of(rest, groups), split.seed, (len(rest) - val_size, val_size))
     parts = [list(split.generator), train, val, folds[fold]]
     return _split_of(parts, split.protocol, split.seed, split.contents)
 
@@ -165,7 +165,7 @@ def merge(groups: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
     return sorted(tuple(sorted(ids)) for ids in united.subsets())
 
 
-def _units(contents: Mapping[str, str], groups: Groups) -> list[tuple[str, ...]]:
+def units_of(contents: Mapping[str, str], groups: Groups) -> list[tuple[str, ...]]:
     """The units that stay together: images of equal content, and groups."""
     same: dict[str, list[str]] = {}
     for id, content in contents.items():
@@ -209,7 +209,7 @@ def _official(
     for id, content in sorted(contents.items()):
         if folder_of.setdefault(content, place[id]) != place[id]:
             raise ValueError(f"{id} of the {place[id]} folder is the same file as one in {folder_of[content]}")
-    shared = _fill(_units({id: contents[id] for id in own["training"]}, ()), seed, tuple(sizes[:2]))
+    shared = _fill(units_of({id: contents[id] for id in own["training"]}, ()), seed, tuple(sizes[:2]))
     return [*shared, list(own["validation"]), list(own["test"])]
 
 

@@ -16,7 +16,7 @@ from dermprompt.export.cards import DatasetFacts, dataset_card
 from dermprompt.files import read_json, write_bytes
 from dermprompt.pipeline import Pipeline
 from dermprompt.stages.arrays import num_held_out
-from dermprompt.stages.prepare import load_generator_set
+from dermprompt.stages.prepare import load_generator_set, load_pool
 
 
 def write_dataset_card(
@@ -63,6 +63,9 @@ def generator_facts(pipeline: Pipeline) -> dict[str, str]:
     if base is not None:
         facts["words of its prompts"] = f"template {config.prompts.template}, dropout {config.prompts.dropout}"
         facts["base"] = f"{config.generator.base.name}, {base.digest}"
+        if pipeline.base_pool:
+            number = len(load_pool(pipeline.base_pool["pool"].path))
+            facts["the base also trained on"] = f"{number} images without a mask"
         facts["settings of the base"] = settings_text(plain(config.generator.base))
     return facts
 

@@ -13,6 +13,7 @@ import numpy as np
 from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
 from dermprompt.config.schema import Data
+from dermprompt.data.cache import load_cache
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.files import read_json, sha256
@@ -34,9 +35,8 @@ from dermprompt.results import (
     TextFidelity,
     record,
 )
-from dermprompt.stages.arrays import load_lesions_of, load_part, load_samples, pick_samples
+from dermprompt.stages.arrays import load_part, load_samples, pick_samples
 from dermprompt.stages.evaluate import save_pictures
-from dermprompt.stages.prepare import load_lesions
 from dermprompt.store.artifacts import RECORD
 from dermprompt.training.callbacks import read_curves
 
@@ -204,8 +204,8 @@ def _memorisation(pipeline: Pipeline, folder: Path) -> Memorisation | None:
 
 
 def _nearest_pairs(pipeline: Pipeline, nearest: list[tuple[int, str, float]], folder: Path) -> tuple[Picture, ...]:
-    size, (lesions, _) = pipeline.config.image_size, load_lesions(pipeline.prepared.path)
-    real = load_lesions_of([lesions[id] for _, id, _ in nearest], pipeline.cache(size).path)
+    size = pipeline.config.image_size
+    real = load_cache(pipeline.cache(size, with_pool=True).path, [id for _, id, _ in nearest])
     drawn = pick_samples(pipeline.samples.path, [row for row, _, _ in nearest], size)
     pairs = []
     for k, (_, id, distance) in enumerate(nearest):

@@ -14,7 +14,7 @@ from dermprompt.generator.batches import TrainingImages
 from dermprompt.lesion import Lesion
 from dermprompt.mapped import Rows
 from dermprompt.prompts.template import TEMPLATES
-from dermprompt.stages.prepare import load_generator_set, load_lesions, real_ids
+from dermprompt.stages.prepare import load_generator_set, load_lesions, load_pool, real_ids
 from dermprompt.stages.settings import HeldOut
 from dermprompt.synthesis.samples import Sample, image_path, mask_path, read_file, read_records
 
@@ -51,9 +51,12 @@ def load_part(prepared: Path, cache: Path, name: str, num_real: int | None = Non
     return load_lesions_of([lesions[id] for id in real_ids(split, name, num_real)], cache)
 
 
-def load_generator_part(generator_set: Path, cache: Path) -> Part:
-    """Load the images that generators, masks and prompts may see."""
-    return load_lesions_of(load_generator_set(generator_set), cache)
+def load_generator_part(generator_set: Path, cache: Path, pool: Path | None = None) -> Part:
+    """Load the images that generators, masks and prompts may see; then those of the ``pool``, which only a base sees,
+    with masks of zeros.
+    """
+    alone = [] if pool is None else load_pool(pool)
+    return load_lesions_of([*load_generator_set(generator_set), *alone], cache)
 
 
 def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
@@ -62,10 +65,14 @@ def load_lesions_of(lesions: list[Lesion], cache: Path) -> Part:
     return Part(tuple(lesions), pictures.images, pictures.masks)
 
 
-def training_images(held_out: HeldOut, generator_set: Path, cache: Path, template: str | None = None) -> TrainingImages:
-    """A generator's training images without the few held out for validation; with prompts if a template is given."""
-    part = load_generator_part(generator_set, cache)
-    part = part.without(held_out_rows(held_out, len(part.lesions)))
+def training_images(
+    held_out: HeldOut, generator_set: Path, cache: Path, template: str | None = None, pool: Path | None = None
+) -> TrainingImages:
+    """A generator's training images without the few of G held out for validation; with prompts if a template is given,
+    and with the ``pool`` if that is given.
+    """
+    part = load_generator_part(generator_set, cache, pool)
+    part = part.without(held_out_rows(held_out, len(load_generator_set(generator_set))))
     ids = tuple(one.id for one in part.lesions)
     return TrainingImages(part.images, part.masks, part.prompts(template), ids)
 

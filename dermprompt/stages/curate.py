@@ -77,18 +77,22 @@ def find_nearest(
     cache: Path,
     samples: Path,
     folder: Path,
+    pool: Path | None = None,
 ) -> None:
     """Write ``nearest.json``: each sample's nearest image in G (or of all real images), and each unseen image's in G.
+
+    The ``pool``, if given, counts as part of G here: the generator's base has seen it.
 
     ``nearer``: the share of samples that are nearer to G than to an equal number of unseen images; ``chance``: its
     range by chance. The 1% of unseen images nearest to G are left out as near-duplicates. Both are None without
     unseen images, and where it is unknown what the generator has seen.
     """
-    seen, embed = load_generator_part(generator_set, cache), _embed(settings, runtime)
+    seen, embed = load_generator_part(generator_set, cache, pool), _embed(settings, runtime)
     # S.test must not influence which samples are dropped.
     unseen = held_out_part(prepared, cache, seen, ("generator", "train", "val")).images
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
-    compared = load_lesions_of(list(load_lesions(prepared)[0].values()), cache) if settings.of_all else seen
+    every = {**load_lesions(prepared)[0], **{one.id: one for one in seen.lesions}}
+    compared = load_lesions_of(list(every.values()), cache) if settings.of_all else seen
     distances, rows = nearest(drawn.images, compared.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = chance = None

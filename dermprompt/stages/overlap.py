@@ -46,7 +46,7 @@ def find_overlap(
         ValueError: the other data set has bad files that may not be skipped.
     """
     bad = {one.id for one in read_findings(cache) if one.bad}
-    ours = [one for one in load_index(indexed / "index.json").lesions if one.id not in bad]
+    ours = [one for one in load_index(indexed / "index.json").every if one.id not in bad]
     theirs = usable_lesions(settings, other, other_cache)
     found = {
         **_pictures(ours, cache, theirs, other_cache),

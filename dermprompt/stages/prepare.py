@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,7 +16,7 @@ from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.datasets.phantom import IMAGES, write_phantom
 from dermprompt.data.findings import Finding, check_findings
 from dermprompt.data.index import Index, lesion_of, load_index, read_index
-from dermprompt.data.split import Split, draw_split, load_split, rotate, subset
+from dermprompt.data.split import Split, draw_split, load_split, rotate, subset, units_of
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import json_array, read_json, sha256, write_bytes, write_json, write_pieces
 from dermprompt.lesion import Lesion
@@ -45,7 +45,8 @@ def paint_phantom(settings: PaintPhantom, runtime: Runtime, folder: Path) -> Non
 def index_data(settings: IndexData, runtime: Runtime, files: Path, folder: Path) -> str:
     """Write ``index.json``: names, labels and content hashes of the ``files``; the digest covers all three."""
     labels = Path(settings.labels) if settings.labels else files
-    index = read_index(settings.name, files, labels, settings.on_conflict, settings.mask_suffix)
+    reading = (settings.on_conflict, settings.mask_suffix, settings.without_mask)
+    index = read_index(settings.name, files, labels, *reading)
     index.save(folder / "index.json")
     return index.digest
 
@@ -55,6 +56,8 @@ def cache_pictures(settings: CachePictures, runtime: Runtime, indexed: Path, fol
     """Decode, check and resize all pairs not yet cached; the digest covers the pixels."""
     size, libraries = settings.size, folder.parents[1] / "pictures"
     index = load_index(indexed / "index.json")
+    if settings.with_pool:
+        index = dataclasses.replace(index, lesions=index.every)
     with tqdm(total=len(index.lesions), desc=f"   decode to {size} px", unit=" pairs", disable=None) as bar:
         return build_cache(index, size, settings, libraries, folder, bar.update)
 
@@ -67,7 +70,7 @@ def find_near_duplicates(settings: Nothing, runtime: Runtime, indexed: Path, cac
 
     index = load_index(indexed / "index.json")
     bad = {one.id for one in read_findings(cache) if one.bad}
-    pictures = load_cache(cache, [one.id for one in index.lesions if one.id not in bad])
+    pictures = load_cache(cache, [one.id for one in index.every if one.id not in bad])
     number = len(pictures.ids)
     with tqdm(total=number * len(ORIENTATIONS), desc="   near-duplicates", unit=" images", disable=None) as bar:
         pairs = find_duplicates(pictures.ids, pictures.images, bar.update)
@@ -116,12 +119,22 @@ def _save_lesions(path: Path, lesions: Iterable[Lesion]) -> None:
 
 @makes("coverage.json", "coverage.txt")
 def report_coverage(
-    settings: Nothing, runtime: Runtime, indexed: Path, cache: Path, prepared: Path, folder: Path
+    settings: Nothing,
+    runtime: Runtime,
+    indexed: Path,
+    cache: Path,
+    prepared: Path,
+    folder: Path,
+    pool: Path | None = None,
 ) -> None:
     """Write the coverage report, ``coverage.json`` and ``coverage.txt``."""
     index = load_index(indexed / "index.json")
     lesions, split = load_lesions(prepared)
-    report = coverage(list(lesions.values()), split, index, [*index.findings, *read_findings(cache)])
+    pooled = None
+    if pool is not None:
+        left_out = read_json(pool / "left_out.json", dict)
+        pooled = {"images": [one.id for one in load_pool(pool)], "left_out": left_out}
+    report = coverage(list(lesions.values()), split, index, [*index.findings, *read_findings(cache)], pooled)
     write_json(folder / "coverage.json", report)
     write_bytes(folder / "coverage.txt", (format_coverage(report) + "\n").encode())
 
@@ -186,8 +199,51 @@ def list_generator_set(settings: ListGeneratorSet, runtime: Runtime, prepared: P
     ids = split.generator if settings.world == "open" else real_ids(split, "train", settings.num_real)
     known = [lesions[id] for id in ids if not lesions[id].negative]
     _save_lesions(folder / "known.json", known)
-    content = [[one.id, one.diagnosis, one.attributes, split.contents[one.id]] for one in known]
-    return sha256(json.dumps(content))[:16]
+    return _digest(known, split.contents)
+
+
+def _digest(lesions: Iterable[Lesion], contents: Mapping[str, str]) -> str:
+    """Hash (16 hex digits) of what a training learns from; ``contents``: sha256 (hex) of the images by id."""
+    return sha256(json.dumps([[one.id, one.diagnosis, one.attributes, contents[one.id]] for one in lesions]))[:16]
+
+
+@makes("pool.json", "left_out.json")
+def list_pool(
+    settings: Usable,
+    runtime: Runtime,
+    indexed: Path,
+    cache: Path,
+    prepared: Path,
+    folder: Path,
+    clusters: Path | None = None,
+) -> str:
+    """Write ``pool.json``, the images without a mask that a base may see besides G, and ``left_out.json``, the others'
+    ids by reason: no image, lesion or person is both in the pool and in S. The digest covers only the pool.
+
+    Raises:
+        ValueError: bad files may not be skipped.
+    """
+    index, (lesions, split) = load_index(indexed / "index.json"), load_lesions(prepared)
+    findings = [*index.findings, *read_findings(cache)]
+    skipped = check_findings(findings, settings.on_bad, settings.max_bad_fraction, index.num_images)
+    alone = [one for one in index.pool if one.id not in skipped]
+    contents = {**split.contents, **{one.id: index.contents[one.id][0] for one in alone}}
+    units = units_of(contents, _groups([*lesions.values(), *alone], clusters))
+    in_s = {*split.train, *split.val, *split.test}
+    tied = {id for unit in units if not in_s.isdisjoint(unit) for id in unit}
+    pool = [one for one in alone if one.id not in tied and one.part == "training"]
+    left_out = {
+        "of an image, lesion or person of S": [one.id for one in alone if one.id in tied],
+        "of the validation or test folder": [one.id for one in alone if one.id not in tied and one.part != "training"],
+    }
+    _save_lesions(folder / "pool.json", pool)
+    write_json(folder / "left_out.json", left_out)
+    return _digest(pool, contents)
+
+
+def load_pool(pool: Path) -> list[Lesion]:
+    """The lesions that :func:`list_pool` wrote."""
+    return [lesion_of(row) for row in read_json(pool / "pool.json", list)]
 
 
 def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:

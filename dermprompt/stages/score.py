@@ -113,11 +113,16 @@ def _scores(network: nn.Module, lesions: Sequence[Lesion], images: np.ndarray, r
     (predicted,) = predict_logits(network, images)
     scores = {}
     for lesion, logits in zip(lesions, predicted, strict=True):
-        mask = decode_mask(lesion.mask.read_bytes(), reading).pixels
+        mask = _true_mask(lesion, reading)
         height, width = mask.shape
         found = enlarge(logits, frame(height, width, reading.fit)[2:])
         scores[lesion.id] = score(unframe(found, (height, width), reading.fit), mask)
     return scores
+
+
+def _true_mask(lesion: Lesion, reading: Reading) -> np.ndarray:
+    assert lesion.mask is not None, lesion.id
+    return decode_mask(lesion.mask.read_bytes(), reading).pixels
 
 
 @makes("scores.csv")
@@ -136,7 +141,7 @@ def score_predictions(
         raise ValueError(f"segmenter.predictions={predictions}: no {listed(f'{id}.png' for id in missing)}")
     scores = {}
     for id in split.test:
-        mask = decode_mask(lesions[id].mask.read_bytes(), settings).pixels
+        mask = _true_mask(lesions[id], settings)
         found = read_prediction(predictions / f"{id}.png", mask.shape, settings.size, settings.fit)
         scores[id] = score(found, mask)
     save_scores(scores, folder / "scores.csv")

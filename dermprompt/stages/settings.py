@@ -38,7 +38,8 @@ class PaintPhantom:
 class IndexData:
     """Where a data set is, how it is read, and what to do with contradictory labels.
 
-    ``mask_suffix``: what a mask's name adds to its image's; None to detect it.
+    ``mask_suffix``: what a mask's name adds to its image's; None to detect it. ``without_mask``: what becomes of images
+    without a mask.
     """
 
     name: str
@@ -46,14 +47,19 @@ class IndexData:
     labels: str
     on_conflict: str
     mask_suffix: str | None = None
+    without_mask: str = "leave_out"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachePictures(Reading):
-    """All images and masks at ``size`` pixels; ``decoder``: the versions of the decoding libraries."""
+    """All images and masks at ``size`` pixels; ``decoder``: the versions of the decoding libraries.
+
+    ``with_pool``: images without a mask too.
+    """
 
     size: int
     decoder: Any
+    with_pool: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,16 @@ def _denoising(trained: Any, settings: TrainBase | TrainControlNet) -> dict[str,
 
 @makes(*PARTS)
 def train_base(
-    settings: TrainBase, runtime: Runtime, generator_set: Path, cache: Path, codec: Path, folder: Path
+    settings: TrainBase,
+    runtime: Runtime,
+    generator_set: Path,
+    cache: Path,
+    codec: Path,
+    folder: Path,
+    pool: Path | None = None,
 ) -> None:
     """Train the scratch base on its codec's latents and save it in diffusers' format."""
-    of, data = settings.base, training_images(settings.held_out, generator_set, cache, settings.template)
+    of, data = settings.base, training_images(settings.held_out, generator_set, cache, settings.template, pool)
     torch.manual_seed(settings.seed)
     base = build_base(of, load_codec(codec), settings.image_size).to(choose_device(runtime.trainer))
     latents = encode_latents(base.codec, data, of.augmentation)

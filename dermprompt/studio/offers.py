@@ -28,11 +28,15 @@ BOX_SIZE = 128
 
 @dataclass(frozen=True)
 class Training:
-    """The store's folders with the images that a generator has seen, and with those that it has not."""
+    """The store's folders with the images that a generator has seen, and with those that it has not.
+
+    ``pool``: the images without a mask that its base has seen; None if there are none.
+    """
 
     known: str
     cache: str
     prepared: str
+    pool: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
     named = "base (start the studio with the generator/base that it was trained on)" if reading else "base"
     needed = {"training set": known, **({named: base} if has_base else {}), "pictures": pictures}
     missing = [what for what, found in needed.items() if found is None]
+    training = _training(known, pictures, prepared, Path(base) if base and reading is None else None, made)
     return Offer(
         id=folder.name,
         kind=kind,
@@ -148,9 +153,23 @@ def _stored(config: Config, folder: Path, recipe: Recipe, made: dict[str, Path])
         reading=OpenBase(reading["pad"], reading["text_layers"]) if reading else None,
         sampler=take(Sampler, config.generator) if has_base else None,
         vocabulary=Vocabulary.of(load_generator_set(known)) if known else None,
-        training=Training(str(known), str(pictures), str(prepared)) if known and pictures and prepared else None,
+        training=training,
         unavailable=f"not in the store any more: its {', '.join(missing)}" if missing else None,
     )
+
+
+def _training(
+    known: Path | None, pictures: Path | None, prepared: Path | None, base: Path | None, made: dict[str, Path]
+) -> Training | None:
+    """What a generator with a ``base`` trained here, or without one, has seen; None if that is not all in the store."""
+    inputs = read_recipe(base).inputs if base else ()
+    if not (known and pictures and prepared) or any(one not in made for one in inputs):
+        return None
+    pool = _holding([made[one] for one in inputs], "pool.json")
+    if pool is None:
+        return Training(str(known), str(pictures), str(prepared))
+    both = next(made[one] for one in inputs if made[one].name.startswith("pictures-"))
+    return Training(str(known), str(both), str(prepared), str(pool))
 
 
 def _holding(folders: list[Path], file: str) -> Path | None:

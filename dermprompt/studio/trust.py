@@ -51,10 +51,10 @@ class Copies:
 
     def _find(self, offer: Offer) -> Seen | None:
         if offer.training is not None:
-            paths = {key: Path(value) for key, value in vars(offer.training).items()}
+            paths = {key: Path(value) for key, value in vars(offer.training).items() if value}
             if not all(path.is_dir() for path in paths.values()):
                 return None
-            seen = load_generator_part(paths["known"], paths["cache"])
+            seen = load_generator_part(paths["known"], paths["cache"], paths.get("pool"))
             # As in curation, S.test must not influence what counts as a copy.
             unseen = held_out_part(paths["prepared"], paths["cache"], seen, ("generator", "train", "val")).images
             return self._calibrated(tuple(one.id for one in seen.lesions), seen.images, unseen)

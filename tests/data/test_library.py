@@ -89,6 +89,25 @@ def test_one_decode_a_file_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [entry.row for entry in again] == [0, 1, 2, 3, 1]
 
 
+def test_an_image_alone_is_no_image_with_an_empty_mask(tmp_path: Path) -> None:
+    image, mask = draw_pair(0, 24, 24)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    empty = write_pair(tmp_path, "a", image, mask * 0, exif=turned)
+    alone = Pair(empty.image, None, empty.image_sha256, "")
+    first, second = grow(tmp_path / "library", 24, [alone, empty], Reading(mask_threshold=None, empty_masks="keep"))
+    assert first.key != second.key
+    assert (first.row, second.row) == (0, 1)
+    images, masks = open_records(tmp_path / "library", 24)
+    np.testing.assert_array_equal(images[0], image)
+    assert not masks[0].any()
+    assert first.verdicts == (("rotated", "image", "tag 6 ignored: there is no mask to tell which way up"),)
+    assert [verdict for verdict, *_ in second.verdicts] == ["negative", "rotated"]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    bad = Pair(tmp_path / "bad.png", None, hashlib.sha256(b"no picture").hexdigest(), "")
+    assert grow(tmp_path / "library", 24, [bad])[0].row is None
+
+
 def test_a_bad_pair_has_no_row_and_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = draw_pairs(tmp_path, 3)
     pairs[1].image.write_bytes(b"")

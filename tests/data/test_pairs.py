@@ -57,6 +57,12 @@ def test_the_ending_of_the_masks_names_is_found(end: str, together: bool, tmp_pa
     assert verdicts(index) == (["mask_suffix"] if end else [])
 
 
+def test_a_pool_is_not_looked_for_where_masks_may_pass_for_images(tmp_path: Path) -> None:
+    put(tmp_path, "a.jpg", "a_mask.png", "b_mask.png", "c.jpg")
+    with pytest.raises(ValueError, match="in one folder, where a mask without its image would pass for an image"):
+        read_index("folder", tmp_path, tmp_path, without_mask="pool")
+
+
 def test_an_ending_of_ones_own(tmp_path: Path) -> None:
     put(tmp_path, "images/a.jpg", "masks/a_outline.png")
     assert verdicts(read(tmp_path)) == ["no_mask", "no_image"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dermprompt.data.index import Index, read_index
+from dermprompt.data.index import Index, load_index, read_index
 from dermprompt.stages.prepare import _groups
 
 HAM_IDS = ("ISIC_0027419", "ISIC_0025030", "ISIC_0026769")
@@ -221,6 +222,28 @@ def test_an_export_of_the_archive_with_masks_of_some_images(tmp_path: Path) -> N
         ("unknown_diagnosis", "metadata.csv", "Wart, 1 rows"),
     ]
     assert ("ISIC_0000001", "ISIC_0000002") in _groups(list(index.lesions), None)
+
+
+def test_images_of_the_archive_without_masks_are_a_pool_if_that_is_said(tmp_path: Path) -> None:
+    archive(tmp_path / "root", "ISIC_0000001", "ISIC_0000002")
+    root, without = tmp_path / "root", read_archive(tmp_path / "root")
+    index = read_index("isic_archive", root, root, without_mask="pool")
+    (alone,) = index.pool
+    assert (alone.id, alone.mask, alone.age, alone.patient_id) == ("ISIC_0000003", None, 50.0, "IP_2")
+    assert (without.pool, without.lesions) == ((), index.lesions)
+    assert without.contents == {one.id: index.contents[one.id] for one in index.lesions}
+    assert index.contents[alone.id][1] == ""
+    assert index.coverages[0].matched == ("ISIC_0000001", "ISIC_0000002", "ISIC_0000003")
+    index.save(tmp_path / "index.json")
+    assert load_index(tmp_path / "index.json") == index
+    relabelled = replace(index, pool=(replace(alone, diagnosis="MEL"),))
+    assert len({one.digest for one in (index, without, relabelled)}) == 3
+    put(root / "masks" / "ISIC_0000003_segmentation.png")
+    with pytest.raises(ValueError, match=r"data.without_mask=pool: there is no image without a mask"):
+        read_index("isic_archive", root, root, without_mask="pool")
+    shutil.rmtree(root / "masks")
+    with pytest.raises(ValueError, match="none of the 3 images has a mask"):
+        read_index("isic_archive", root, root, without_mask="pool")
 
 
 def test_an_export_of_the_archive_without_masks_says_what_it_is_good_for(tmp_path: Path) -> None:
