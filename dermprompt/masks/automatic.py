@@ -130,7 +130,7 @@ class AutomaticMasks:
             each = zip(inside.numpy(), self._diameters(radii).int().tolist(), strict=True)
             found = np.stack([open_and_close_exactly(*one) for one in each])
             whole = torch.tensor([shape.is_one_component(one) for one in found])
-            return torch.from_numpy(found).bool()[whole], whole
+            return torch.from_numpy(found).view(torch.bool)[whole], whole
         ellipse = self._ellipse(radii) / factor + _ELLIPSE_ROUNDING[factor]
         closed, distance = open_and_close(inside, ellipse)
         single = is_one_component(closed)

@@ -36,8 +36,9 @@ def draw_masks(
     for number in range(MAX_ATTEMPTS):
         masks, counts = attempt(keys_of(seed, wanted, number))
         kept = counts.cpu().numpy()
-        for place, mask in zip(places[kept], masks[counts].byte().cpu().numpy(), strict=True):
-            drawn[place] = resize(mask, size)
+        shapes = masks.view(torch.uint8).cpu().numpy()
+        for place, row in zip(places[kept], np.flatnonzero(kept), strict=True):
+            drawn[place] = resize(shapes[row], size)
         wanted, places = wanted[~counts], places[~kept]
         if not len(places):
             return drawn
@@ -61,8 +62,9 @@ def resize(mask: np.ndarray, size: int) -> np.ndarray:
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest 8-connected component of uint8 (S, S) in {0, 1}; an empty mask is unchanged."""
-    number, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if number <= 2:
+    # Statistics take seven times as long as counting, and most masks are one component.
+    if cv2.connectedComponents(mask, connectivity=8)[0] <= 2:
         return mask
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     largest = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
     return (labels == largest).astype(np.uint8)

@@ -1,8 +1,9 @@
 """Opening and closing, and tests for a single component.
 
-On a CPU, a mask is opened and closed with OpenCV's ellipse, exact to the pixel, in a fifth of OpenCV's time: pixels
-are bits, and each row of the ellipse is a run of pixels grown from the next shorter one. On a GPU, batches are opened
-and closed with discs: any radius takes one distance transform, so every mask of a batch can have its own.
+On a CPU, a mask is opened and closed with OpenCV's ellipse, exact to the pixel, in a fifteenth of OpenCV's time:
+pixels are bits, and each row of the ellipse consists of one or a few runs whose length is a power of two. On a GPU,
+batches are opened and closed with discs: any radius takes one distance transform, so every mask of a batch can have
+its own.
 """
 
 from __future__ import annotations
@@ -14,61 +15,70 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Run = tuple[int, int]
+# Pixels are bits of words of this many; also the longest run.
+_WORD = 64
 
 
 def open_and_close_exactly(mask: np.ndarray, diameter: int) -> np.ndarray:
-    """Open, then close a bool or uint8 mask (H, W) in {0, 1}, W a multiple of 64, by ``cv2.MORPH_ELLIPSE``; uint8."""
-    packed = np.packbits(mask, axis=1, bitorder="little").view("<u8").T
-    margin = -(-(diameter // 2) // 64)
-    inside = np.pad(np.full_like(packed, ~np.uint64(0)), ((margin, margin), (0, 0)))
-    bits = np.pad(packed, ((margin, margin), (0, 0)))
-    bits = ~_dilate(~bits & inside, diameter) & inside
-    bits = _dilate(_dilate(bits, diameter) & inside, diameter) & inside
-    bits = ~_dilate(~bits & inside, diameter) & inside
-    rows = np.ascontiguousarray(bits[margin : len(bits) - margin].T).view(np.uint8)
-    return np.unpackbits(rows, axis=1, bitorder="little")
+    """Open, then close a bool or uint8 mask (H, W) in {0, 1} by ``cv2.MORPH_ELLIPSE``; uint8."""
+    mask, opened, closed = mask.view(np.uint8), np.zeros(mask.shape, np.uint8), np.zeros(mask.shape, np.uint8)
+    part = _around(mask, 1)
+    opened[part] = _erode(mask[part], diameter)
+    part = _around(opened, 2 * (diameter // 2) + 1)
+    closed[part] = _erode(_dilate(_dilate(opened[part], diameter), diameter), diameter)
+    return closed
 
 
-def _dilate(bits: np.ndarray, diameter: int) -> np.ndarray:
-    """Dilate a mask packed as words of 64 pixels of a row, uint64 (words, rows)."""
-    dilated, height = np.zeros_like(bits), bits.shape[1]
-    run, (first, last) = bits, (0, 0)
-    for (low, high), rows in _runs(diameter):
-        while (first, last) != (low, high):
-            length = last - first + 1  # one step extends a run by at most its own length on each side
-            left, right = max(low, first - length) - first, min(high, last + length) - last
-            wider = run | _shifted(run, left) if left else run
-            run = wider | _shifted(run, right) if right else wider
-            first, last = first + left, last + right
-        for y in rows:
-            dilated[:, max(0, -y) : height - max(0, y)] |= run[:, max(0, y) : height - max(0, -y)]
-    return dilated
+def _around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The rows and columns that hold a mask's foreground, with a margin as far as the frame allows."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return slice(max(0, y - margin), y + height + margin), slice(max(0, x - margin), x + width + margin)
+
+
+def _erode(mask: np.ndarray, diameter: int) -> np.ndarray:
+    """Erode a mask uint8 (H, W) in {0, 1}; what lies beyond it counts as foreground."""
+    return 1 - _dilate(1 - mask, diameter)
+
+
+def _dilate(mask: np.ndarray, diameter: int) -> np.ndarray:
+    """Dilate a mask uint8 (H, W) in {0, 1}, packed as one row of bits after another, with zeros between the rows."""
+    # Zeros as far as the ellipse reaches, and 7 more for the shift by bits.
+    (height, width), edge = mask.shape, diameter // 2 + 8
+    stride = -(-(width + edge) // _WORD) * 8
+    padded = np.zeros((height + 2 * edge, 8 * stride), np.uint8)
+    padded[edge : edge + height, :width] = mask
+    # runs[k]: whether one of the 2 ** k pixels from here on is set.
+    runs = [np.packbits(padded, bitorder="little")]
+    for k in range(min(diameter, _WORD).bit_length() - 1):
+        runs.append(runs[k] | _later(runs[k], 2**k))
+    # A shift by whole bytes is a slice; runs with the same shift by 0 to 7 bits are combined before it.
+    parts = np.zeros((8, height * stride), np.uint8)
+    for y, k, byte, bit in _runs(diameter):
+        start = (edge + y) * stride + byte
+        parts[bit] |= runs[k][start : start + height * stride]
+    dilated = np.bitwise_or.reduce([_later(part, bit) for bit, part in enumerate(parts)])
+    return np.unpackbits(dilated.reshape(height, stride), axis=1, count=width, bitorder="little")
 
 
 @lru_cache(maxsize=512)
-def _runs(diameter: int) -> list[tuple[Run, list[int]]]:
-    """The ellipse's runs of columns, shortest first, with the rows in which each occurs, relative to the centre."""
-    middle, found = diameter // 2, dict[Run, list[int]]()
+def _runs(diameter: int) -> list[tuple[int, int, int, int]]:
+    """Runs of 2 ** k pixels that make up the ellipse: row, k, and first column in bytes and bits, from the centre."""
+    middle, runs = diameter // 2, []
     for y, row in enumerate(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))):
-        columns = np.flatnonzero(row)
-        found.setdefault((int(columns[0]) - middle, int(columns[-1]) - middle), []).append(y - middle)
-    return sorted(found.items(), key=lambda item: item[0][1] - item[0][0])
+        columns = (np.flatnonzero(row) - middle).tolist()
+        k = min(len(columns), _WORD).bit_length() - 1
+        # The last run ends with the row and may overlap the one before.
+        firsts = {*columns[: -(2**k) : 2**k], columns[-(2**k)]}
+        runs += [(y - middle, k, *divmod(first, 8)) for first in firsts]
+    return runs
 
 
-def _shifted(bits: np.ndarray, by: int) -> np.ndarray:
-    """Shift to the left by ``by`` columns: each pixel gets the value ``by`` columns to its right."""
-    words, rest = divmod(abs(by), 64)
-    shifted, number = np.zeros_like(bits), len(bits) - words
-    if by > 0:
-        shifted[:number] = bits[words:] >> np.uint64(rest)
-        if rest:
-            shifted[: number - 1] |= bits[words + 1 :] << np.uint64(64 - rest)
-    else:
-        shifted[words:] = bits[:number] << np.uint64(rest)
-        if rest:
-            shifted[words + 1 :] |= bits[: number - 1] >> np.uint64(64 - rest)
-    return shifted
+def _later(bits: np.ndarray, by: int) -> np.ndarray:
+    """Each pixel gets the value ``by`` pixels later, for ``by`` below 64."""
+    words = bits.view("<u8")
+    later = words >> np.uint64(by)
+    later[:-1] |= words[1:] << np.uint64(_WORD - by)
+    return later.view(np.uint8)
 
 
 def squared_distance(targets: Tensor, reach: int) -> Tensor:

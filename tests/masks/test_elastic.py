@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dermprompt.masks.elastic import displaced
+from dermprompt.masks.elastic import displaced, spline_matrix
 
 elasticdeform = pytest.importorskip("elasticdeform")
 
@@ -26,3 +26,8 @@ def test_a_window_is_part_of_the_canvas_and_origins_are_taken_off() -> None:
     whole = displaced(grids, torch.zeros(2, 2), 64, 0, 64)
     window = displaced(grids, origins, 64, 16, 32)
     torch.testing.assert_close(window + origins[:, :, None, None], whole[:, :, 16:48, 16:48], atol=1e-4, rtol=0)
+
+
+def test_no_weight_is_so_small_that_products_are_slow() -> None:
+    weights = spline_matrix(100, 512).abs()
+    assert weights[weights > 0].min() > 1e-30

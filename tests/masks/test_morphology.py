@@ -61,6 +61,19 @@ def test_one_mask_is_opened_and_closed_as_by_opencv_to_the_pixel(diameter: int) 
     assert changed
 
 
+def test_small_masks_of_any_shape_are_opened_and_closed_as_by_opencv() -> None:
+    """Widths around a word of 64 bits, ellipses larger than the mask, empty and full masks."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(1000):
+        height, width, diameter = (int(one) for one in rng.integers((1, 1, 1), (40, 140, 20)))
+        mask = (rng.random((height, width)) < rng.choice([0.0, 0.8, 0.97, 1.0])).astype(np.uint8)
+        ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
+        theirs = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, ellipse), cv2.MORPH_CLOSE, ellipse)
+        found.append(open_and_close_exactly(mask, diameter))
+        np.testing.assert_array_equal(found[-1], theirs, str((height, width, diameter)))
+    assert sum(mask.any() and not mask.all() for mask in found) > 100
+
+
 def test_every_mask_has_its_own_radius() -> None:
     masks = torch.from_numpy(blobs(3, 64, 4, 0.0))
     radii = torch.tensor([2.0, 7.0, 4.0])
