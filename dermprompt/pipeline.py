@@ -48,8 +48,16 @@ class Arm:
 
 def s_only(num_real: int | None = None) -> schema.Arm:
     """The rules of S only: all of S.train, or ``num_real`` images of it."""
-    fixed = {"real": "s", "batches": "concatenated", "finetune": False, "steps_of": None, "world": "open"}
-    return schema.Arm(name="s_only", num_real=num_real, **fixed)  # type: ignore[arg-type]
+    return schema.Arm(
+        name="s_only",
+        real="s",
+        num_real=num_real,
+        batches="concatenated",
+        finetune=False,
+        steps_of=None,
+        augmentation=None,
+        world="open",
+    )
 
 
 class Pipeline(GeneratorPipeline):
@@ -167,7 +175,8 @@ class Pipeline(GeneratorPipeline):
         Predictions made by another program belong to one arm only.
         """
         config = self.config
-        own = Arm(config.segmenter, config.synthesis.count, self.rules)
+        augmentation = self.rules.augmentation or config.segmenter.augmentation
+        own = Arm(replace(config.segmenter, augmentation=augmentation), config.synthesis.count, self.rules)
         if not own.count or config.segmenter.predictions:
             return (own,)
         return Arm(config.segmenter, 0, s_only(self.rules.num_real)), own

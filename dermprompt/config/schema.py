@@ -47,6 +47,7 @@ EXPORTS = ("nnunet", "imagefolder", "isic", "generator")
 # In one machine.
 MOST_DEVICES = 1024
 
+AUGMENTATIONS = ("none", "flips", "affine", "strong")
 DATA = ("isic", "ham10000", "ph2", "isic_archive", "folder", "sample", "phantom")
 
 Part = TypeVar("Part")
@@ -215,7 +216,7 @@ class SegmenterTraining:
     validate_every: int = whole(at_least=1)
     loss: str = one_of("dice_batch", "dice_sample", "dice_ce")
     schedule: str = one_of("constant", "cosine")
-    augmentation: str = one_of("none", "flips", "affine", "strong")
+    augmentation: str = one_of(*AUGMENTATIONS)
     seed: int = whole()
 
 
@@ -248,11 +249,12 @@ class TrainingSet:
 class Arm(TrainingSet):
     """One arm of a comparison.
 
-    ``world``: what the generator, its base, masks and prompts may see: G (``open``) or the arm's share of S.train
-    (``closed``).
+    ``augmentation``: of this arm alone; None for the segmenter's, which S only keeps. ``world``: what the generator,
+    its base, masks and prompts may see: G (``open``) or the arm's share of S.train (``closed``).
     """
 
     name: str = named()
+    augmentation: str | None = one_of(*AUGMENTATIONS)
     world: str = one_of("open", "closed")
 
 

@@ -32,13 +32,18 @@ def test_every_arm_composes_under_its_own_name(arm: str) -> None:
     without = arm.startswith("s_") and arm != "s_plus_g_controlnet_strong_1k"
     assert (config.synthesis.count == 0) == without
     assert (config.generator.name == "none") == (without and arm != "s_decoded")
-    assert (config.segmenter.augmentation == "strong") == ("strong" in arm or arm in STRONG)
+    assert config.arm.augmentation == ("strong" if "strong" in arm or arm in STRONG else None)
     # As many steps as its control.
     assert config.arm.steps_of in (None, *(1000 * k for k in (1, 3, 5)), 250, 300)
 
 
-def test_strong_augmentation_survives_the_scale() -> None:
-    assert compose("arm=s_strong_1k", "scale=small", "data.root=/x").segmenter.augmentation == "strong"
+def test_an_arm_augments_its_own_training_and_not_that_of_s_only(tmp_path: Path) -> None:
+    """Else a sweep would have several trainings called S only."""
+    only, plain = _planned(tmp_path, "arm=controlnet_1k", "synthesis.count=4").arms
+    again, strong = _planned(tmp_path, "arm=controlnet_strong_1k", "synthesis.count=4").arms
+    assert only == again
+    assert only.settings == plain.settings
+    assert strong.settings == replace(plain.settings, augmentation="strong")
 
 
 def _planned(folder: Path, *overrides: str) -> Pipeline:

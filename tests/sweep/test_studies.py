@@ -37,7 +37,7 @@ def test_every_cell_composes_and_has_a_control_of_as_many_steps(study: str) -> N
     sampled = [config for config in configs if config.synthesis.count]
     assert sampled
     assert {epochs[config.arm.name] for config in sampled} <= controls
-    assert all(c.segmenter.augmentation == "strong" for c in sampled)
+    assert all(c.arm.augmentation == "strong" for c in sampled)
 
 
 def test_the_regime_is_named() -> None:
