@@ -48,16 +48,8 @@ class Arm:
 
 def s_only(num_real: int | None = None) -> schema.Arm:
     """The rules of S only: all of S.train, or ``num_real`` images of it."""
-    return schema.Arm(
-        name="s_only",
-        real="s",
-        num_real=num_real,
-        batches="concatenated",
-        finetune=False,
-        steps_of=None,
-        augmentation=None,
-        world="open",
-    )
+    rules = {"real": "s", "batches": "concatenated", "finetune": False, "steps_of": None, "augmentation": None}
+    return schema.Arm(name="s_only", num_real=num_real, world="open", **rules)  # type: ignore[arg-type]
 
 
 class Pipeline(GeneratorPipeline):
@@ -170,10 +162,7 @@ class Pipeline(GeneratorPipeline):
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        """The requested arm, preceded by its S-only baseline if it adds samples.
-
-        Predictions made by another program belong to one arm only.
-        """
+        """The requested arm, preceded by its S-only baseline if it adds samples that a segmenter trains on here."""
         config = self.config
         augmentation = self.rules.augmentation or config.segmenter.augmentation
         own = Arm(replace(config.segmenter, augmentation=augmentation), config.synthesis.count, self.rules)
