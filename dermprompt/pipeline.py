@@ -111,9 +111,9 @@ class Pipeline(GeneratorPipeline):
     def made_elsewhere(self) -> DataPipeline:
         """The image-mask pairs of ``generator.path`` as a data set."""
         path = Path(self.config.generator.path).expanduser().resolve()
-        root = str(path)
-        data = replace(self.config.data, name=layout_of(path), root=root, labels=root, num_images=None)
-        data = replace(data, without_mask="leave_out")  # a sample needs its mask
+        name, root = layout_of(path), str(path)
+        # A sample needs its mask.
+        data = replace(self.config.data, name=name, root=root, labels=root, num_images=None, without_mask="leave_out")
         return self.of(data, "generator.path")
 
     def _samples_made_elsewhere(self) -> Artifact:

@@ -27,7 +27,8 @@ def spline_matrix(num_points: int, size: int) -> Tensor:
     places = [np.linspace(0, num_points - 1, size)]
     columns = [ndimage.map_coordinates(one, places, order=3, prefilter=False, mode="mirror") for one in coefficients.T]
     matrix = np.stack(columns, 1)
-    # Some processors multiply numbers below 1e-38 a hundred times more slowly, and such small terms change no sum.
+    # Some processors multiply numbers below 1e-38 a hundred times more slowly. Terms of such weights are lost in
+    # rounding beside any displacement that could move a pixel.
     return torch.from_numpy(np.where(np.abs(matrix) < _NOTHING, 0, matrix)).float()
 
 

@@ -72,7 +72,8 @@ def training_images(
     and with the ``pool`` if that is given.
     """
     part = load_generator_part(generator_set, cache, pool)
-    part = part.without(held_out_rows(held_out, len(load_generator_set(generator_set))))
+    in_g = sum(one.mask is not None for one in part.lesions)  # the pool comes after G
+    part = part.without(held_out_rows(held_out, in_g))
     ids = tuple(one.id for one in part.lesions)
     return TrainingImages(part.images, part.masks, part.prompts(template), ids)
 

@@ -91,8 +91,10 @@ def find_nearest(
     # S.test must not influence which samples are dropped.
     unseen = held_out_part(prepared, cache, seen, ("generator", "train", "val")).images
     drawn = load_samples(samples, settings.count, seen.images.shape[1])
-    every = {**load_lesions(prepared)[0], **{one.id: one for one in seen.lesions}}
-    compared = load_lesions_of(list(every.values()), cache) if settings.of_all else seen
+    compared = seen
+    if settings.of_all:
+        every = load_lesions(prepared)[0] | {one.id: one for one in seen.lesions}
+        compared = load_lesions_of(list(every.values()), cache)
     distances, rows = nearest(drawn.images, compared.images, embed)
     apart = nearest(unseen, seen.images, embed)[0] if len(unseen) else np.zeros(0)
     nearer = chance = None
