@@ -76,7 +76,7 @@ class GeneratorPipeline(DataPipeline):
         own, inputs = replace(base, codec=None), {**self._g, "codec": self.codec, **self.base_pool}
         settings = stage.TrainBase(own, self.held_out, config.image_size, **self._text, **self._training)
         work = "dermprompt.stages.train_generator.train_base"
-        return self.train(work, base.name, 4, settings, inputs, cost.base(config), "train_base")
+        return self.train(work, base.name, 5, settings, inputs, cost.base(config), "train_base")
 
     @cached_property
     def codec(self) -> Artifact:
@@ -107,7 +107,7 @@ class GeneratorPipeline(DataPipeline):
         own = replace(take(ControlNetTraining, self.config.generator), init=None)
         settings = stage.TrainControlNet(own, self._reading, self.held_out, **self._text, **self._training)
         work = "dermprompt.stages.train_generator.train_controlnet"
-        return self._train_generator(work, 5, settings, {"base": self.base})
+        return self._train_generator(work, 6, settings, {"base": self.base})
 
     def pix2pixhd(self) -> Artifact:
         """Pix2PixHD, the paper's GAN baseline."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dermprompt.lesion import images_to_float, masks_to_float
-from dermprompt.mapped import Rows
+from dermprompt.mapped import Rows, slices
 from dermprompt.progress import progress
 
 if TYPE_CHECKING:  # otherwise every worker of a loader would import diffusers
@@ -26,8 +26,8 @@ ORIENTATIONS = {
 }
 
 
-# Four images of 512 pixels: Stable Diffusion's encoder takes over 2 GB for them.
-PIXELS_AT_ONCE = 2**20
+# GPU: four images of 512 pixels, for which Stable Diffusion's encoder takes over 2 GB; CPU: what fits its cache.
+PIXELS_AT_ONCE = {"cuda": 2**20, "cpu": 2**16}
 
 
 def orient(images: Tensor, turns: int, mirrored: bool) -> Tensor:
@@ -137,18 +137,30 @@ def _orient_each(images: Tensor, turned: list[tuple[int, bool]]) -> Tensor:
     return torch.stack([orient(image, *one) for image, one in zip(images, turned, strict=True)])
 
 
-def encode_latents(codec: Codec, data: TrainingImages, augmentation: str) -> LatentBatches:
-    """Encode every image once in every orientation; item = index · orientations + orientation."""
-    batch_size = max(1, PIXELS_AT_ONCE // data.images.shape[1] ** 2)
+def encode_latents(codec: Codec, data: TrainingImages, augmentation: str, precision: str = "32-true") -> LatentBatches:
+    """Encode every image once in every orientation; item = index · orientations + orientation.
+
+    ``precision``: of the training; with ``bf16-mixed``, images are encoded in mixed precision too.
+    """
     means, stds = [], []
     device = next(iter(codec.state_dict().values())).device
-    with torch.no_grad():
-        for start in progress(range(0, len(data.images), batch_size), "latents", "batches"):
-            images = images_to_float(torch.from_numpy(data.images[start : start + batch_size])).to(device)
-            moments = [codec.encode(orient(images, *turned)) for turned in ORIENTATIONS[augmentation]]
-            means.append(torch.stack([mean for mean, _ in moments], 1).flatten(0, 1).cpu())
-            stds.append(torch.stack([std for _, std in moments], 1).flatten(0, 1).cpu())
+    pieces = list(slices(len(data.images), images_at_once(device, data.images.shape[1])))
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        for some in progress(pieces, "latents", "batches"):
+            images = images_to_float(torch.from_numpy(data.images[some])).to(device)
+            moments = [codec.encode(_channels_last(orient(images, *turned))) for turned in ORIENTATIONS[augmentation]]
+            means.append(torch.stack([mean for mean, _ in moments], 1).flatten(0, 1).float().cpu())
+            stds.append(torch.stack([std for _, std in moments], 1).flatten(0, 1).float().cpu())
     return LatentBatches(torch.cat(means), torch.cat(stds), data, augmentation)
+
+
+def images_at_once(device: torch.device, size: int) -> int:
+    """How many images of ``size`` pixels a codec encodes at once on a device."""
+    return max(1, PIXELS_AT_ONCE[device.type] // size**2)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def make_loader(

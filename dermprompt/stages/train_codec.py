@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dermprompt.distributed.processes import Runtime, choose_device, is_first_rank
-from dermprompt.generator.batches import PIXELS_AT_ONCE, ImageBatches
+from dermprompt.generator.batches import ImageBatches, images_at_once
 from dermprompt.generator.codec.pca import PCACodec
 from dermprompt.generator.codec.tiny import read_tiny
 from dermprompt.generator.codec.vae import VAEModule, build_vae, scaled_codec
@@ -36,7 +36,7 @@ def fit_pca(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Pa
 def import_tiny(settings: FitCodec, runtime: Runtime, generator_set: Path, cache: Path, folder: Path) -> None:
     """Load a pretrained tiny autoencoder and standardise its latents on G's images."""
     codec = read_tiny(settings.codec.path).to(choose_device(runtime.trainer))
-    codec.fit(_batches(load_generator_part(generator_set, cache).images))
+    codec.fit(_batches(load_generator_part(generator_set, cache).images, choose_device(runtime.trainer)))
     codec.save(folder)
 
 
@@ -50,10 +50,11 @@ def train_vae(settings: TrainVAE, runtime: Runtime, generator_set: Path, cache: 
     batches = ImageBatches(data, codec.augmentation)
     fit_on_images(settings, runtime, module, batches, data.ids, codec, "generator.base.codec", folder)
     if is_first_rank():
-        scaled_codec(vae.to(choose_device(runtime.trainer)), _batches(data.images)).save(folder)
+        device = choose_device(runtime.trainer)
+        scaled_codec(vae.to(device), _batches(data.images, device)).save(folder)
 
 
-def _batches(images: Rows) -> Iterator[Tensor]:
+def _batches(images: Rows, device: torch.device) -> Iterator[Tensor]:
     """Images N3SS in [-1, 1], a few at a time."""
-    for some in slices(len(images), max(1, PIXELS_AT_ONCE // images.shape[1] ** 2)):
+    for some in slices(len(images), images_at_once(device, images.shape[1])):
         yield images_to_float(torch.from_numpy(images[some]))

@@ -49,7 +49,7 @@ def train_base(
     of, data = settings.base, training_images(settings.held_out, generator_set, cache, settings.template, pool)
     torch.manual_seed(settings.seed)
     base = build_base(of, load_codec(codec), settings.image_size).to(choose_device(runtime.trainer))
-    latents = encode_latents(base.codec, data, of.augmentation)
+    latents = encode_latents(base.codec, data, of.augmentation, settings.trainer["precision"])
     module = BaseModule(base, latents.prompts, **_denoising(of, settings))
     fit_on_images(settings, runtime, module, latents, data.ids, of, "generator.base", folder)
     if is_first_rank():
@@ -71,7 +71,7 @@ def train_controlnet(
     of, data = settings.generator, training_images(settings.held_out, generator_set, cache, settings.template)
     torch.manual_seed(settings.seed)
     frozen = open_base(settings.base, runtime, base)
-    latents = encode_latents(frozen.codec, data, of.augmentation)
+    latents = encode_latents(frozen.codec, data, of.augmentation, settings.trainer["precision"])
     controlnet = build_controlnet(frozen, of.hint_width) if init is None else load_controlnet(init, frozen).controlnet
     module = ControlNetModule(
         frozen,

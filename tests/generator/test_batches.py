@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from dermprompt.generator.batches import (
     ORIENTATIONS,
+    PIXELS_AT_ONCE,
     ImageBatches,
     SeededOrder,
     TrainingImages,
@@ -134,7 +135,7 @@ def test_masks_move_with_their_images(augmentation: str) -> None:
 def test_masks_lie_as_the_images_that_were_encoded(augmentation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = painted()
     # Two at a time: the set takes several batches.
-    monkeypatch.setattr("dermprompt.generator.batches.PIXELS_AT_ONCE", 2 * data.images.shape[1] ** 2)
+    monkeypatch.setitem(PIXELS_AT_ONCE, "cpu", 2 * data.images.shape[1] ** 2)
     generator = torch.Generator().manual_seed(1)
     codec = PCACodec.fit(torch.rand(20, 3, 8, 8, generator=generator) * 2 - 1, channels=48)
     latents = encode_latents(codec, data, augmentation)
@@ -146,6 +147,14 @@ def test_masks_lie_as_the_images_that_were_encoded(augmentation: str, monkeypatc
     )
     images = [item // len(ORIENTATIONS[augmentation]) for item in items]
     assert [latents.prompts[number] for number in batch["prompts"]] == [data.prompts[image] for image in images]
+
+
+def test_mixed_precision_changes_latents_by_rounding_only() -> None:
+    data, codec = painted(), PCACodec.fit(torch.rand(20, 3, 8, 8) * 2 - 1, channels=48)
+    exact, mixed = (encode_latents(codec, data, "none", precision).mean for precision in ("32-true", "bf16-mixed"))
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(exact, mixed)
+    torch.testing.assert_close(mixed, exact, atol=0.02 * float(exact.abs().max()), rtol=0)
 
 
 def test_prompt_number_0_is_empty_whatever_the_prompts() -> None:
