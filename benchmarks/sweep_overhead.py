@@ -17,7 +17,8 @@ from pathlib import Path
 CONF = Path(__file__).parents[1] / "conf"
 TINY = Path(__file__).parents[1] / "tests" / "conf"
 SWEEP = ["-m", "generator=pix2pixhd,warp", "synthesis.count=4,8,12"]
-SETTINGS = ["data=phantom", "data.num_images=40", "trainer=cpu", "generator/base=scratch", "scale=tiny"]
+SETTINGS = ["data=phantom", "data.num_images=40", "trainer=cpu", "scale=tiny"]
+SETTINGS += ["generator/base=scratch", "generator/base/codec=pca"]
 SETTINGS += ["synthesis.batch_size=4", "evaluation.gallery=2"]
 SETTINGS += [f"hydra.searchpath=[file://{TINY}]"]
 BARE = (

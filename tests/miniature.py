@@ -39,6 +39,7 @@ NO_TIME = "trainer.max_time=00:00:00:00"
 SYNTHESIS = ["synthesis.batch_size=4"]
 SCRATCH = [
     "generator/base=scratch",
+    "generator/base/codec=pca",
     "generator.base.channels=[32,32]",
     "generator.base.attention_levels=1",
     "generator.base.text_width=32",

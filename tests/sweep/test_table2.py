@@ -17,6 +17,7 @@ TINY = [
     "segmenter=unet",
     "masks=realistic",
     "generator/base=scratch",
+    "generator/base/codec=pca",
     "scale=tiny",
 ]
 TINY += ["evaluation.gallery=2"]
