@@ -134,8 +134,8 @@ def model_card(facts: ModelFacts, results: Results | None) -> str:
     return "\n\n".join([front_matter(known), f"# {facts.title}", sections(said)]) + "\n"
 
 
-def _figures(measured: Mapping[str, float]) -> str:
-    return ", ".join(f"{key} {value:.4g}" for key, value in measured.items())
+def _figures(measured: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in measured.items() if value is not None)
 
 
 def _measured(results: Results | None) -> str:

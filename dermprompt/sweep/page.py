@@ -61,7 +61,7 @@ def _note_failure(job: Path, job_return: JobReturn) -> None:
     except Exception as error:  # the job's error
         write_bytes(path, f"{type(error).__name__}: {error}\n".encode())
         # Hydra raises the first failure at the end of the sweep.
-        print(f"this job failed, the sweep goes on: {type(error).__name__}: {error}", flush=True)
+        print(f"this job failed; the sweep continues: {type(error).__name__}: {error}", flush=True)
 
 
 def _noted(path: Path) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from dermprompt.data.licences import find_licences, first_line
 from dermprompt.export.cards import MOST, DatasetFacts, ModelFacts, dataset_card, model_card
+from dermprompt.results import MaskFidelity, Results
 from dermprompt.synthesis.index import COLUMNS, index_row, write_index
 from dermprompt.synthesis.samples import Sample
 
@@ -45,6 +46,14 @@ def test_a_front_matter_is_yaml() -> None:
     assert head["license"] == "other"
     assert head["size_categories"] == ["1K<n<10K"]
     assert head["pretty_name"] == 'a: "b"'
+
+
+def test_a_card_leaves_out_what_was_not_measured() -> None:
+    """The level of chance is missing from results of older versions."""
+    job = ("demo", "python -m dermprompt", "pix2pixhd", None, 4, "unet", 0, 64, "isic", None)
+    results = Results(*job, data={}, mask_fidelity=MaskFidelity(0.9, 0.8, 0.3, 4, chance=None))
+    card = model_card(ModelFacts("a", "pix2pixhd", {}, "", {}), results)
+    assert "| real 0.9, generated 0.8, shuffled 0.3, n 4 |" in card
 
 
 def test_prompts_are_counted_and_rare_ones_together() -> None:

@@ -122,7 +122,7 @@ def test_the_base_learns_from_g_and_the_pool(folder: Path, monkeypatch: pytest.M
     prompts = [told["prompts"][number] for number in told["numbers"][-3:]]
     assert "basal cell carcinoma" in prompts[0]
     assert "melanoma" in prompts[1]
-    # With seed 0, the same of 25 and of 28 images would be held out.
+    # With seed 0, the same images would be held out of 25 and of 28.
     held_out, known = replace(pipeline.held_out, seed=2), pipeline.generator_set.path
     with_pool = training_images(held_out, known, pipeline.pool["cache"].path, None, pipeline.pool["pool"].path)
     without = training_images(held_out, known, pipeline.images.path)

@@ -154,7 +154,7 @@ def paint_disc(page: Any) -> None:
 
 
 def drawn(page: Any, number: int = 1) -> None:
-    """Wait until so many pictures are there, with their marks of trust."""
+    """Wait for ``number`` pictures with their trust marks."""
     page.wait_for_selector(f"#stage .trust:not([hidden]) >> nth={number - 1}", timeout=WAIT)
 
 

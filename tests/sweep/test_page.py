@@ -47,7 +47,7 @@ def test_jobs_of_two_processes_share_what_they_make(tmp_path):
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "at least 8" in ended.stderr
-    assert ended.stdout.count("the sweep goes on") == 2
+    assert ended.stdout.count("the sweep continues") == 2
     assert ended.stdout.count("── prepare: phantom") == 2, "each data set is painted once"
     assert len(list((tmp_path / "store" / "prepare").glob("coverage-*"))) == 1
 

@@ -1,4 +1,4 @@
-"""One way to train: what diverges is stopped, and costs no good checkpoint; what is out of time goes on exactly."""
+"""Training: a diverging one stops and keeps its last good checkpoint; one that ran out of time resumes exactly."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dermprompt.training.fit import fit
 
 
 class Diverging(lightning.LightningModule):
-    """One weight, whose loss is no number from a step on."""
+    """A single weight whose loss becomes NaN at some step."""
 
     def __init__(self, last_good: int) -> None:
         super().__init__()
