@@ -46,8 +46,8 @@ def say(name: str, network: nn.Module, train: float, settings: Any) -> None:
     """A training's row."""
     total = train * settings.batch_size * settings.max_steps
     print(
-        f"{name}: {millions(network):.1f} M parameters, {train:.3f} TFLOP an image of a training step, "
-        f"{settings.max_steps} steps of {settings.batch_size}: {total / 1000:.0f} PFLOP, {total / RATE / 60:.0f} min"
+        f"{name}: {millions(network):.1f} M parameters, {train:.2g} TFLOP an image of a training step, "
+        f"{settings.max_steps} steps of {settings.batch_size}: {total / 1000:.2g} PFLOP, {total / RATE / 60:.2g} min"
     )
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     def both() -> torch.Tensor:
         return predict(base, noisy, time, text, control(controlnet, noisy, time, text, mask))
 
-    say(f"generator, part={settings.trainable}", trained, tflop(lambda: both().sum().backward()), settings)
+    say(f"generator, trainable={settings.trainable}", trained, tflop(lambda: both().sum().backward()), settings)
     with torch.no_grad():
         passes = settings.num_steps * (1 if settings.guidance_scale == 1 else 2)
         print(f"a sample: {passes * tflop(both):.2f} TFLOP without its decoder")
