@@ -13,7 +13,7 @@ from dermprompt.config.schema import take
 from dermprompt.export.cards import ModelFacts, model_card
 from dermprompt.export.provenance import carry_licences, generator_facts, source_facts
 from dermprompt.files import write_bytes
-from dermprompt.generator.original import save_original
+from dermprompt.generator.cldm import save_original
 from dermprompt.generator.source import PARTS
 from dermprompt.pipeline import Pipeline
 from dermprompt.results import load_results
@@ -49,7 +49,7 @@ images = generator.generate(masks, prompts, seeds)  # masks N1HW in 0 and 1; ima
 ```
 
 `controlnet` alone opens with `diffusers.ControlNetModel.from_pretrained`. `{single_file}` is the same network in one
-file under its original names (`control_model.…`); `dermprompt.generator.original.load_original` reads it."""
+file under its original names (`control_model.…`); `dermprompt.generator.cldm.load_original` reads it."""
 
 _ON_MASKS = """```python
 from pathlib import Path

@@ -124,9 +124,9 @@ def test_a_data_set_has_its_card(exported: Path, name: str) -> None:
 
 
 def test_a_controlnet_leaves_in_both_formats_with_its_base(exported: Path) -> None:
+    from dermprompt.generator.cldm import load_original
     from dermprompt.generator.controlnet.base import load_base
     from dermprompt.generator.export import load_controlnet
-    from dermprompt.generator.original import load_original
 
     root = exported / "generator"
     found = {path.name for path in root.iterdir()} - {MARKER}

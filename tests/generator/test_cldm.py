@@ -13,8 +13,8 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dermprompt.generator.cldm import PREFIX, load_original, save_original
 from dermprompt.generator.controlnet.module import build_controlnet
-from dermprompt.generator.original import PREFIX, load_original, save_original
 
 # Stable Diffusion's own layout in small: attention on all levels but the last, a hint at 8 times the latents' size.
 STABLE_DIFFUSION = {
