@@ -302,7 +302,9 @@ def test_a_job_says_before_any_work_what_it_cannot_open_or_build(case: str, tmp_
     places = {"EMPTY": str(tmp_path / "empty.safetensors"), "FOLDER": str(tmp_path / "folder")}
     for name, place in places.items():
         overrides = [one.replace(name, place) for one in overrides]
-    other = {"an encoder": "segmenter.network.", "a base": "generator.base."}.get(case, "nothing")  # has no such keys
+    other = {"an encoder": "segmenter.network.", "a base": ("generator.base.", "generator/base/")}.get(
+        case, "nothing"
+    )  # has no such keys
     small = [one for one in miniature(generator, "synthesis.count=4") if not one.startswith(other)]
     with pytest.raises(ValueError, match=said):
         run(tmp_path, *small, *overrides)
