@@ -48,8 +48,16 @@ class Arm:
 
 def s_only(num_real: int | None = None) -> schema.Arm:
     """The rules of S only: all of S.train, or ``num_real`` images of it."""
-    rules = {"real": "s", "batches": "concatenated", "finetune": False, "steps_of": None, "augmentation": None}
-    return schema.Arm(name="s_only", num_real=num_real, world="open", **rules)  # type: ignore[arg-type]
+    return schema.Arm(
+        name="s_only",
+        real="s",
+        num_real=num_real,
+        batches="concatenated",
+        finetune=False,
+        steps_of=None,
+        augmentation=None,
+        world="open",
+    )
 
 
 class Pipeline(GeneratorPipeline):

@@ -150,7 +150,8 @@ def test_masks_lie_as_the_images_that_were_encoded(augmentation: str, monkeypatc
 
 
 def test_mixed_precision_changes_latents_by_rounding_only() -> None:
-    data, codec = painted(), PCACodec.fit(torch.rand(20, 3, 8, 8) * 2 - 1, channels=48)
+    data, generator = painted(), torch.Generator().manual_seed(1)
+    codec = PCACodec.fit(torch.rand(20, 3, 8, 8, generator=generator) * 2 - 1, channels=48)
     exact, mixed = (encode_latents(codec, data, "none", precision).mean for precision in ("32-true", "bf16-mixed"))
     assert mixed.dtype == torch.float32
     assert not torch.equal(exact, mixed)

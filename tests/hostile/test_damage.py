@@ -294,6 +294,10 @@ EARLY = {
 }
 
 
+# Overrides of the miniature for keys that this encoder, or this base, does not have.
+NOT_THERE = {"an encoder": ("segmenter.network.",), "a base": ("generator.base.", "generator/base/")}
+
+
 @pytest.mark.parametrize("case", EARLY)
 def test_a_job_says_before_any_work_what_it_cannot_open_or_build(case: str, tmp_path: Path) -> None:
     generator, overrides, said = EARLY[case]
@@ -302,10 +306,7 @@ def test_a_job_says_before_any_work_what_it_cannot_open_or_build(case: str, tmp_
     places = {"EMPTY": str(tmp_path / "empty.safetensors"), "FOLDER": str(tmp_path / "folder")}
     for name, place in places.items():
         overrides = [one.replace(name, place) for one in overrides]
-    other = {"an encoder": "segmenter.network.", "a base": ("generator.base.", "generator/base/")}.get(
-        case, "nothing"
-    )  # has no such keys
-    small = [one for one in miniature(generator, "synthesis.count=4") if not one.startswith(other)]
+    small = [one for one in miniature(generator, "synthesis.count=4") if not one.startswith(NOT_THERE.get(case, ()))]
     with pytest.raises(ValueError, match=said):
         run(tmp_path, *small, *overrides)
     assert not list(tmp_path.glob("store/train_*"))

@@ -114,7 +114,8 @@ def test_what_the_package_and_a_user_ask_for_is_allowed(monkeypatch: pytest.Monk
     configuration.register()
     asked = ["hydra.job.env_copy=[HOSTILE]", "hydra/job_logging=disabled", "hydra.job.name=mine"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        hydra.compose("config", [*asked, "data=phantom"], return_hydra_config=True)
+        composed = hydra.compose("config", [*asked, "data=phantom"], return_hydra_config=True)
+    assert (composed.hydra.job.name, list(composed.hydra.job.env_copy)) == ("mine", ["HOSTILE"])
 
 
 @pytest.mark.parametrize("multirun", [[], ["-m"]], ids=["run", "sweep"])

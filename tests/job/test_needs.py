@@ -54,6 +54,8 @@ def test_other_generators_never_ask_for_a_base(tmp_path: Path) -> None:
     overrides = miniature("warp", "synthesis.count=4")
     for stage in ("train_segmenter", "evaluate", "export", "report"):
         run(tmp_path, *overrides, f"stage={stage}")
+    assert list((tmp_path / "store" / "synthesize").glob("warp-*"))
+    assert not (tmp_path / "store" / "train_base").exists()
 
 
 def test_what_no_work_needs_is_not_checked(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_jobs_of_two_processes_share_what_they_make(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_jobs_of_several_devices_are_one_sweep(tmp_path):
-    """Two ranks, then one; of both kinds a job whose loss is no number."""
+    """Two ranks, then one, each also with a job whose loss becomes NaN."""
     paths = [f"paths.store={tmp_path}/store", f"paths.runs={tmp_path}/runs", "name=swept"]
     job = on(
         ["trainer=ddp", "trainer.accelerator=cpu", "trainer.precision=32-true"], miniature("none", "synthesis.count=0")
