@@ -46,20 +46,6 @@ class Arm:
     rules: schema.Arm
 
 
-def s_only(num_real: int | None = None) -> schema.Arm:
-    """The rules of S only: all of S.train, or ``num_real`` images of it."""
-    return schema.Arm(
-        name="s_only",
-        real="s",
-        num_real=num_real,
-        batches="concatenated",
-        finetune=False,
-        steps_of=None,
-        augmentation=None,
-        world="open",
-    )
-
-
 class Pipeline(GeneratorPipeline):
     """The artifacts of one configuration."""
 
@@ -176,17 +162,17 @@ class Pipeline(GeneratorPipeline):
         own = Arm(replace(config.segmenter, augmentation=augmentation), config.synthesis.count, self.rules)
         if not own.count or config.segmenter.predictions:
             return (own,)
-        return Arm(config.segmenter, 0, s_only(self.rules.num_real)), own
+        return Arm(config.segmenter, 0, schema.s_only(self.rules.num_real)), own
 
     @property
     def reference(self) -> Artifact:
         """The reference segmenter that measures mask fidelity: trained on S.train alone, the same for all arms."""
-        return self.segmenter(Arm(self.config.evaluation.reference, 0, s_only()))
+        return self.segmenter(Arm(self.config.evaluation.reference, 0, schema.s_only()))
 
     @property
     def cross_fitted(self) -> tuple[Artifact, ...]:
         """Reference segmenters for curation, each trained without a different fold of the arm's S.train."""
-        arm = Arm(self.config.evaluation.reference, 0, s_only(self.rules.num_real))
+        arm = Arm(self.config.evaluation.reference, 0, schema.s_only(self.rules.num_real))
         folds = self.config.curation.folds
         return tuple(self.segmenter(arm, left_out=(fold, folds)) for fold in range(folds))
 

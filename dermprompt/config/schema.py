@@ -258,6 +258,20 @@ class Arm(TrainingSet):
     world: str = one_of("open", "closed")
 
 
+def s_only(num_real: int | None = None) -> Arm:
+    """The rules of S only: all of S.train, or ``num_real`` images of it."""
+    return Arm(
+        name="s_only",
+        real="s",
+        num_real=num_real,
+        batches="concatenated",
+        finetune=False,
+        steps_of=None,
+        augmentation=None,
+        world="open",
+    )
+
+
 @dataclass(frozen=True)
 class Purpose:
     """What samples are for: the world that their generator may see, and the prefix of their controls' names.
