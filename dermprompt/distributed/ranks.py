@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 # Ranks that have not ended this many seconds after another one died are killed.
 SHUTDOWN_SECONDS = 5
 _SET_DEATH_SIGNAL = 1  # of prctl(2)
-# How gloo and NCCL report a rank that did not answer in time (late) or that is gone.
-_LATE = ("timed out waiting", "collective operation timeout")
+# How gloo (two texts), NCCL and the ranks' store report a rank that did not answer in time (late) or that is gone.
+_LATE = ("timed out waiting", "application timeout", "collective operation timeout", "wait timeout after")
 _HINTS = {
     "SIGKILL": " (by hand, or because memory ran out)",
     "SIGABRT": " (after trainer.timeout in NCCL, or by a failed assertion)",

@@ -241,6 +241,8 @@ def failure(exitcode: int, message: str | dict[str, str] = "", timestamp: int = 
             "rank 1 failed with V",
         ),
         ({1: failure(1, "RuntimeError: Timed out waiting 3000ms for recv")}, "rank 1 waited in vain"),
+        ({1: failure(1, "RuntimeError: Application timeout caused pair closure")}, "rank 1 waited in vain"),
+        ({1: failure(1, "DistStoreError: wait timeout after 8000ms, keys: /1")}, "rank 1 waited in vain"),
         (
             {0: failure(-9, timestamp=5), 1: failure(1, "RuntimeError: Timed out waiting 8000ms")},
             "rank 1 waited in vain",
