@@ -150,4 +150,4 @@ class DataPipeline(Maker):
         inputs = {"indexed": self.indexed, "cache": self.cache(DUPLICATES_SIZE, with_pool=True)}
         name = f"duplicates-{self.config.data.name}"
         work = "dermprompt.stages.prepare.find_near_duplicates"
-        return self.make(work, name, 2, stage.Nothing(), inputs, cost=1000.0)
+        return self.make(work, name, 3, stage.Nothing(), inputs, cost=200.0)

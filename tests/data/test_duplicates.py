@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from real_data import REAL
 
+from dermprompt.data import duplicates
 from dermprompt.data.clusters import Duplicate, clusters_path, load_clusters, save_clusters
 from dermprompt.data.datasets.phantom import make_phantom
 from dermprompt.data.duplicates import ORIENTATIONS, find_duplicates, orient, perceptual_hash
@@ -27,6 +28,17 @@ def turned_and_magnified(image: np.ndarray) -> np.ndarray:
     matrix = cv2.getRotationMatrix2D((128, 128), 4, 1.05)
     matrix[:, 2] += (3, -4)
     return cv2.warpAffine(image, matrix, (256, 256), borderMode=cv2.BORDER_REFLECT)
+
+
+def photographed_again(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """From elsewhere, in another light, a little blurred."""
+    size = len(image)
+    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-10, 10), rng.uniform(0.9, 1.15))
+    matrix[:, 2] += rng.uniform(-0.09, 0.09, 2) * size
+    matrix[:, :2] += rng.normal(0, 0.015, (2, 2))
+    moved = cv2.warpAffine(image, matrix, (size, size), borderMode=cv2.BORDER_REFLECT) / 255
+    lit = moved ** rng.uniform(0.75, 1.35) * rng.uniform(0.8, 1.2, 3)
+    return (255 * cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.3, 1.2)).clip(0, 1)).astype(np.uint8)
 
 
 def compressed(image: np.ndarray) -> np.ndarray:
@@ -110,3 +122,20 @@ def test_the_shipped_clusters_are_what_comes_out() -> None:
     found = {(one.first, one.second) for one in find_duplicates(ids, [np.ascontiguousarray(one) for one in images])}
     assert set(pairs) <= found
     assert found <= set(load_clusters(clusters_path("isic2018")))
+
+
+@pytest.mark.real_data("isic2018_256")
+def test_small_copies_lose_no_pair_that_a_full_comparison_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On photographs that the limits for small copies were not chosen on."""
+    rng = np.random.default_rng(0)
+    paths = sorted((REAL / "isic2018_256" / "ISIC2018_Task1-2_Training_Input").glob("*.jpg"))[::26]
+    images = [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths]
+    images += [photographed_again(image, rng) for image in images]
+    ids = [f"{kind}{k:03}" for kind in ("first", "second") for k in range(len(paths))]
+    found = find_duplicates(ids, images)
+    monkeypatch.setattr(duplicates, "MIN_SMALL", -1)
+    monkeypatch.setattr(duplicates, "ROUGH_STEPS", ())
+    in_full = find_duplicates(ids, images)
+    assert len(in_full) > 30
+    assert set(found) <= set(in_full)
+    assert len(found) >= 0.98 * len(in_full)
