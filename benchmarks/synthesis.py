@@ -1,10 +1,11 @@
 """Samples on the disk a second, beside diffusers' StableDiffusionControlNetPipeline with the same weights.
 
-    python benchmarks/synthesis.py [--size 128] [--images 8] [--steps 10] [--repeats 3] [--batches 1 4 8]
+    python benchmarks/synthesis.py [--size 128] [--images 8] [--steps 10] [--repeats 3] [--batches 1 4 8] [--compile]
 
 On a GPU it is Stable Diffusion 1.5's size at 512 pixels, else a narrow model, both with random weights; the same
 scheduler, steps, guidance and noise. The peer gets its best batch and writes its images as its users do, one after
-the other. At equal precision: float32, and bfloat16 with channels last (on a GPU compiled) for both.
+the other. At equal precision: float32, and bfloat16 with channels last. With ``--compile``, the default on a GPU, our
+networks are compiled in bfloat16, and the peer is measured with and without.
 """
 
 from __future__ import annotations
@@ -116,7 +117,9 @@ def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) 
     return draw, {**counted, "decoder": base.codec.vae.decoder}
 
 
-def peer(folder: Path, options: argparse.Namespace, precision: str, batch: int) -> tuple[Draw, dict[str, nn.Module]]:
+def peer(
+    folder: Path, options: argparse.Namespace, precision: str, batch: int, compiled: bool = False
+) -> tuple[Draw, dict[str, nn.Module]]:
     """Draws with diffusers' pipeline and writes what it gives."""
     controlnet = ControlNetModel.from_pretrained(folder / "controlnet")
     parts = {
@@ -131,7 +134,7 @@ def peer(folder: Path, options: argparse.Namespace, precision: str, batch: int) 
     ).to(options.device, PRECISIONS[precision])
     pipeline.set_progress_bar_config(disable=True)
     if precision != "32-true":
-        make_fast((pipeline.unet, pipeline.controlnet), precision, options.compile)
+        make_fast((pipeline.unet, pipeline.controlnet), precision, compiled)
         pipeline.vae.to(memory_format=torch.channels_last)
 
     def draw(target: Path, number: int, prompts: tuple[str, ...]) -> None:
@@ -200,12 +203,25 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16] if cuda else [1, 4, 8])
+    parser.add_argument("--compile", action="store_true", default=cuda)
     options = parser.parse_args()
-    options.device, options.compile = torch.device("cuda" if cuda else "cpu"), cuda
+    options.device = torch.device("cuda" if cuda else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder), SD15 if cuda else NARROW)
         for precision in PRECISIONS:
             compare(Path(folder), options, precision)
+
+
+def images_per_second(
+    draws: dict[str, Draw], options: argparse.Namespace, batch: int, prompts: tuple[str, ...]
+) -> dict[str, float]:
+    """Medians of repeats that take turns, after a first batch each, which compiles."""
+    for draw in draws.values():
+        seconds(draw, batch, prompts)
+    turns = [
+        {name: seconds(draw, options.images, prompts) for name, draw in draws.items()} for _ in range(options.repeats)
+    ]
+    return {name: options.images / statistics.median(turn[name] for turn in turns) for name in draws}
 
 
 def compare(folder: Path, options: argparse.Namespace, precision: str) -> None:
@@ -219,17 +235,14 @@ def compare(folder: Path, options: argparse.Namespace, precision: str) -> None:
     best = max(rates, key=lambda batch: rates[batch])
     said = ", ".join(f"{rate:.3f} in batches of {batch}" for batch, rate in rates.items())
     print(f"{precision}: the peer's images a second: {said}")
-    (ours_draw, _), (peer_draw, _) = (each(folder, options, precision, best) for each in (ours, peer))
-    print(f"  the images differ by {difference(ours_draw, peer_draw, best):.3f} grey levels")
+    draws = {"ours": ours(folder, options, precision, best)[0], "peer": peer(folder, options, precision, best)[0]}
+    print(f"  the images differ by {difference(draws['ours'], draws['peer'], best):.3f} grey levels")
+    if options.compile and precision != "32-true":
+        draws["compiled peer"] = peer(folder, options, precision, best, compiled=True)[0]
     for words, prompts in (("prompts", PROMPTS), ("empty prompts", ("",))):
-        times: dict[str, list[float]] = {"ours": [], "peer": []}
-        for _ in range(options.repeats):
-            times["ours"].append(seconds(ours_draw, options.images, prompts))
-            times["peer"].append(seconds(peer_draw, options.images, prompts))
-        rate = {name: options.images / statistics.median(spent) for name, spent in times.items()}
-        print(
-            f"  {words}: ours {rate['ours']:.3f}, peer {rate['peer']:.3f} images/s: {rate['ours'] / rate['peer']:.2f}"
-        )
+        rate = images_per_second(draws, options, best, prompts)
+        ratios = [f"{name} {rate[name]:.3f} ({rate['ours'] / rate[name]:.2f})" for name in draws if name != "ours"]
+        print(f"  {words}, images/s, and ours by the peer's: ours {rate['ours']:.3f}, {', '.join(ratios)}", flush=True)
         if precision == "32-true":
             for each in (ours, peer):
                 passes, gflop = count(*each(folder, options, precision, best), options.images, prompts)
