@@ -1,11 +1,13 @@
 """Samples on the disk a second, beside diffusers' StableDiffusionControlNetPipeline with the same weights.
 
     python benchmarks/synthesis.py [--size 128] [--images 8] [--steps 10] [--repeats 3] [--batches 1 4 8] [--compile]
+                                    [--guidance-end 1.0] [--control-every 1]
 
 On a GPU it is Stable Diffusion 1.5's size at 512 pixels, else a narrow model, both with random weights; the same
 scheduler, steps, guidance and noise. The peer gets its best batch and writes its images as its users do, one after
 the other. At equal precision: float32, and bfloat16 with channels last. With ``--compile``, the default on a GPU, our
-networks are compiled in bfloat16, and the peer is measured with and without.
+networks are compiled in bfloat16, and the peer is measured with and without. The last two options are settings of
+ours alone, and change the images.
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def mask(index: int, size: int) -> np.ndarray:
 
 def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) -> tuple[Draw, dict[str, nn.Module]]:
     """Draws as `stage=synthesize` does."""
-    generator = load_controlnet(folder, load_base(str(folder)), num_steps=options.steps, guidance_scale=GUIDANCE)
+    fewer = {"guidance_end": options.guidance_end, "control_every": options.control_every}
+    base = load_base(str(folder))
+    generator = load_controlnet(folder, base, num_steps=options.steps, guidance_scale=GUIDANCE, **fewer)
     generator.to(options.device)
     make_fast(generator.networks, precision, compiled=options.compile and precision != "32-true")
 
@@ -112,7 +116,6 @@ def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) 
         batches = range(-(-number // batch))
         draw_batches(generator, condition, batches, batch, 0, target, lambda k: target / f"{k}.json", "ours", number)
 
-    base = generator.base
     counted = {"U-Net": base.unet, "ControlNet": generator.controlnet, "text": base.text_encoder}
     return draw, {**counted, "decoder": base.codec.vae.decoder}
 
@@ -204,6 +207,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16] if cuda else [1, 4, 8])
     parser.add_argument("--compile", action="store_true", default=cuda)
+    parser.add_argument("--guidance-end", type=float, default=1.0)
+    parser.add_argument("--control-every", type=int, default=1)
     options = parser.parse_args()
     options.device = torch.device("cuda" if cuda else "cpu")
     with tempfile.TemporaryDirectory() as folder:

@@ -102,19 +102,22 @@ def one_of(*words: str | int, was: str | None = None) -> Any:
     return _field(Constraint(words=words), was)
 
 
-def whole(at_least: int = 0, at_most: int = MOST, was: str | None = None, **bounds: Any) -> Any:
-    """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of them."""
-    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was)
+def whole(
+    at_least: int = 0, at_most: int = MOST, was: str | None = None, since: int | None = None, **bounds: Any
+) -> Any:
+    """A key whose value is a whole number within bounds (those of ``Constraint``), or a list of them.
+
+    ``since``: for a key added later, the default that keeps the former behaviour and that recipes leave out.
+    """
+    return _field(Constraint(at_least=at_least, at_most=at_most, noun="whole number", **bounds), was, since)
 
 
 def number(was: str | None = None, since: float | None = None, **bounds: Any) -> Any:
     """A key whose value is a finite number within bounds (those of ``Constraint``), or a list of them.
 
-    ``since``: for a key added later, the default that keeps the former behaviour and that recipes leave out.
+    ``since`` as in :func:`whole`.
     """
-    if since is None:
-        return _field(Constraint(**bounds), was)
-    return dataclasses.field(default=since, metadata={KEY: Constraint(**bounds), SINCE: since})
+    return _field(Constraint(**bounds), was, since)
 
 
 def named() -> Any:
@@ -142,8 +145,9 @@ def known(section: type) -> Any:
     return dataclasses.field(default=MISSING, metadata={KNOWN: section})
 
 
-def _field(constraint: Constraint, was: str | None = None) -> Any:
-    return dataclasses.field(default=MISSING, metadata={KEY: constraint, **({WAS: was} if was else {})})
+def _field(constraint: Constraint, was: str | None = None, since: float | None = None) -> Any:
+    metadata = {KEY: constraint, **({WAS: was} if was else {}), **({SINCE: since} if since is not None else {})}
+    return dataclasses.field(default=MISSING if since is None else since, metadata=metadata)
 
 
 def check_section(section: Any, prefix: str = "") -> None:

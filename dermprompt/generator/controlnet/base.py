@@ -7,7 +7,6 @@ Diffusion or was trained here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -106,16 +105,18 @@ def scratch_scheduler(prediction: str) -> DDIMScheduler:
 
 
 def predict(
-    base: LatentDiffusion, noisy: Tensor, steps: Tensor, text: Tensor, residuals: dict[str, Any] | None = None
+    base: LatentDiffusion, noisy: Tensor, steps: Tensor, text: Tensor, residuals: tuple[Tensor, ...] | None = None
 ) -> Tensor:
-    """The U-Net's prediction, with a ControlNet's residuals if given."""
-    return base.unet(noisy, steps, encoder_hidden_states=text, **(residuals or {})).sample
+    """The U-Net's prediction, with a ControlNet's residuals from :func:`control` if given."""
+    down, middle = (residuals[:-1], residuals[-1]) if residuals else (None, None)
+    more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    return base.unet(noisy, steps, encoder_hidden_states=text, **more).sample
 
 
 def control(
     controlnet: nn.Module, noisy: Tensor, steps: Tensor, text: Tensor, masks: Tensor, scale: float = 1.0
-) -> dict[str, Any]:
-    """A ControlNet's residuals times ``scale``, for :func:`predict`; masks N1HW become three equal channels."""
+) -> tuple[Tensor, ...]:
+    """A ControlNet's residuals times ``scale``, the middle block's last; masks N1HW become three equal channels."""
     down, middle = controlnet(
         noisy,
         steps,
@@ -124,7 +125,7 @@ def control(
         conditioning_scale=scale,
         return_dict=False,
     )
-    return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    return (*down, middle)
 
 
 def sample_noise(shape: tuple[int, ...], seeds: list[int]) -> Tensor:

@@ -31,6 +31,7 @@ class ControlNetGenerator(nn.Module):
             (Kynkäänniemi et al. 2024); steps without guidance take half the time.
         eta: of DDIM only; 0 is DDIM and 1 is DDPM.
         conditioning_scale: weight of the ControlNet's residuals.
+        control_every: the ControlNet runs at every such step, and its residuals serve until the next.
         sampler: a key of ``SCHEDULERS``, used with the base's noise schedule.
 
     ``networks`` run at every step, and may have another precision or memory format, or be compiled. Latents,
@@ -48,12 +49,14 @@ class ControlNetGenerator(nn.Module):
         sampler: str = "ddim",
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
+        control_every: int = 1,
     ) -> None:
         super().__init__()
         self.base, self.controlnet = base, controlnet
         self.num_steps, self.guidance_scale, self.eta = num_steps, guidance_scale, eta
         self.conditioning_scale, self.sampler = conditioning_scale, sampler
         self.guidance_start, self.guidance_end = guidance_start, guidance_end
+        self.control_every = control_every
         self.networks: tuple[nn.Module, ...] = (base.unet, controlnet)
         self._states: dict[str, Tensor] = {}
 
@@ -90,27 +93,28 @@ class ControlNetGenerator(nn.Module):
         # With eta > 0 every step draws noise, here too with one generator per sample.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
-        hints = masks.repeat(len(text) // len(latents), 1, 1, 1)
+        residuals: tuple[Tensor, ...] = ()
         # The scheduler indexes on the host, and with steps on the device would wait for it every time.
         for place, (step, on_device) in enumerate(
             zip(scheduler.timesteps, scheduler.timesteps.to(latents.device), strict=True)
         ):
             guided = self.guidance_start <= place / len(scheduler.timesteps) < self.guidance_end
-            rows = slice(None if guided else -len(latents), None)
-            prediction = self._predict(latents, on_device, hints[rows], text[rows])
+            states = text if guided else text[-len(latents) :]
+            noisy = latents.to(text.dtype).repeat(len(states) // len(latents), 1, 1, 1)
+            if place % self.control_every == 0 or len(residuals[0]) < len(noisy):
+                hints = masks.repeat(len(states) // len(latents), 1, 1, 1)
+                residuals = control(self.controlnet, noisy, on_device, states, hints, self.conditioning_scale)
+            residuals = tuple(one[-len(noisy) :] for one in residuals)
+            prediction = self._guide(predict(self.base, noisy, on_device, states, residuals).float(), len(latents))
             latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents
 
-    def _predict(self, latents: Tensor, step: Tensor, masks: Tensor, text: Tensor) -> Tensor:
-        """Predict, with guidance (Ho & Salimans 2022, equation 6) if text and masks have two rows per latent.
+    def _guide(self, prediction: Tensor, number: int) -> Tensor:
+        """Apply guidance (Ho & Salimans 2022, equation 6) to predictions for ``number`` latents.
 
-        The rows with empty text come first.
+        If there are two for each, those for empty text come first.
         """
-        passes = len(text) // len(latents)
-        noisy = latents.to(text.dtype).repeat(passes, 1, 1, 1)
-        residuals = control(self.controlnet, noisy, step, text, masks, self.conditioning_scale)
-        prediction = predict(self.base, noisy, step, text, residuals).float()
-        if passes == 1:
+        if len(prediction) == number:
             return prediction
         unconditional, conditional = prediction.chunk(2)
         return unconditional + self.guidance_scale * (conditional - unconditional)

@@ -115,6 +115,23 @@ def test_guidance_in_some_steps_halves_the_others(make_scratch_base: MakeBase) -
     torch.testing.assert_close(none, build(base, guidance_scale=1.0).generate(masks, prompts, seeds))
 
 
+def test_the_controlnet_runs_at_some_steps_only(make_scratch_base: MakeBase) -> None:
+    base = make_scratch_base()
+    masks, prompts, seeds = squares(2), PROMPTS[:2], SEEDS[:2]
+    ways: dict[str, dict[str, float]] = {"every": {}, "second": {"control_every": 2}, "no": {"conditioning_scale": 0.0}}
+    built = {name: build(base, guidance_scale=1.0, **settings) for name, settings in ways.items()}
+    sizes = passes(built["second"].controlnet)
+    images = {name: one.generate(masks, prompts, seeds) for name, one in built.items()}
+    assert sizes == [2, 2]
+    apart = {name: float((images[name] - images["every"]).abs().mean()) for name in ("second", "no")}
+    assert 0 < apart["second"] < apart["no"]
+    middle = {"guidance_scale": 9.0, "guidance_start": 0.25, "guidance_end": 0.75}
+    mixed = build(base, **middle, control_every=4)
+    sizes = passes(mixed.controlnet)
+    mixed.generate(masks, prompts, seeds)
+    assert sizes == [2, 4]  # guidance needs residuals for both passes
+
+
 @torch.no_grad()
 def ddim(generator: ControlNetGenerator, masks: Tensor, prompts: list[str], steps: list[int], last: Tensor) -> Tensor:
     """Song et al. 2020, equation 12, with σ = 0; ``last`` is ᾱ after the last step."""
