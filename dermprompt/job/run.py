@@ -24,8 +24,15 @@ from dermprompt.weights.box import in_box
 
 # What a report writes to a run's folder.
 WRITTEN = (
-    *("config.yaml", "results.json", "split.json", "index.html", "report.md", "samples.csv", "quiz.html"),
-    *("pictures", "training"),
+    "config.yaml",
+    "results.json",
+    "split.json",
+    "index.html",
+    "report.md",
+    "samples.csv",
+    "quiz.html",
+    "pictures",
+    "training",
 )
 
 
@@ -33,7 +40,8 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     """Run ``config.stage`` and what it needs."""
     forget_ranks()
     root = Path(config.paths.store).expanduser().resolve()
-    planned = Pipeline(config, store := PlanningStore(root))
+    store = PlanningStore(root)
+    planned = Pipeline(config, store)
     if config.stage == "plan":
         planned.evaluate()
         print(format_plan(store.plan))
@@ -48,7 +56,7 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
         check_replaceable(export_folder(config, folder))
     compose.dump(config, folder / "config.yaml")
     pipeline = Pipeline(config, Store(root))
-    samples = "samples" in vars(planned) and config.synthesis.count > 0
+    samples = _needs(planned, "samples") and config.synthesis.count > 0
     _check_shared(pipeline, samples)
     if samples:
         _check_conditions(pipeline, all(one.exists for one in store.plan if one.stage == "synthesize"))
@@ -104,6 +112,11 @@ def _check_run_folder(folder: Path) -> None:
         raise ValueError(f"{(linked or there)[0]} was not written by a job, and stays as it is; choose another run")
 
 
+def _needs(planned: Pipeline, name: str) -> bool:
+    """Whether the job asked for this artifact: a cached property is in the instance's dictionary once it is read."""
+    return name in vars(planned)
+
+
 def _check(planned: Pipeline, to_do: set[str]) -> None:
     """Check early what would otherwise fail after hours of work, as far as the stages ``to_do`` need it.
 
@@ -113,9 +126,9 @@ def _check(planned: Pipeline, to_do: set[str]) -> None:
     _check_batches(config, to_do)
     if config.segmenter.predictions:
         _check_folder("segmenter.predictions", config.segmenter.predictions)
-    if isinstance(generator, FolderSamples) and "samples" in vars(planned):
+    if isinstance(generator, FolderSamples) and _needs(planned, "samples"):
         _check_folder("generator.path", generator.path)
-    if "base" in vars(planned) and to_do and generator.has_base:
+    if _needs(planned, "base") and to_do and generator.has_base:
         _check_base(generator.base)
     if getattr(generator, "init", None) and to_do:
         check_folder("generator.init", in_box(generator.init, generator.name))
@@ -233,11 +246,14 @@ def _report(pipeline: Pipeline, folder: Path, command: str) -> None:
 
 def format_plan(plan: list[Planned]) -> str:
     """The plan as a table: what exists, what would run, and for how long."""
-    lines = dict.fromkeys(plan)
-    said = {one: ("there", "") if one.exists else ("to do", f"~{_minutes(one.seconds)}") for one in lines}
-    rows = [f"{state:6} {duration:>10}  {one.stage}: {one.name}" for one, (state, duration) in said.items()]
+    lines = {one.folder: one for one in plan}.values()
     total = sum(one.seconds for one in lines if not one.exists)
-    return "\n".join([*rows, f"about {_minutes(total)} to do"])
+    return "\n".join([*map(_line, lines), f"about {_minutes(total)} to do"])
+
+
+def _line(one: Planned) -> str:
+    state, duration = ("there", "") if one.exists else ("to do", f"~{_minutes(one.seconds)}")
+    return f"{state:6} {duration:>10}  {one.stage}: {one.name}"
 
 
 def _minutes(seconds: float) -> str:

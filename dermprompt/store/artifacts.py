@@ -267,6 +267,7 @@ class Store:
 class Planned:
     """A line of a plan: whether the artifact exists, and the estimated seconds to make it."""
 
+    folder: str
     stage: str
     name: str
     exists: bool
@@ -284,7 +285,7 @@ class PlanningStore(Store):
         """Record the artifact; see :meth:`Store.make`."""
         target = self.root / recipe.folder
         exists = (target / RECORD).exists()
-        self.plan.append(Planned(recipe.stage, recipe.name, exists, self.estimate(recipe.stage, cost)))
+        self.plan.append(Planned(recipe.folder, recipe.stage, recipe.name, exists, self.estimate(recipe.stage, cost)))
         return read_artifact(target) if exists else Artifact(target, recipe.key)
 
     def grow(
@@ -300,7 +301,7 @@ class PlanningStore(Store):
         missing = len(missing_batches(folder, num_batches))
         name = f"{recipe.name}, {missing or num_batches} batches"
         seconds = self.estimate(recipe.stage, cost * missing)
-        self.plan.append(Planned(recipe.stage, name, not missing, seconds))
+        self.plan.append(Planned(recipe.folder, recipe.stage, name, not missing, seconds))
         return Artifact(folder, recipe.key)
 
     def estimate(self, stage: str, cost: float) -> float:

@@ -13,6 +13,9 @@ from diffusers import ControlNetModel
 from forked import start_command
 from miniature import miniature, run
 
+from dermprompt.job.run import format_plan
+from dermprompt.store.artifacts import Planned
+
 GENERATORS = ("controlnet", "pix2pixhd")
 
 
@@ -36,6 +39,17 @@ def digests(samples: Path) -> dict[str, str]:
 def one(folder: Path, pattern: str) -> Path:
     (found,) = folder.glob(pattern)
     return found
+
+
+def test_a_plan_lists_each_artifact_once_and_those_of_one_name_apart():
+    one, other = (Planned(f"train_segmenter/unet-S-{key}", "train_segmenter", "unet-S", False, 60.0) for key in "ab")
+    there = Planned("prepare/sample-c", "prepare", "sample", True, 5.0)
+    assert format_plan([there, one, other, one]).splitlines() == [
+        "there              prepare: sample",
+        "to do       ~60 s  train_segmenter: unet-S",
+        "to do       ~60 s  train_segmenter: unet-S",
+        "about 2 min to do",
+    ]
 
 
 def test_a_job_ends_in_results_and_a_page(swept):

@@ -31,7 +31,7 @@ class ControlNetGenerator(nn.Module):
             (Kynkäänniemi et al. 2024); steps without guidance take half the time.
         eta: of DDIM only; 0 is DDIM and 1 is DDPM.
         conditioning_scale: weight of the ControlNet's residuals.
-        control_every: the ControlNet runs at every such step, and its residuals serve until the next.
+        control_every: the ControlNet runs at every n-th step only, and its residuals are reused in between.
         sampler: a key of ``SCHEDULERS``, used with the base's noise schedule.
 
     ``networks`` run at every step, and may have another precision or memory format, or be compiled. Latents,
@@ -94,7 +94,7 @@ class ControlNetGenerator(nn.Module):
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
         residuals: tuple[Tensor, ...] = ()
-        # The scheduler indexes on the host, and with steps on the device would wait for it every time.
+        # The scheduler looks steps up on the host; a step on the device would force a synchronisation every time.
         for place, (step, on_device) in enumerate(
             zip(scheduler.timesteps, scheduler.timesteps.to(latents.device), strict=True)
         ):
