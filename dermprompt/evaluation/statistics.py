@@ -63,7 +63,8 @@ def crossed_error(table: Values) -> Error:
         ]
     )
     freedom = np.array([num_seeds - 1, num_images - 1, (num_seeds - 1) * (num_images - 1)])
-    shown = squares[:2] > squares[2]  # otherwise the effect's variance is set to 0
+    # MS(seed) + MS(image) - MS(rest). An effect whose mean square is below MS(rest) has variance 0 and drops out.
+    shown = squares[:2] > squares[2]
     signs = np.array([*shown, 1 - shown.sum()])
     total = float(signs @ squares)
     df = total**2 / ((signs * squares) ** 2 @ (1 / freedom)) if total > 0 else freedom[2]
@@ -131,13 +132,16 @@ def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
     interval = mean_interval(difference, level)
     per_image = difference.mean(axis=0)
     error, std = crossed_error(_over_seeds(difference)), float(per_image.std(ddof=1))
-    statistic = abs(interval.mean) / error.value if error.value > 0 else np.inf * abs(interval.mean)
+    if error.value > 0:
+        p = float(2 * stats.t.sf(abs(interval.mean) / error.value, error.df))
+    else:  # all differences are equal
+        p = 0.0 if interval.mean else 1.0
     return Comparison(
         gain=interval,
         verdict=verdict(interval),
         effect=interval.mean / std if std > 0 else 0.0,
         smallest=(error.quantile(level) + float(stats.t.ppf(POWER, error.df))) * error.value,
-        p=float(2 * stats.t.sf(statistic, error.df)) if np.isfinite(statistic) else 1.0 - float(interval.mean != 0),
+        p=p,
         wilcoxon=float(stats.wilcoxon(per_image).pvalue) if per_image.any() else 1.0,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -138,19 +138,16 @@ def _table(setting: Setting, world: str, arms: Mapping[ArmId, Scored], primary: 
 
 def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...]:
     """Each arm with samples against its control for each purpose, as a separate family of tests."""
-    found = [
-        (name, arm, control)
-        for name, purpose in PURPOSES.items()
-        for arm in arms
-        for control in arms
-        if purpose.world == world
-        and arm.count
-        and _is_control(control, purpose.control, arm.count)
+    found = []
+    for name, purpose in PURPOSES.items():
         # An arm with G's real pairs can only be compared with a control that has them too.
-        and (name == "instead" or not arm.name.startswith(REAL_PAIRS))
-        and shared(arms[arm], arms[control])
-    ]
-    return tuple(_purpose_row(*one, arms, 1 - ALPHA / len(found)) for one in found)
+        ours = [arm for arm in arms if arm.count and (name == "instead" or not arm.name.startswith(REAL_PAIRS))]
+        for arm, control in product(ours, arms):
+            is_control = purpose.world == world and _is_control(control, purpose.control, arm.count)
+            if is_control and shared(arms[arm], arms[control]):
+                found.append((name, arm, control))
+    level = 1 - ALPHA / max(1, len(found))
+    return tuple(_purpose_row(*one, arms, level) for one in found)
 
 
 def _purpose_row(purpose: str, arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float) -> PurposeRow:
