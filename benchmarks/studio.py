@@ -79,11 +79,11 @@ def table_row(found: dict[str, float]) -> str:
     """Of the README's table."""
     names = ("box-controlnet", "box-pix2pixhd")
     ours, theirs = ([found[f"{name}: {part}"] for name in names] for part in ("picture", "sampler"))
-    ratios = ", ".join(f"{a / b:.2f}" for a, b in zip(ours, theirs, strict=True))
+    ratios = "; ".join(f"{a / b:.2f}" for a, b in zip(ours, theirs, strict=True))
     return (
-        "| `studio.py`: from the command to the first picture; a later one of the ControlNet, of Pix2PixHD, 128×128 "
-        f"| {found['first picture']:.1f} s; {ours[0]:.3f} s, {ours[1]:.3f} s "
-        f"| the sampler alone: {theirs[0]:.3f} s, {theirs[1]:.3f} s | {ratios} |"
+        f"from the command to the first picture: {found['first picture']:.1f} s\n"
+        "| `studio.py` | a later image of the ControlNet; of Pix2PixHD "
+        f"| {ours[0]:.3f} s; {ours[1]:.3f} s | {theirs[0]:.3f} s; {theirs[1]:.3f} s, the sampler alone | {ratios} |"
     )
 
 
