@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +44,15 @@ def printable(text: str, kept: str = "\n\t") -> str:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file next to its target, flush it to the disk, then move it into place. No link is followed."""
     write_pieces(path, [data])
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], end: str = "\n") -> None:
+    """Write rows below a header of ``columns``, as UTF-8."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator=end)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:

@@ -17,11 +17,6 @@ def decide(scores: NDArray[np.float64], keep: float, relabel: float) -> list[Dec
     reference segmenter's mask as its label; otherwise the sample is dropped. DiffuseExpand uses 0.8 and 0.6.
     """
     assert 0 <= relabel <= keep <= 1, (relabel, keep)
-    return [_decision(score, keep, relabel) for score in scores]
-
-
-def _decision(score: float, keep: float, relabel: float) -> Decision:
-    assert np.isfinite(score), score
-    if score >= keep:
-        return "keep"
-    return "relabel" if score >= relabel else "drop"
+    assert np.isfinite(scores).all(), scores
+    decided: list[Decision] = np.select([scores >= keep, scores >= relabel], ["keep", "relabel"], "drop").tolist()
+    return decided

@@ -13,22 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dermprompt.data.reading import MAX_MEGAPIXELS
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _ORIENTATION = 0x0112
-# EXIF's orientation values, and the transposition that turns the pixels upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class BadPicture(ValueError):
@@ -81,8 +71,10 @@ def decode_image(data: bytes, size: int | None = None, max_megapixels: int = MAX
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn uint8 pixels upright according to EXIF's ``orientation``."""
-    return np.asarray(Image.fromarray(pixels).transpose(_TURNS[orientation]))
+    """Turn uint8 pixels upright according to EXIF's ``orientation``; values unknown to EXIF change nothing."""
+    image = Image.fromarray(pixels)
+    image.getexif()[_ORIENTATION] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def open_picture(data: bytes, max_megapixels: int) -> Image.Image:

@@ -113,7 +113,8 @@ def find_duplicates(
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Correlation of the fine structures of two images once aligned; 0 where alignment is hopeless."""
-    shifted, shift = _best_shift(_spectrum(_structure(first)), _spectrum(_structure(second)))
+    one, other = _spectrum(_structure(first)), _spectrum(_structure(second))
+    shifted, shift = _peak(irfft2(one * np.conj(other), s=(_SIZE, _SIZE)))
     return 0.0 if shifted < MIN_SHIFTED else round(max(shifted, _aligned(first, second, shift)), 3)
 
 
@@ -246,26 +247,17 @@ def _window() -> np.ndarray:
     return np.sqrt(np.outer(rise, rise)).astype(np.float32)
 
 
-def _normalised(band: np.ndarray, window: np.ndarray) -> np.ndarray:
-    return _unit(band * window)
-
-
 def _unit(values: np.ndarray) -> np.ndarray:
     centred = values - values.mean()
     return centred / max(float(np.linalg.norm(centred)), 1e-6)
 
 
 def _structure(image: np.ndarray) -> np.ndarray:
-    return _normalised(_high_pass(_grey(image)), _window())
-
-
-def _best_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """The highest circular correlation of two spectra, and the shift (y, x) of ``first`` against ``second`` there."""
-    return _peak(irfft2(first * np.conj(second), s=(_SIZE, _SIZE)))
+    return _unit(_high_pass(_grey(image)) * _window())
 
 
 def _peak(surface: np.ndarray) -> tuple[float, tuple[int, int]]:
-    """The highest value of a circular correlation, and its shift (y, x)."""
+    """The highest value of a circular correlation, and the shift (y, x) of the first image against the second there."""
     size, half = len(surface), len(surface) // 2
     y, x = divmod(int(np.argmax(surface)), size)
     return float(surface[y, x]), ((y + half) % size - half, (x + half) % size - half)
@@ -290,4 +282,4 @@ def _aligned(first: np.ndarray, second: np.ndarray, shift: tuple[int, int]) -> f
     moved = cv2.warpAffine(other, found, (_SIZE, _SIZE), flags=flags, borderMode=cv2.BORDER_REFLECT)
     inside = cv2.warpAffine(np.ones_like(other), found, (_SIZE, _SIZE), flags=flags)
     window = _window() * inside
-    return float((_normalised(_high_pass(one), window) * _normalised(_high_pass(moved), window)).sum())
+    return float((_unit(_high_pass(one) * window) * _unit(_high_pass(moved) * window)).sum())

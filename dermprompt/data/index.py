@@ -20,7 +20,7 @@ from dermprompt.data.findings import Finding
 from dermprompt.data.folders import subfolders, tree
 from dermprompt.data.labels import Coverage, Source, join
 from dermprompt.data.pairs import Files, pair
-from dermprompt.files import joined, json_array, sha256, stamp, write_pieces
+from dermprompt.files import joined, json_array, read_json, sha256, stamp, write_pieces
 from dermprompt.lesion import Lesion
 
 # How each kind of data set is found on disk, and where its labels come from.
@@ -163,16 +163,9 @@ def _said_of(lesion: Lesion) -> dict[str, Any]:
 
 def load_index(path: Path) -> Index:
     """Read what :meth:`Index.save` wrote."""
-    raw = json.loads(path.read_text())
-    return Index(
-        lesions=tuple(lesion_of(row) for row in raw["lesions"]),
-        contents={id: (image, mask) for id, (image, mask) in raw["contents"].items()},
-        num_images=raw["num_images"],
-        num_masks=raw["num_masks"],
-        coverages=tuple(Coverage(**_tuples(row)) for row in raw["coverages"]),
-        findings=tuple(Finding(**row) for row in raw["findings"]),
-        pool=tuple(lesion_of(row) for row in raw.get("pool", ())),
-    )
+    from pydantic import TypeAdapter  # slow to import, and not needed to compose a configuration
+
+    return TypeAdapter(Index).validate_python(json.loads(path.read_text()))
 
 
 def fingerprint(files: Files, root: Path, labels: Path) -> str:
@@ -188,14 +181,11 @@ def fingerprint(files: Files, root: Path, labels: Path) -> str:
     return sha256("\n".join(entries))
 
 
-def lesion_of(row: dict[str, Any]) -> Lesion:
-    """A lesion from its row in JSON."""
-    mask = None if row["mask"] is None else Path(row["mask"])
-    return Lesion(**{**_tuples(row), "image": Path(row["image"]), "mask": mask})
+def read_lesions(path: Path) -> list[Lesion]:
+    """Lesions from a file of their rows in JSON."""
+    from pydantic import TypeAdapter
 
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return TypeAdapter(list[Lesion]).validate_python(read_json(path, list))
 
 
 def _contents(lesions: Sequence[Lesion]) -> dict[str, tuple[str, str]]:

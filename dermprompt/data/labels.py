@@ -14,7 +14,6 @@ from dermprompt.data.folders import ENDINGS, fold
 from dermprompt.data.tables import Fields, Table, put
 from dermprompt.lesion import Lesion
 
-CONFLICT_RULES = ("error", "first", "last", "unknown")
 _LABELS = {one.name for one in fields(Lesion)} - {"id", "image", "mask", "negative"}
 # A table that has fewer than this share of the images is reported.
 _FEW = 0.5
@@ -94,7 +93,6 @@ def join(
     Raises:
         ValueError: sources disagree and ``on_conflict`` is ``error``; names all the ids.
     """
-    assert on_conflict in CONFLICT_RULES, on_conflict
     found, odd = [], []
     for source in sources:
         rows, more = _by_image(source, lesions)

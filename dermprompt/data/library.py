@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from dermprompt.data.fit import fit_image, fit_mask
 from dermprompt.data.masks import decode_mask
 from dermprompt.data.reading import PLAIN, Reading
 from dermprompt.files import sha256
+from dermprompt.mapped import slices
 from dermprompt.store.locks import hold
 
 IMAGES, MASKS, ENTRIES = "images.bin", "masks.bin", "entries.jsonl"
@@ -98,7 +98,8 @@ def grow_library(
         _cut(folder, row, size, known)
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
             load = partial(_load_pair, size=size, reading=reading)
-            for chunk in _chunks(wanted):
+            for part in slices(len(wanted), _PAIRS_AT_ONCE):
+                chunk = wanted[part]
                 row = _append(folder, row, zip(chunk, pool.map(load, chunk), strict=True))
                 progress(len(chunk))
 
@@ -127,12 +128,6 @@ def record_sha256(image: np.ndarray, mask: np.ndarray) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(image).data)
     digest.update(np.ascontiguousarray(mask).data)
     return digest.hexdigest()
-
-
-def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
-    remaining = iter(pairs)
-    while chunk := list(islice(remaining, _PAIRS_AT_ONCE)):
-        yield chunk
 
 
 def _cut(folder: Path, num_rows: int, size: int, entries: dict[str, Entry]) -> None:

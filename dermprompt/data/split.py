@@ -91,11 +91,9 @@ def draw_split(
             ``official`` use only the training folder.
 
     Raises:
-        ValueError: a size is under 1, there are fewer than ``MIN_IMAGES`` training images, or too few groups to fill
+        ValueError: there are fewer than ``MIN_IMAGES`` training images, or too few groups to fill
             four parts; with ``official``, no validation or test images, or equal files in two folders.
     """
-    if min(sizes) < 1:
-        raise ValueError(f"split sizes are {tuple(sizes)}; each must be at least 1")
     place = {id: (folders or {}).get(id, "training") for id in contents}
     if protocol == "official":
         parts = _official(contents, place, seed, sizes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,9 +30,7 @@ def hd95(pred: Mask, target: Mask) -> float:
 
     from monai.metrics import compute_hausdorff_distance  # takes seconds, and a report of finished scores needs none
 
-    def measure(pred: Tensor, target: Tensor) -> Tensor:
-        return compute_hausdorff_distance(pred, target, include_background=True, percentile=95)
-
+    measure = partial(compute_hausdorff_distance, include_background=True, percentile=95)
     found = _unless_empty(measure, pred, target)
     return float(pred.any() != target.any()) if found is None else found / math.hypot(*pred.shape)
 
@@ -43,10 +42,7 @@ def surface_dice(pred: Mask, target: Mask, tolerance: float = TOLERANCE) -> floa
     from monai.metrics import compute_surface_dice
 
     pixels = tolerance * math.hypot(*pred.shape)
-
-    def measure(pred: Tensor, target: Tensor) -> Tensor:
-        return compute_surface_dice(pred, target, [pixels], include_background=True)
-
+    measure = partial(compute_surface_dice, class_thresholds=[pixels], include_background=True)
     found = _unless_empty(measure, pred, target)
     return float(pred.any() == target.any()) if found is None else found
 

@@ -21,12 +21,6 @@ def iou(pred: Masks, target: Masks) -> Values:
     return _ratio(both, total - both)
 
 
-def pooled_dice(pred: Masks, target: Masks) -> float:
-    """Dice (1945) over the pixels of all images at once, so that large lesions count for more."""
-    both, total = _counts(pred, target)
-    return float(_ratio(2 * both.sum(), total.sum()))
-
-
 def sensitivity(pred: Masks, target: Masks) -> Values:
     """Share of lesion pixels that are predicted as lesion, per image; 1 if there are none."""
     both, _ = _counts(pred, target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from dermprompt.evaluation.boundary import hd95, surface_dice
 from dermprompt.evaluation.overlap import dice, iou, sensitivity, specificity, thresholded_jaccard
-from dermprompt.files import reading, write_bytes
+from dermprompt.files import reading, write_csv
 
 Mask = NDArray[np.bool_] | NDArray[np.uint8]
 
@@ -81,11 +80,8 @@ def pooled(scores: Sequence[Scores]) -> float:
 
 def save_scores(scores: dict[str, Scores], path: Path) -> None:
     """Write a csv with a row for each image id."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["id", *(field.name for field in dataclasses.fields(Scores))], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({"id": id, **dataclasses.asdict(one)} for id, one in scores.items())
-    write_bytes(path, text.getvalue().encode())
+    columns = ["id", *(field.name for field in dataclasses.fields(Scores))]
+    write_csv(path, columns, ({"id": id, **dataclasses.asdict(one)} for id, one in scores.items()))
 
 
 def load_scores(path: Path) -> dict[str, Scores]:

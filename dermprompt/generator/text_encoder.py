@@ -8,9 +8,9 @@ padding, 2.x with token 0. Folders are in transformers' CLIPTextModel format.
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import open_clip
@@ -33,6 +33,7 @@ _BLOCK_NAMES = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+_KINDS = ("weight", "bias")
 
 
 @cache
@@ -168,26 +169,35 @@ def load_text_encoder(folder: Path, pad_token_id: int, layers: int | None = None
     return encoder
 
 
+def _names(layers: int) -> dict[str, str]:
+    """Transformers' name of each of open_clip's weights that both have."""
+    names = {
+        "token_embedding.weight": "embeddings.token_embedding.weight",
+        "positional_embedding": "embeddings.position_embedding.weight",
+    }
+    names |= {f"ln_final.{kind}": f"final_layer_norm.{kind}" for kind in _KINDS}
+    for layer, (ours, theirs), kind in product(range(layers), _BLOCK_NAMES.items(), _KINDS):
+        names[f"transformer.resblocks.{layer}.{ours}.{kind}"] = f"encoder.layers.{layer}.{theirs}.{kind}"
+    return names
+
+
+def _joint(layers: int) -> dict[str, list[str]]:
+    """Transformers' names of the query, key and value that open_clip has in one weight."""
+    return {
+        f"transformer.resblocks.{layer}.attn.in_proj_{kind}": [
+            f"encoder.layers.{layer}.self_attn.{part}_proj.{kind}" for part in "qkv"
+        ]
+        for layer, kind in product(range(layers), _KINDS)
+    }
+
+
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rename open_clip's weights to transformers' CLIPTextModel, with separate query, key and value."""
-    renamed = {
-        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
-        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
-        "text_model.final_layer_norm.weight": state["ln_final.weight"],
-        "text_model.final_layer_norm.bias": state["ln_final.bias"],
-    }
-    for key, value in state.items():
-        block = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+?)[._](weight|bias)", key)
-        if block is None:
-            continue
-        layer, name, kind = block.groups()
-        prefix = f"text_model.encoder.layers.{layer}"
-        if name == "attn.in_proj":
-            parts = zip("qkv", value.chunk(3), strict=True)
-            renamed |= {f"{prefix}.self_attn.{p}_proj.{kind}": v.contiguous() for p, v in parts}
-        else:
-            renamed[f"{prefix}.{_BLOCK_NAMES[name]}.{kind}"] = value
-    return renamed
+    layers = sum(key.endswith("in_proj_weight") for key in state)
+    renamed = {theirs: state[ours] for ours, theirs in _names(layers).items()}
+    for ours, parts in _joint(layers).items():
+        renamed |= {name: part.contiguous() for name, part in zip(parts, state[ours].chunk(3), strict=True)}
+    return {f"text_model.{name}": value for name, value in renamed.items()}
 
 
 def keep_tokens(state: dict[str, Tensor], tokens: Tensor) -> dict[str, Tensor]:
@@ -209,18 +219,5 @@ def _from_transformers(state: dict[str, Tensor], layers: int) -> dict[str, Tenso
     state = {key.removeprefix("text_model."): value for key, value in state.items()}
     if "embeddings.token_embedding.tokens" in state:
         state["embeddings.token_embedding.weight"] = _all_tokens(state)
-    state = {key: value.float() for key, value in state.items()}
-    renamed = {
-        "token_embedding.weight": state["embeddings.token_embedding.weight"],
-        "positional_embedding": state["embeddings.position_embedding.weight"],
-        "ln_final.weight": state["final_layer_norm.weight"],
-        "ln_final.bias": state["final_layer_norm.bias"],
-    }
-    for layer in range(layers):
-        theirs, ours = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
-        for kind in ("weight", "bias"):
-            parts = [state[f"{theirs}.self_attn.{p}_proj.{kind}"] for p in "qkv"]
-            renamed[f"{ours}.attn.in_proj_{kind}"] = torch.cat(parts)
-            for name, their_name in _BLOCK_NAMES.items():
-                renamed[f"{ours}.{name}.{kind}"] = state[f"{theirs}.{their_name}.{kind}"]
-    return renamed
+    renamed = {ours: state[theirs].float() for ours, theirs in _names(layers).items()}
+    return renamed | {ours: torch.cat([state[one].float() for one in parts]) for ours, parts in _joint(layers).items()}

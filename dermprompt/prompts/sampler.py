@@ -6,11 +6,10 @@ generator has seen.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,27 +17,14 @@ from dermprompt.lesion import Lesion
 from dermprompt.prompts.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """What a sample should show. ``None`` means unknown, never absent."""
 
     diagnosis: str | None
     attributes: tuple[str, ...] | None
 
 
-class Prompts(ABC):
-    """A source of labels by sample index."""
-
-    @abstractmethod
-    def sample(self, index: int) -> Label | None:
-        """Draw the label of sample ``index``; None for an empty prompt."""
-
-    @abstractmethod
-    def shares(self) -> dict[Label | None, float]:
-        """The probability of every label that can be drawn."""
-
-
-class MixedPrompts(Prompts):
+class MixedPrompts:
     """Diagnoses (codes, or None for unknown) in the proportions of a mix, each with a training lesion's attributes.
 
     A diagnosis that no training lesion has gets no attributes. Raises ValueError if a share is negative or not
@@ -67,31 +53,22 @@ class MixedPrompts(Prompts):
         return found
 
 
-class FixedPrompts(Prompts):
-    """The same label for every sample."""
+@dataclass(frozen=True)
+class ConstantPrompts:
+    """The same label for every sample; None for empty prompts, as in the paper's comparison by masks (section 3.3)."""
 
-    def __init__(self, diagnosis: str | None, attributes: Sequence[str] | None) -> None:
-        self._label = Label(diagnosis, None if attributes is None else tuple(attributes))
+    label: Label | None
 
-    def sample(self, index: int) -> Label:
+    def sample(self, index: int) -> Label | None:
         """The label."""
-        return self._label
+        return self.label
 
     def shares(self) -> dict[Label | None, float]:
         """The label, with probability 1."""
-        return {self._label: 1.0}
+        return {self.label: 1.0}
 
 
-class EmptyPrompts(Prompts):
-    """Empty prompts, as in the paper's comparison by masks alone (section 3.3)."""
-
-    def sample(self, index: int) -> None:
-        """No label."""
-        return None
-
-    def shares(self) -> dict[Label | None, float]:
-        """No label, with probability 1."""
-        return {None: 1.0}
+Prompts = MixedPrompts | ConstantPrompts
 
 
 def empirical_prompts(lesions: Sequence[Lesion], seed: int) -> MixedPrompts:

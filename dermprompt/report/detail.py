@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from dermprompt.report.tables import real_label, segmenter_label, setting_of, tell_apart
 from dermprompt.results import Job, Segmentation
 
-# Measure, heading, digits.
+# Measure, heading.
 MEASURES = (
-    ("dice", "DSC ↑", 3),
-    ("iou", "IoU ↑", 3),
-    ("jaccard65", "IoU ≥ 0.65 ↑", 3),
-    ("sensitivity", "Sensitivity ↑", 3),
-    ("specificity", "Specificity ↑", 3),
-    ("hd95", "HD95 ↓", 3),
-    ("surface_dice", "NSD ↑", 3),
+    ("dice", "DSC ↑"),
+    ("iou", "IoU ↑"),
+    ("jaccard65", "IoU ≥ 0.65 ↑"),
+    ("sensitivity", "Sensitivity ↑"),
+    ("specificity", "Specificity ↑"),
+    ("hd95", "HD95 ↓"),
+    ("surface_dice", "NSD ↑"),
 )
 
 
@@ -51,7 +51,7 @@ def _detail(title: str, arms: dict[str, list[Segmentation]]) -> Detail:
         title,
         tuple(arms),
         tuple(len(cells) for cells in arms.values()),
-        tuple(tuple(_measure(cells, key) for key, _, _ in MEASURES) for cells in arms.values()),
+        tuple(tuple(_measure(cells, key) for key, _ in MEASURES) for cells in arms.values()),
         tuple((*key, _images(arms, key), tuple(_dice(cells, key) for cells in arms.values())) for key in keys),
     )
 

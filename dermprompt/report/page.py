@@ -140,7 +140,6 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "data": _data(jobs),
         "work": work_table(jobs, "work"),
         "seconds": work_table(jobs, "seconds"),
-        "jobs": jobs,
         "paper": tables,
         "measures": MEASURES,
     }

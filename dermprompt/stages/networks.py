@@ -35,9 +35,7 @@ PRECISIONS = {"32-true": torch.float32, "bf16-true": torch.bfloat16}
 
 def open_base(reading: OpenBase | None, runtime: Runtime, folder: Path) -> LatentDiffusion:
     """The frozen base, on the trainer's device; ``reading`` is None for a base trained here."""
-    base = (
-        load_base(str(folder)) if reading is None else load_base(str(folder), reading.pad_token_id, reading.text_layers)
-    )
+    base = load_base(str(folder), **(vars(reading) if reading else {}))
     return base.to(choose_device(runtime.trainer))
 
 

@@ -15,7 +15,7 @@ from dermprompt.data.clusters import load_clusters, save_clusters
 from dermprompt.data.coverage import coverage, format_coverage
 from dermprompt.data.datasets.phantom import IMAGES, write_phantom
 from dermprompt.data.findings import Finding, check_findings
-from dermprompt.data.index import Index, lesion_of, load_index, read_index
+from dermprompt.data.index import Index, load_index, read_index, read_lesions
 from dermprompt.data.split import Split, draw_split, load_split, rotate, subset, units_of
 from dermprompt.distributed.processes import Runtime
 from dermprompt.files import json_array, read_json, sha256, write_bytes, write_json, write_pieces
@@ -243,7 +243,7 @@ def list_pool(
 
 def load_pool(pool: Path) -> list[Lesion]:
     """The lesions that :func:`list_pool` wrote."""
-    return [lesion_of(row) for row in read_json(pool / "pool.json", list)]
+    return read_lesions(pool / "pool.json")
 
 
 def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
@@ -259,10 +259,9 @@ def real_ids(split: Split, part: str, num_real: int | None) -> tuple[str, ...]:
 
 def load_generator_set(generator_set: Path) -> list[Lesion]:
     """The lesions that :func:`list_generator_set` wrote."""
-    return [lesion_of(row) for row in read_json(generator_set / "known.json", list)]
+    return read_lesions(generator_set / "known.json")
 
 
 def load_lesions(prepared: Path) -> tuple[dict[str, Lesion], Split]:
     """The lesions in use by id, and the split."""
-    rows = read_json(prepared / "lesions.json", list)
-    return {row["id"]: lesion_of(row) for row in rows}, load_split(prepared / "split.json")
+    return {one.id: one for one in read_lesions(prepared / "lesions.json")}, load_split(prepared / "split.json")

@@ -28,8 +28,7 @@ from dermprompt.masks.realistic import RealisticMasks
 from dermprompt.masks.shape import measure
 from dermprompt.masks.transform import TransformedMasks
 from dermprompt.prompts.sampler import (
-    EmptyPrompts,
-    FixedPrompts,
+    ConstantPrompts,
     Label,
     MixedPrompts,
     Prompts,
@@ -123,15 +122,14 @@ def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> N
         ValueError: labels without a name, an invalid mix, or unseen labels with ``prompts.unseen=error``.
     """
     lesions = load_generator_set(generator_set)
-    source = _sampler(settings, seed, lesions)
-    if isinstance(source, EmptyPrompts):
+    if settings.sampler == "empty":
         return
     unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
     if unseen and settings.unseen == "error":
         raise ValueError(f"prompts.unseen=error: {unseen}")
     if unseen:
         print(f"warning: {unseen}")
-    for label in source.shares():
+    for label in _sampler(settings, seed, lesions).shares():
         compose(settings, label)  # fails now, not during sampling, for a code without a name
 
 
@@ -149,9 +147,10 @@ def prompt_source(settings: DrawSamples, generator_set: Path) -> Prompts:
 
 def _sampler(settings: schema.DrawnPrompts | None, seed: int, generator_set: list[Lesion]) -> Prompts:
     if settings is None or settings.sampler == "empty":
-        return EmptyPrompts()
+        return ConstantPrompts(None)
     if settings.sampler == "fixed":
-        return FixedPrompts(settings.diagnosis, settings.attributes)
+        attributes = settings.attributes
+        return ConstantPrompts(Label(settings.diagnosis, None if attributes is None else tuple(attributes)))
     if settings.sampler == "target":
         return MixedPrompts(generator_set, settings.mix, seed)
     return {"empirical": empirical_prompts, "balanced": balanced_prompts}[settings.sampler](generator_set, seed)
@@ -238,15 +237,12 @@ def describe(
     base: Path | None = None,
 ) -> None:
     """Write the card that describes the samples in a set so far."""
-
-    def key(label: Label | None) -> LabelKey:
-        return (None, None) if label is None else (label.diagnosis, label.attributes)
-
     lesions = load_generator_set(generator_set)
     prompts = plain(settings.prompts) if settings.prompts else {}
     facts = {"masks": read_recipe(masks).settings["masks"], "prompts": prompts, "seed": settings.seed}
     facts |= _losses(trained)
-    asked = {key(label): share for label, share in _sampler(settings.prompts, settings.seed, lesions).shares().items()}
+    shares = _sampler(settings.prompts, settings.seed, lesions).shares()
+    asked: dict[LabelKey, float] = {label or (None, None): share for label, share in shares.items()}
     in_g = Counter((one.diagnosis, one.attributes) for one in lesions)
     write_card(folder, trained.name, facts, asked, in_g)
 

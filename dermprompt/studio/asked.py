@@ -138,7 +138,7 @@ def read_photograph(data: bytes) -> np.ndarray:
         ValueError: it is not an image, is damaged, has an unsupported format, or is too large.
     """
     decoded = _decoded(data, lambda: decode_image(data))
-    return upright(decoded.pixels, decoded.orientation) if decoded.orientation in range(2, 9) else decoded.pixels
+    return upright(decoded.pixels, decoded.orientation)
 
 
 def _decoded(data: bytes, decode: Callable[[], T]) -> T:

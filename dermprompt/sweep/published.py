@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import io
 import json
 import math
 import sys
@@ -23,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from dermprompt.entry import in_words
 from dermprompt.evaluation.scores import Scores
 from dermprompt.evaluation.statistics import DICE, mean_interval
-from dermprompt.files import read_json, reading, write_bytes, write_json
+from dermprompt.files import read_json, reading, write_csv, write_json
 from dermprompt.results import ArmTable
 from dermprompt.sweep.comparison import ArmId, Record, Setting, arm_tables
 
@@ -37,15 +36,13 @@ _RECORD = TypeAdapter(Record)
 def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
     """Write ``scores.csv``, with a row per image and training, and ``tables.json``, computed from it."""
     tables = arm_tables(records, primary)
-    text = io.StringIO()
     kinds = (Setting, ArmId, Scores)
     setting, arm, scores = ([field.name for field in dataclasses.fields(kind)] for kind in kinds)
-    writer = csv.DictWriter(text, [*setting, *arm, *_PLACE, *scores], lineterminator="\n")
-    writer.writeheader()
-    for one in records:
-        place = {name: getattr(one, name) for name in _PLACE}
-        writer.writerow({**vars(one.setting), **vars(one.arm), **place, **vars(one.scores)})
-    write_bytes(folder / SCORES, text.getvalue().encode())
+    rows = (
+        {**vars(one.setting), **vars(one.arm), **{name: getattr(one, name) for name in _PLACE}, **vars(one.scores)}
+        for one in records
+    )
+    write_csv(folder / SCORES, [*setting, *arm, *_PLACE, *scores], rows)
     write_json(folder / TABLES, {"primary": dict(primary), **_numbers(tables, records)})
     return tables
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dermprompt.files import write_bytes
+from dermprompt.files import write_csv
 from dermprompt.synthesis.samples import Sample
 
 # Every column, and what it contains.
@@ -55,11 +53,7 @@ def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV; a text that a spreadsheet would interpret as a formula gets a leading apostrophe."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows({key: _defused(value) for key, value in row.items()} for row in rows)
-    write_bytes(path, text.getvalue().encode())
+    write_csv(path, columns, ({key: _defused(value) for key, value in row.items()} for row in rows), end="\r\n")
 
 
 def _defused(value: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.metrics import DiceMetric, MeanIoU
 
-from dermprompt.evaluation.overlap import dice, dice_matrix, iou, pooled_dice
+from dermprompt.evaluation.overlap import dice, dice_matrix, iou
 
 
 def random_masks(n: int, seed: int) -> np.ndarray:
@@ -23,8 +23,6 @@ def test_hand_worked_cases() -> None:
     np.testing.assert_allclose(dice(*HAND), [1, 0, 0, 1 / 2, 1, 0])
     np.testing.assert_allclose(iou(*HAND), [1, 0, 0, 1 / 3, 1, 0])
     # 5 common pixels; 9 predicted and 9 true ones.
-    assert pooled_dice(*HAND) == pytest.approx(10 / 18)
-    assert pooled_dice(HAND[0][:1], HAND[1][:1]) == 1
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(dice, DiceMetric), (iou, MeanIoU)])
@@ -40,15 +38,6 @@ def test_bool_and_uint8_agree_and_large_areas_do_not_overflow() -> None:
     pred, target = random_masks(8, 0), random_masks(8, 1)
     np.testing.assert_array_equal(dice(pred, target), dice(pred.astype(bool), target.astype(bool)))
     assert dice(*[np.ones((1, 600, 600), np.uint8)] * 2) == 1
-
-
-def test_pooled_dice_weighs_by_area() -> None:
-    pred = np.zeros((2, 10, 10), bool)
-    target = pred.copy()
-    target[0], pred[0] = True, True
-    target[1, 0, 0] = True
-    assert dice(pred, target).mean() == 0.5
-    assert pooled_dice(pred, target) == pytest.approx(200 / 201)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])

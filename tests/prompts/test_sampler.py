@@ -9,8 +9,7 @@ import pytest
 
 from dermprompt.lesion import Lesion
 from dermprompt.prompts.sampler import (
-    EmptyPrompts,
-    FixedPrompts,
+    ConstantPrompts,
     Label,
     MixedPrompts,
     Prompts,
@@ -74,14 +73,14 @@ def test_a_mix_that_is_none(mix: dict[str, float]) -> None:
 
 
 def test_fixed_is_the_same_for_every_sample() -> None:
-    prompts = FixedPrompts("MEL", ["globules"])
+    prompts = ConstantPrompts(Label("MEL", ("globules",)))
     assert prompts.sample(0) == prompts.sample(9) == Label("MEL", ("globules",))
     assert prompts.shares() == {Label("MEL", ("globules",)): 1}
 
 
 def test_empty_asks_for_nothing() -> None:
-    assert EmptyPrompts().sample(0) is None
-    assert EmptyPrompts().shares() == {None: 1}
+    assert ConstantPrompts(None).sample(0) is None
+    assert ConstantPrompts(None).shares() == {None: 1}
 
 
 @pytest.mark.parametrize("kind", [empirical_prompts, balanced_prompts])

@@ -13,7 +13,7 @@ from dermprompt.results import Interval, Results, Segmentation, Subgroup
 
 def cell(seed: int, fold: int | None, dice: float, n: int, groups: dict[str, tuple[float, int]]) -> Segmentation:
     named = tuple(Subgroup("diagnosis", k, Interval(v, 0, 1, m)) for k, (v, m) in groups.items())
-    measures = {name: dice for name, _, _ in MEASURES}
+    measures = {name: dice for name, _ in MEASURES}
     one = Segmentation("unet", None, 0, Interval(dice, 0, 1, n), None, dice, 0.0, "s_only")
     return replace(one, seed=seed, fold=fold, measures=measures, groups=named)
 

@@ -90,12 +90,7 @@ def write_phantom(root: Path, num_images: int, size: int, seed: int) -> None:
 
     Raises:
         FileExistsError: ``root`` already holds any of these, so that nobody's images are lost.
-        ValueError: there is no image to write, or ``size`` is too small to show the structures.
     """
-    if num_images < 1:
-        raise ValueError(f"num_images is {num_images}; allowed: 1 or more")
-    if size < 32:
-        raise ValueError(f"size is {size}; allowed: 32 or more pixels")
     for name in (IMAGES, MASKS, DIAGNOSIS_TABLE, METADATA_TABLE, ATTRIBUTE_TABLE):
         if (root / name).exists():
             raise FileExistsError(f"{root / name} exists; write the phantom to a folder without it")

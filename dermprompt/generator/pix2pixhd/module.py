@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
@@ -112,7 +112,7 @@ class Pix2PixHD(LightningModule):
         return self.discriminator(*pairs.split([labels.shape[1], image.shape[1]], dim=1))
 
     def _step(self, loss: Tensor) -> None:
-        generator, discriminator = self._optimizers()
+        generator, discriminator = cast(list[LightningOptimizer], self.optimizers())
         for optimizer in (generator, discriminator):
             optimizer.zero_grad()
         self.manual_backward(loss, inputs=[*_trained(self.generator), *_trained(self.discriminator)])
@@ -120,16 +120,8 @@ class Pix2PixHD(LightningModule):
         step_uncounted(self.trainer, discriminator)
         if self.averaged is not None:
             self.averaged.update_parameters(self.generator)
-        schedules = self.lr_schedulers()
-        assert isinstance(schedules, list)
-        for schedule in schedules:
-            assert isinstance(schedule, LambdaLR)
+        for schedule in cast(list[LambdaLR], self.lr_schedulers()):
             schedule.step()
-
-    def _optimizers(self) -> list[LightningOptimizer]:
-        optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
-        return optimizers  # type: ignore[return-value]
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LambdaLR]]:
         """Adam with β = (0.5, 0.999) for each network, and their schedules."""

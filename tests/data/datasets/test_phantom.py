@@ -271,9 +271,3 @@ def test_nobodys_images_are_overwritten(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=IMAGES):
         write_phantom(tmp_path, 1, 64, 0)
     assert [path.name for path in tmp_path.iterdir()] == [IMAGES]
-
-
-@pytest.mark.parametrize(("num_images", "size", "named"), [(0, 64, "num_images is 0"), (1, 16, "size is 16")])
-def test_settings_out_of_range_are_named(tmp_path: Path, num_images: int, size: int, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
-        write_phantom(tmp_path, num_images, size, 0)
