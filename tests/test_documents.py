@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from miniature import CONF, compose
 
+from dermprompt.config.schema import STAGES
+
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 DOCUMENTS += sorted(REPOSITORY.glob("experiments/**/README.md"))
@@ -42,7 +44,7 @@ def test_command_composes(line: str) -> None:
     words = overrides(line)
     bundled = any(word in BUNDLED for word in words)
     root = [] if bundled or any(word.startswith("data.root=") for word in words) else ["data.root=/data"]
-    compose(*words, *root)
+    assert compose(*words, *root).stage in STAGES
 
 
 def what_to_type() -> list[str]:

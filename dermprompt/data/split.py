@@ -91,8 +91,8 @@ def draw_split(
             ``official`` use only the training folder.
 
     Raises:
-        ValueError: there are fewer than ``MIN_IMAGES`` training images, or too few groups to fill
-            four parts; with ``official``, no validation or test images, or equal files in two folders.
+        ValueError: there are fewer than ``MIN_IMAGES`` training images, or too few groups to fill four
+            parts; with ``official``, no validation or test images, or equal files in two folders.
     """
     place = {id: (folders or {}).get(id, "training") for id in contents}
     if protocol == "official":

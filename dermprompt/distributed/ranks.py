@@ -111,7 +111,7 @@ def _end_with_parent(parent: int, by: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Run the launcher, or one of its ranks if no number of processes is given."""
+    """Start the launcher; without a number of processes, be one of its ranks."""
     folder, parent, options = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[4:]
     if options:
         # On several nodes its parent is SLURM, which ends it with the job.

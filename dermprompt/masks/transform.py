@@ -100,8 +100,7 @@ def deform_elastically(
     """Deform a float32 (S, S) image by one random grid after another.
 
     Displacements are normal with standard deviation ``sigmas[k]`` (a fraction of S) on a grid of
-    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines; beyond the image its
-    border continues.
+    ``points[k]`` x ``points[k]``, interpolated by cubic B-splines; beyond the image its border continues.
     Raises ImportError, with a remedy, if elasticdeform cannot be loaded.
     """
     try:

@@ -121,9 +121,9 @@ def check_prompts(settings: schema.Prompts, seed: int, generator_set: Path) -> N
     Raises:
         ValueError: labels without a name, an invalid mix, or unseen labels with ``prompts.unseen=error``.
     """
-    lesions = load_generator_set(generator_set)
     if settings.sampler == "empty":
         return
+    lesions = load_generator_set(generator_set)
     unseen = Vocabulary.of(lesions).unseen(*_asked_for(settings))
     if unseen and settings.unseen == "error":
         raise ValueError(f"prompts.unseen=error: {unseen}")

@@ -140,11 +140,12 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
     """Each arm with samples against its control for each purpose, as a separate family of tests."""
     found = []
     for name, purpose in PURPOSES.items():
+        if purpose.world != world:
+            continue
         # An arm with G's real pairs can only be compared with a control that has them too.
         ours = [arm for arm in arms if arm.count and (name == "instead" or not arm.name.startswith(REAL_PAIRS))]
         for arm, control in product(ours, arms):
-            is_control = purpose.world == world and _is_control(control, purpose.control, arm.count)
-            if is_control and shared(arms[arm], arms[control]):
+            if _is_control(control, purpose.control, arm.count) and shared(arms[arm], arms[control]):
                 found.append((name, arm, control))
     level = 1 - ALPHA / max(1, len(found))
     return tuple(_purpose_row(*one, arms, level) for one in found)

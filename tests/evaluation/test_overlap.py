@@ -22,7 +22,6 @@ HAND = PRED.reshape(6, 2, 2).astype(np.uint8), TARGET.reshape(6, 2, 2).astype(np
 def test_hand_worked_cases() -> None:
     np.testing.assert_allclose(dice(*HAND), [1, 0, 0, 1 / 2, 1, 0])
     np.testing.assert_allclose(iou(*HAND), [1, 0, 0, 1 / 3, 1, 0])
-    # 5 common pixels; 9 predicted and 9 true ones.
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(dice, DiceMetric), (iou, MeanIoU)])

@@ -43,6 +43,7 @@ def test_pooled_weighs_by_area() -> None:
     scores = [score(large, large), score(PRED * 0, TARGET)]
     assert pooled(scores) == pytest.approx(200 / 203)
     assert pooled([]) == 1
+    assert pooled([score(TARGET * 0, TARGET * 0)]) == 1
 
 
 def test_other_sizes_are_refused() -> None:

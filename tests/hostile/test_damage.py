@@ -28,6 +28,7 @@ from dermprompt.generator.shards import load_shards, pack_folder
 from dermprompt.generator.source import check_base, check_folder
 from dermprompt.generator.text_encoder import load_text_encoder
 from dermprompt.generator.warp import load_warp
+from dermprompt.stages import rehearsal
 from dermprompt.stages.rehearsal import check_features, rehearse
 from dermprompt.store.artifacts import RECORD, batch_record, read_artifact, read_recipe
 from dermprompt.store.locks import _who
@@ -313,8 +314,19 @@ def test_a_job_says_before_any_work_what_it_cannot_open_or_build(case: str, tmp_
 
 
 @pytest.mark.parametrize("generator", ["warp", "controlnet", "pix2pixhd"])
-def test_what_can_be_trained_is_built_once_and_takes_no_memory(generator: str) -> None:
+def test_what_can_be_trained_is_built_once_and_takes_no_memory(generator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    for name in ("build_network", "build_base", "build_discriminator"):
+        build = getattr(rehearsal, name)
+
+        def kept(*given: Any, build: Callable[..., Any] = build) -> Any:
+            built.append(build(*given))
+            return built[-1]
+
+        monkeypatch.setattr(rehearsal, name, kept)
     rehearse(frozen(generator), STAGES)
+    assert built
+    assert {weight.device.type for network in built for weight in network.parameters()} == {"meta"}
 
 
 def test_a_network_of_features_that_nobody_knows() -> None:

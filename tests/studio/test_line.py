@@ -38,13 +38,17 @@ def begin(port: int, body: dict[str, Any]) -> http.client.HTTPConnection:
     return connection
 
 
+def waiting(port: int) -> int:
+    return int(json.loads(ask(port, "GET", "/api/v1")[2])["waiting"])
+
+
 def wait_for(port: int, number: int) -> None:
     """Until so many jobs are in the queue."""
     for _ in range(200):
-        if json.loads(ask(port, "GET", "/api/v1")[2])["waiting"] == number:
+        if waiting(port) == number:
             return
         time.sleep(0.05)
-    raise AssertionError(json.loads(ask(port, "GET", "/api/v1")[2])["waiting"])
+    raise AssertionError(waiting(port))
 
 
 def test_events_come_in_order(served):
@@ -109,6 +113,7 @@ def test_a_client_that_goes_away_frees_its_place_in_the_queue(served):
     wait_for(served.port, 1)
     held.sock.close()
     wait_for(served.port, 0)
+    assert waiting(served.port) == 0
 
 
 def test_a_worker_that_ends_is_said_and_started_again(served):

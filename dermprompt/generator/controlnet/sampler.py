@@ -93,6 +93,7 @@ class ControlNetGenerator(nn.Module):
         # With eta > 0 every step draws noise, here too with one generator per sample.
         generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]
         chance = {"eta": self.eta, "generator": generators} if self.eta else {}
+        hints = masks.repeat(len(text) // len(latents), 1, 1, 1)
         residuals: tuple[Tensor, ...] = ()
         # The scheduler looks steps up on the host; a step on the device would force a synchronisation every time.
         for place, (step, on_device) in enumerate(
@@ -101,12 +102,12 @@ class ControlNetGenerator(nn.Module):
             guided = self.guidance_start <= place / len(scheduler.timesteps) < self.guidance_end
             states = text if guided else text[-len(latents) :]
             noisy = latents.to(text.dtype).repeat(len(states) // len(latents), 1, 1, 1)
+            rows = slice(-len(noisy), None)
+            # Where guidance begins, the former residuals lack the rows of empty text.
             if place % self.control_every == 0 or len(residuals[0]) < len(noisy):
-                hints = masks.repeat(len(states) // len(latents), 1, 1, 1)
-                residuals = control(self.controlnet, noisy, on_device, states, hints, self.conditioning_scale)
-            residuals = tuple(one[-len(noisy) :] for one in residuals)
-            prediction = self._guide(predict(self.base, noisy, on_device, states, residuals).float(), len(latents))
-            latents = scheduler.step(prediction, step, latents, **chance).prev_sample
+                residuals = control(self.controlnet, noisy, on_device, states, hints[rows], self.conditioning_scale)
+            prediction = predict(self.base, noisy, on_device, states, tuple(one[rows] for one in residuals)).float()
+            latents = scheduler.step(self._guide(prediction, len(latents)), step, latents, **chance).prev_sample
         return latents
 
     def _guide(self, prediction: Tensor, number: int) -> Tensor:
