@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -47,12 +48,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], end: str = "\n") -> None:
-    """Write rows below a header of ``columns``, as UTF-8."""
+    """Write rows below a header of ``columns``, as UTF-8, compressed if the name ends in ``.gz``."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator=end)
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    content = text.getvalue().encode()
+    write_bytes(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import gzip
 import json
 import math
 import sys
@@ -26,7 +27,7 @@ from dermprompt.files import read_json, reading, write_csv, write_json
 from dermprompt.results import ArmTable
 from dermprompt.sweep.comparison import ArmId, Record, Setting, arm_tables
 
-SCORES, TABLES = "scores.csv", "tables.json"
+SCORES, TABLES = "scores.csv.gz", "tables.json"
 _PLACE = ("seed", "fold", "id")
 # Columns whose empty cells mean None.
 _OPTIONAL = ("num_real", "steps_of", "fold")
@@ -34,7 +35,7 @@ _RECORD = TypeAdapter(Record)
 
 
 def publish(records: Sequence[Record], primary: Mapping[str, Any], folder: Path) -> tuple[ArmTable, ...]:
-    """Write ``scores.csv``, with a row per image and training, and ``tables.json``, computed from it."""
+    """Write ``scores.csv.gz``, with a row per image and training, and ``tables.json``, computed from it."""
     tables = arm_tables(records, primary)
     kinds = (Setting, ArmId, Scores)
     setting, arm, scores = ([field.name for field in dataclasses.fields(kind)] for kind in kinds)
@@ -78,7 +79,7 @@ def load_records(path: Path) -> list[Record]:
             row; names the file and the line.
     """
     records: dict[Any, Record] = {}
-    with reading(path), path.open(newline="") as file:
+    with reading(path), gzip.open(path, "rt", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 2):
             given = {**row, **{name: row[name] or None for name in _OPTIONAL if name in row}}
             try:
@@ -96,7 +97,7 @@ def load_records(path: Path) -> list[Record]:
 
 
 def verify(folder: Path) -> list[str]:
-    """The numbers of ``tables.json`` that ``scores.csv`` does not reproduce; empty if all are reproduced."""
+    """The numbers of ``tables.json`` that ``scores.csv.gz`` does not reproduce; empty if all are reproduced."""
     with reading(folder / TABLES):
         published = read_json(folder / TABLES, dict)
         primary = published.pop("primary")
@@ -111,7 +112,7 @@ def verify(folder: Path) -> list[str]:
 
 
 def rewrite(folder: Path) -> None:
-    """Recompute ``tables.json`` from ``scores.csv``, and redraw those charts that exist.
+    """Recompute ``tables.json`` from ``scores.csv.gz``, and redraw those charts that exist.
 
     The primary comparison stays as declared.
     """

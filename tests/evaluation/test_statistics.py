@@ -105,7 +105,7 @@ def _held(tables: Iterable[np.ndarray], truth: float) -> list[float]:
 @pytest.mark.parametrize("num_real", [70, None])
 def test_intervals_of_published_differences_hold_the_truth(num_real: int | None) -> None:
     """Dice is skewed and has outliers: a study's own differences as the population, 200 of their images at a time."""
-    records = load_records(EXPERIMENTS / "fair_arms_small/scores.csv")
+    records = load_records(EXPERIMENTS / "fair_arms_small/scores.csv.gz")
     dice = {
         name: np.array([one.scores.dice for one in records if (one.arm.name, one.setting.num_real) == (name, num_real)])
         for name in ("controlnet_1k", "s_plus_g_strong_1k")

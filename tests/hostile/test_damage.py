@@ -67,7 +67,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "split.json": load_split,
     "clusters.json": load_clusters,
     "scores.csv": load_scores,
-    "published.csv": load_records,
+    "published.csv.gz": load_records,
     "config.yaml": thaw,
 }
 

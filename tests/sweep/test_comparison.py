@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -221,10 +223,36 @@ def test_a_comparison_of_two_arms_by_hand(tmp_path: Path) -> None:
     assert ours.against.gain.over == "images"
     assert ours.against.gain.seeds == 2
     assert verify(tmp_path) == []
-    scores = tmp_path / "scores.csv"
-    scores.write_text(scores.read_text().replace("0.7", "0.71", 1))
+    scores = tmp_path / "scores.csv.gz"
+    scores.write_bytes(gzip.compress(gzip.decompress(scores.read_bytes()).replace(b"0.7", b"0.71", 1)))
     assert any("against.gain.mean" in line for line in verify(tmp_path))
     assert any("trainings.0.dice.mean" in line for line in verify(tmp_path))
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "Compressed file ended": lambda packed: packed[: len(packed) // 2],
+    "Not a gzipped file": gzip.decompress,
+    "line 2: fold": lambda packed: gzip.compress(gzip.decompress(packed).replace(b",fold,", b",folds,")),
+    "line 2: dice": lambda packed: gzip.compress(gzip.decompress(packed).replace(b",0.5,", b",half,", 1)),
+    "line 3: i0 of this training is in an earlier": lambda packed: gzip.compress(twice(gzip.decompress(packed))),
+    "no scores in it": lambda packed: gzip.compress(b""),
+}
+
+
+def twice(text: bytes) -> bytes:
+    """The table with its first row twice."""
+    head, first, rest = text.split(b"\n", 2)
+    return b"\n".join([head, first, first, rest])
+
+
+@pytest.mark.parametrize("said", DAMAGED)
+def test_damaged_published_scores_are_named(said: str, tmp_path: Path) -> None:
+    jobs = [_job(tmp_path / "1", "b", 0, [0.5, 0.7], **OURS)]
+    publish(records_of(jobs), {}, tmp_path)
+    scores = tmp_path / "scores.csv.gz"
+    scores.write_bytes(DAMAGED[said](scores.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{scores}.*{said}"):
+        load_records(scores)
 
 
 def test_the_control_takes_as_many_steps() -> None:
@@ -409,7 +437,7 @@ STUDIES = sorted(path.parent for path in (CONF.parent / "experiments").rglob("ta
 def test_published_verdicts_do_not_depend_on_chance(folder: Path, orders: int) -> None:
     """Nothing is drawn: in random orders of the scores every verdict and interval is the published one."""
     published = json.loads((folder / "tables.json").read_text())
-    records, rng = load_records(folder / "scores.csv"), np.random.default_rng(0)
+    records, rng = load_records(folder / "scores.csv.gz"), np.random.default_rng(0)
     wanted = _verdicts(published["tables"])
     assert wanted
     for _ in range(orders):
