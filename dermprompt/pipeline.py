@@ -13,14 +13,13 @@ follow from these. With a planning store, the same methods list what would run. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dermprompt import cost
 from dermprompt.config import schema
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Segmenter, SegmenterTraining, TrainingSet, take
 from dermprompt.data.datasets.folder import layout_of
@@ -224,7 +223,7 @@ class Pipeline(GeneratorPipeline):
     def _features(self) -> dict[str, Any]:
         """The feature network, with the stamps of its weights' file."""
         features = self.config.evaluation.features
-        return {**plain(features), "stamps": stamps_of(features.weights) or []}
+        return {**asdict(features), "stamps": stamps_of(features.weights) or []}
 
     @cached_property
     def curated(self) -> Artifact | None:
@@ -256,7 +255,7 @@ class Pipeline(GeneratorPipeline):
         from dermprompt.evaluation.statistics import MARGIN, MIN_SEEDS
 
         rule = {"measure": "dice", "margin": MARGIN, "min_seeds": MIN_SEEDS}
-        return {**plain(self.config.evaluation.primary), **rule}
+        return {**asdict(self.config.evaluation.primary), **rule}
 
     def scores(self, arm: Arm) -> Artifact:
         """Scores of every image of S.test; the first scoring of a split fixes the primary comparison."""

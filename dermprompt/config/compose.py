@@ -200,12 +200,8 @@ def _escaped(node: Any) -> Any:
 
 def dump(config: Config, path: Path) -> None:
     """Write the resolved configuration as yaml."""
-    write_bytes(path, yaml.safe_dump(secrets.mask(plain(config)), sort_keys=False, allow_unicode=True).encode())
-
-
-def plain(node: Any) -> Any:
-    """A dataclass of the schema as plain dicts and lists."""
-    return dataclasses.asdict(node)
+    shown = secrets.mask(dataclasses.asdict(config))
+    write_bytes(path, yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).encode())
 
 
 def training_settings(trainer: dict[str, Any]) -> dict[str, Any]:

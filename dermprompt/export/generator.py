@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from diffusers import ControlNetModel
 
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import PretrainedBase, Sampler
 from dermprompt.config.schema import take
 from dermprompt.export.cards import ModelFacts, model_card
@@ -105,7 +105,7 @@ def _copy_controlnet(pipeline: Pipeline, trained: Path, root: Path) -> str:
         shutil.copytree(trained / "unet", root / "unet")
     controlnet = open_pretrained(ControlNetModel, root / "controlnet")
     save_original(controlnet, root / SINGLE_FILE)
-    settings = plain(take(Sampler, config))
+    settings = asdict(take(Sampler, config))
     if isinstance(config.base, PretrainedBase):
         named = {"base": base_name(config.base.path), "single_file": SINGLE_FILE}
         return _STABLE_DIFFUSION.format(unet=_UNET if unlocked else "", **named, **settings)

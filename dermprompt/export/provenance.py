@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import dermprompt
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import FolderSamples
 from dermprompt.data.licences import find_licences, first_line
 from dermprompt.export.cards import DatasetFacts, dataset_card
@@ -66,13 +66,13 @@ def generator_facts(pipeline: Pipeline) -> dict[str, str]:
         if pipeline.base_pool:
             number = len(load_pool(pipeline.base_pool["pool"].path))
             facts["the base also trained on"] = f"{number} images without a mask"
-        facts["settings of the base"] = settings_text(plain(config.generator.base))
+        facts["settings of the base"] = settings_text(asdict(config.generator.base))
     return facts
 
 
 def _own_settings(pipeline: Pipeline) -> str:
     """The generator's settings without its base's."""
-    return settings_text({key: value for key, value in plain(pipeline.config.generator).items() if key != "base"})
+    return settings_text({key: value for key, value in asdict(pipeline.config.generator).items() if key != "base"})
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
@@ -97,12 +97,12 @@ def _drawn_from(pipeline: Pipeline) -> dict[str, str]:
     config, kind = pipeline.config, pipeline.config.generator
     facts = generator_facts(pipeline) if kind.is_trained else {"generator": _own_settings(pipeline)}
     if kind.is_drawn_from:
-        facts["masks"] = settings_text(plain(config.masks))
+        facts["masks"] = settings_text(asdict(config.masks))
     if kind.has_text:
-        facts["prompts"] = settings_text(plain(config.prompts))
+        facts["prompts"] = settings_text(asdict(config.prompts))
     facts["synthesis"] = f"{pipeline.samples.path.name}, seed {config.seed}, {config.image_size} pixels"
     if config.curation.name != "none":
-        facts["curation"] = settings_text(plain(config.curation))
+        facts["curation"] = settings_text(asdict(config.curation))
     return facts
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import take
 from dermprompt.files import read_json, sha256
@@ -21,7 +21,7 @@ def sample_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
     rows = read_records(root, config.synthesis.count)
     used = [{"decision": "keep", "score": ""}] * len(rows)
     decided = read_json(curated.path / "decisions.json")["rows"] if curated else used
-    sampling = plain(take(Sampler, config.generator)) if isinstance(config.generator, Sampler) else {}
+    sampling = asdict(take(Sampler, config.generator)) if isinstance(config.generator, Sampler) else {}
     return [
         index_row(
             row,

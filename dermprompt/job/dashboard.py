@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +95,7 @@ def _pages(folder: Path) -> list[Path]:
 
 @contextmanager
 def _run(config: Config, folder: Path, identity: str, stage: str) -> Iterator[WandbRun]:
-    name, settings = f"{Runtime.of(config).label}-{stage}", compose.plain(config)
+    name, settings = f"{Runtime.of(config).label}-{stage}", asdict(config)
     run = WandbRun(config.logger, folder, identity, PAGE_SECONDS, name=name, job_type=stage, config=settings)
     try:
         yield run

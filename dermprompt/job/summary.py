@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import ScratchBase
 from dermprompt.config.schema import Data
 from dermprompt.data.cache import load_cache
@@ -115,7 +114,7 @@ def _primary(pipeline: Pipeline) -> dict[str, Any]:
     rule = pipeline.primary_rule
     declared = read_json(pipeline.declared.path / "primary.json") == rule
     digest = sha256(json.dumps(rule, sort_keys=True))[:16]
-    return {**plain(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
+    return {**asdict(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
 
 
 def _name(pipeline: Pipeline) -> str | None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from dermprompt.files import write_bytes
+from dermprompt.report.page import templates
 
 # Smaller images are enlarged by an integer factor.
 MIN_SIDE = 320
@@ -41,10 +41,7 @@ def write_quiz(questions: Sequence[Question], seed: int, title: str, path: Path)
         raise ValueError("a quiz needs real and synthetic images")
     order = np.random.default_rng(seed).permutation(len(questions))
     shown = [_entry(questions[i]) for i in order]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=select_autoescape()
-    )
-    page = environment.get_template("quiz.html").render(title=title, questions=json.dumps(shown))
+    page = templates().get_template("quiz.html").render(title=title, questions=json.dumps(shown))
     write_bytes(path, page.encode())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from torch import nn
 
 from dermprompt.config import compose, schema
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import Pix2PixHD, ScratchBase
 from dermprompt.config.schema import SegmenterTraining
 from dermprompt.distributed.processes import Runtime, choose_device
@@ -43,7 +43,7 @@ def open_generator(settings: DrawSamples, runtime: Runtime, trained: Path, base:
     """The trained generator, loaded as its kind declares; on the trainer's device if ``precision`` is set."""
     kind = schema.KINDS["generator"][settings.generator]
     on_base: list[LatentDiffusion] = [] if base is None else [open_base(settings.base, runtime, base)]
-    sampler = {} if settings.sampler is None else plain(settings.sampler)
+    sampler = {} if settings.sampler is None else asdict(settings.sampler)
     generator: Any = pkgutil.resolve_name(kind.opens)(trained, *on_base, **sampler)  # type: ignore[attr-defined]
     if settings.precision is None:
         return generator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from dermprompt.config import schema
-from dermprompt.config.compose import plain
 from dermprompt.data.decode import BadPicture
 from dermprompt.data.fit import fit_mask
 from dermprompt.data.folders import ENDINGS, pictures
@@ -86,7 +86,7 @@ def mask_source(
     Raises:
         ValueError: there is no real mask to start from, or a given file is not a mask; names it.
     """
-    own = plain(settings.masks)
+    own = asdict(settings.masks)
     del own["name"]
     if isinstance(settings.masks, schema.FolderMasks):
         assert given is not None, "masks of a folder"
@@ -238,7 +238,7 @@ def describe(
 ) -> None:
     """Write the card that describes the samples in a set so far."""
     lesions = load_generator_set(generator_set)
-    prompts = plain(settings.prompts) if settings.prompts else {}
+    prompts = asdict(settings.prompts) if settings.prompts else {}
     facts = {"masks": read_recipe(masks).settings["masks"], "prompts": prompts, "seed": settings.seed}
     facts |= _losses(trained)
     shares = _sampler(settings.prompts, settings.seed, lesions).shares()

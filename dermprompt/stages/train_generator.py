@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import take
 from dermprompt.distributed.processes import Runtime, choose_device, is_first_rank
@@ -80,7 +80,7 @@ def train_controlnet(
         **_denoising(of, settings),
         decay=of.decay,
         trainable=of.trainable,
-        sampler=plain(take(Sampler, of.validation)),
+        sampler=asdict(take(Sampler, of.validation)),
     )
     on_gpu = choose_device(runtime.trainer).type == "cuda"
     speed_up([frozen.unet, *module.trained.values()], of.compile, channels_last=on_gpu)

@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngInfo
 import dermprompt
 from dermprompt.config import schema
 from dermprompt.config.checks import check_sampler
-from dermprompt.config.compose import compose, plain
+from dermprompt.config.compose import compose
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Config
 from dermprompt.data.fit import fit_image
@@ -77,7 +77,7 @@ class Studio:
             image = draw_images(generator, [condition], [sample_seed(asked.seed, 0)]).array()[0]
         record = {
             "generator": {"id": own.id, "kind": own.kind, "title": own.title, "digest": own.digest},
-            "drawing": {**drawing, **(plain(sampler) if sampler else {})},
+            "drawing": {**drawing, **(asdict(sampler) if sampler else {})},
             "maker": Path(own.folder).name,
             "prompt": condition.prompt,
             "sample_seed": sample_seed(asked.seed, 0),
@@ -131,7 +131,7 @@ class Studio:
         self._open.move_to_end(key)
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
-        for name, value in (plain(sampler) if sampler else {}).items():
+        for name, value in (asdict(sampler) if sampler else {}).items():
             setattr(self._open[key], name, value)
         return self._open[key]
 

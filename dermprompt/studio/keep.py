@@ -7,7 +7,7 @@ import re
 import shlex
 import tempfile
 import zipfile
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 import dermprompt
-from dermprompt.config.compose import plain
 from dermprompt.config.generators import Sampler
 from dermprompt.config.schema import Config
 from dermprompt.export.cards import DatasetFacts, dataset_card
@@ -36,7 +35,7 @@ def command(offer: Offer, asked: Drawing, sampler: Sampler | None, mask: Path, c
     """The command line that reproduces an image, byte for byte, as its first sample."""
     words = ["+experiment=studio", "stage=synthesize", *overrides(offer), "masks=folder", f"masks.path={mask}"]
     words += _prompt(asked, offer)
-    words += [f"generator.{key}={value}" for key, value in (plain(sampler) if sampler else {}).items()]
+    words += [f"generator.{key}={value}" for key, value in (asdict(sampler) if sampler else {}).items()]
     words += [f"seed={asked.seed}", f"synthesis.precision={config.synthesis.precision}"]
     return "python -m dermprompt " + shlex.join(words)
 

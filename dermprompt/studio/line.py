@@ -43,6 +43,13 @@ class Job:
         """Add an event."""
         self.events.put_nowait(event)
 
+    async def lines(self) -> AsyncIterator[str]:
+        """The events as lines of JSON, up to the last one, ``done`` or ``error``."""
+        event: Event = {}
+        while not event.keys() & {"done", "error"}:
+            event = await self.events.get()
+            yield json.dumps(event) + "\n"
+
 
 class Line:
     """The waiting jobs and the worker process; ``command`` starts the worker."""
@@ -79,17 +86,6 @@ class Line:
             self._say_places()
         elif self._now is not None and self._now[1] is job:
             self._send({"cancel": self._now[0]})
-
-    async def follow(self, job: Job) -> AsyncIterator[Event]:
-        """The events of a job up to the last one, ``done`` or ``error``; a client that stops listening cancels it."""
-        try:
-            while True:
-                event = await job.events.get()
-                yield event
-                if "done" in event or "error" in event:
-                    return
-        finally:
-            self.leave(job)
 
     async def run(self) -> None:
         """Process jobs until cancelled, then end the worker."""

@@ -8,7 +8,8 @@ import mimetypes
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,12 +17,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import dermprompt
-from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
 from dermprompt.prompts.template import TEMPLATES
 from dermprompt.studio.asked import (
@@ -107,7 +107,7 @@ class Server:
         asked = read(Drawing, await _json(request))
         offer = await self._offer(asked.generator)
         self.desk.mask_file(asked.mask)
-        job = {"kind": "draw", "offer": plain(offer), "drawing": asked.model_dump(exclude_none=True)}
+        job = {"kind": "draw", "offer": asdict(offer), "drawing": asked.model_dump(exclude_none=True)}
         return Events(self.line, self.line.join(job))
 
     async def prompt(self, request: Request) -> Response:
@@ -163,37 +163,19 @@ class Server:
         )
 
 
-class Events(Response):
+class Events(StreamingResponse):
     """A job's events as lines of JSON while it runs; a client that disconnects leaves the queue."""
 
     def __init__(self, line: Line, job: Job) -> None:
-        super().__init__(media_type="application/x-ndjson")
-        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
-        self.line, self.job = line, job
+        super().__init__(job.lines(), media_type="application/x-ndjson")
+        self.leave = partial(line.leave, job)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client disconnects."""
-        sending = asyncio.create_task(self._send(send))
-        watching = asyncio.create_task(_gone(receive))
         try:
-            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await super().__call__(scope, receive, send)
         finally:
-            for task in (sending, watching):
-                task.cancel()
-            await asyncio.gather(sending, watching, return_exceptions=True)
-            self.line.leave(self.job)
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for event in self.line.follow(self.job):
-            line = json.dumps(event).encode() + b"\n"
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            self.leave()
 
 
 async def _json(request: Request) -> bytes:

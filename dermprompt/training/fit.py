@@ -31,8 +31,7 @@ def fit(
     make_trainer: MakeTrainer,
     folder: Path,
     seed: int,
-    max_epochs: int | None = None,
-    max_steps: int = -1,
+    max_steps: int,
     validation: DataLoader | None = None,
     validate_every: int = 1,
     callbacks: tuple[Callback, ...] = (),
@@ -59,7 +58,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     assert len(loader), "a training without batches"
     steps_an_epoch = -(-len(loader) // accumulate_grad_batches)
-    epochs = max_epochs or -(-max_steps // steps_an_epoch)
+    epochs = -(-max_steps // steps_an_epoch)
     # Augmentation libraries and dropout use torch's global generator, which is fixed here whatever ran before.
     lightning.seed_everything(seed, verbose=False)
     checkpoints = SafeCheckpoints()
@@ -84,7 +83,7 @@ def fit(
     )
     with _failures_in_words(batch_key):
         trainer.fit(module, loader, validation, ckpt_path=checkpoints.newest(folder), weights_only=True)
-    _see_that_it_ended(trainer, max_steps if max_steps > 0 else epochs * steps_an_epoch)
+    _see_that_it_ended(trainer, max_steps)
 
 
 @contextmanager
@@ -123,6 +122,6 @@ def _checkpoints(folder: Path, epochs: int, max_steps: int, steps_an_epoch: int)
     return ModelCheckpoint(
         folder,
         filename=Path(LAST).stem,
-        every_n_train_steps=min(interval, max_steps) if max_steps > 0 else interval,
+        every_n_train_steps=min(interval, max_steps),
         enable_version_counter=False,
     )

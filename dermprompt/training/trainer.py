@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy, StrategyRegistry
 from torch.utils.data import Dataset
 
@@ -127,10 +127,10 @@ class RunLogger(Logger):
             self.run.close(failed=status != "success")
 
 
-def _logger(runtime: Runtime, folder: Path, training: str) -> Logger:
-    """A csv file in the training's folder, or a W&B run of the first rank."""
+def _logger(runtime: Runtime, folder: Path, training: str) -> Logger | bool:
+    """A W&B run of the first rank, if asked for; :class:`~dermprompt.training.callbacks.Curves` are written anyway."""
     if not is_asked(runtime.logger):
-        return CSVLogger(str(folder), name="", version="log")
+        return False
     return RunLogger(_open_run(runtime, folder, training) if is_first_rank() else None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from miniature import compose, miniature, run
 from PIL import Image
 
-from dermprompt.config.compose import plain
 from dermprompt.config.schema import Config
 from dermprompt.files import write_json
 from dermprompt.job.run import run_job
@@ -55,7 +55,7 @@ def drawn(studio: Studio, offer: Offer, **asked: Any) -> dict[str, Any]:
     """All events of a drawing, as one."""
     told: dict[str, Any] = {}
     mask = studio.desk.save_mask(DISC.astype(np.uint8))
-    studio.draw(told.update, plain(offer), {"generator": offer.id, "mask": mask, **asked})
+    studio.draw(told.update, asdict(offer), {"generator": offer.id, "mask": mask, **asked})
     return told
 
 
@@ -178,7 +178,7 @@ def test_words_without_weights_are_said(studio: Studio) -> None:
     mask = studio.desk.save_mask(np.pad(DISC, 32).astype(np.uint8))
     box = find_offers(studio.config)["box-controlnet"]
     asked = {"generator": box.id, "mask": mask, "text": "dermoscopic image of a purple melanoma", "num_steps": 1}
-    studio.draw(told.update, plain(box), asked)
+    studio.draw(told.update, asdict(box), asked)
     assert told["picture"]["unread"] == ["purple"]
 
 
@@ -196,7 +196,7 @@ def test_steps_are_told_and_giving_up_ends_at_the_next(studio: Studio) -> None:
     offer = stored(studio.config, "controlnet")
     mask = studio.desk.save_mask(DISC.astype(np.uint8))
     with pytest.raises(GivenUp):
-        studio.draw(tell, plain(offer), {"generator": offer.id, "mask": mask, "num_steps": 9})
+        studio.draw(tell, asdict(offer), {"generator": offer.id, "mask": mask, "num_steps": 9})
     assert steps == [{"step": 1, "of": 9}, {"step": 2, "of": 9}]
 
 
@@ -218,4 +218,4 @@ def test_segmenters_of_a_store_are_listed(tmp_path: Path) -> None:
 
 def test_offers_come_back_from_json(folder: Path) -> None:
     for one in find_offers(configured(folder)).values():
-        assert offering.read_offer(json.loads(json.dumps(plain(one)))) == one
+        assert offering.read_offer(json.loads(json.dumps(asdict(one)))) == one

@@ -83,7 +83,7 @@ def unequal(one: Weights, two: Weights) -> list[str]:
 
 
 def train(module: DiffusionModule, make_trainer: MakeTrainer, folder: Path, epochs: int, *calls: Callback) -> None:
-    fit(module, loader(), make_trainer, folder, seed=0, max_epochs=epochs, callbacks=calls)
+    fit(module, loader(), make_trainer, folder, seed=0, max_steps=epochs * len(loader()), callbacks=calls)
 
 
 @torch.no_grad()
