@@ -1,7 +1,7 @@
 """Shapes of drawn masks beside those of real ones: a table and a picture; and `paper_code` beside the recipe.
 
-    python benchmarks/mask_shapes.py table --root /data/isic2018 --out experiments/masks
-    python benchmarks/mask_shapes.py validate --out experiments/masks
+    python benchmarks/mask_shapes.py table --root /data/isic2018 --out experiments/mask_shapes
+    python benchmarks/mask_shapes.py validate --out experiments/mask_shapes
 
 `table`: the Wasserstein distance of each figure to G's masks, in G's standard deviations, for 1,594 masks of every
 source, with S's real masks as the floor. `validate`: the Kolmogorov-Smirnov distance of ours to the recipe's masks,
@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("table", "validate"))
     parser.add_argument("--root", type=Path, help="ISIC 2018 Task 1, for the table")
-    parser.add_argument("--out", type=Path, default=Path("experiments/masks"))
+    parser.add_argument("--out", type=Path, default=Path("experiments/mask_shapes"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.command == "table":

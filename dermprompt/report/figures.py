@@ -141,7 +141,7 @@ def purposes_svg(tables: Sequence[ArmTable]) -> str:
     names = [name for name in PURPOSES if any(row.purpose == name for table in tables for row in table.purposes)]
     numbers = sorted({table.num_real for table in tables}, key=lambda one: (one is None, one))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.2), layout="constrained")
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
             axes.axhline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
             axes.set_title(PURPOSES[name], loc="left", fontsize=8)
@@ -154,7 +154,7 @@ def purposes_svg(tables: Sequence[ArmTable]) -> str:
                         lines.setdefault(row.arm, []).append((numbers.index(table.num_real), row.against.gain))
             for index, (arm, points) in enumerate(lines.items()):
                 _line(axes, arm, points, SEEDS[index % len(SEEDS)], 0.08 * (index - (len(lines) - 1) / 2))
-            axes.legend(fontsize=7, frameon=False)
+            axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
         figure.axes[0].set_ylabel("gain in DSC over the control")
         return _svg(figure)
 
