@@ -1,7 +1,7 @@
 """Samples on the disk a second, beside diffusers' StableDiffusionControlNetPipeline with the same weights.
 
     python benchmarks/synthesis.py [--size 128] [--images 8] [--steps 10] [--repeats 3] [--batches 1 4 8] [--compile]
-                                    [--guidance-end 1.0] [--control-every 1]
+                                    [--guidance-end 1.0] [--cache-interval 1]
 
 On a GPU it is Stable Diffusion 1.5's size at 512 pixels, else a narrow model, both with random weights; the same
 scheduler, steps, guidance and noise. The peer gets its best batch and writes its images as its users do, one after
@@ -102,7 +102,7 @@ def mask(index: int, size: int) -> np.ndarray:
 
 def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) -> tuple[Draw, dict[str, nn.Module]]:
     """Draws as `stage=synthesize` does."""
-    fewer = {"guidance_end": options.guidance_end, "control_every": options.control_every}
+    fewer = {"guidance_end": options.guidance_end, "cache_interval": options.cache_interval}
     base = load_base(str(folder))
     generator = load_controlnet(folder, base, num_steps=options.steps, guidance_scale=GUIDANCE, **fewer)
     generator.to(options.device)
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16] if cuda else [1, 4, 8])
     parser.add_argument("--compile", action="store_true", default=cuda)
     parser.add_argument("--guidance-end", type=float, default=1.0)
-    parser.add_argument("--control-every", type=int, default=1)
+    parser.add_argument("--cache-interval", type=int, default=1)
     options = parser.parse_args()
     options.device = torch.device("cuda" if cuda else "cpu")
     with tempfile.TemporaryDirectory() as folder:

@@ -101,7 +101,7 @@ class Sampler:
     eta: float = number(at_least=0, at_most=1)
     guidance_start: float = number(at_least=0, at_most=1, since=0.0)
     guidance_end: float = number(at_least=0, at_most=1, since=1.0)
-    control_every: int = whole(1, 1000, since=1)
+    cache_interval: int = whole(1, 1000, since=1)
 
 
 @dataclass

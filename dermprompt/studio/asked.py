@@ -61,7 +61,7 @@ class Drawing(Named):
     eta: Annotated[float, Field(ge=0, le=1)] | None = None
     guidance_start: Annotated[float, Field(ge=0, le=1)] | None = None
     guidance_end: Annotated[float, Field(ge=0, le=1)] | None = None
-    control_every: Annotated[int, Field(ge=1, le=200)] | None = None
+    cache_interval: Annotated[int, Field(ge=1, le=200)] | None = None
 
     def sampling(self) -> dict[str, Any]:
         """The sampler settings that are given."""

@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, DDIMScheduler, DPMSolverMultistepSchedule
 from torch import Tensor, nn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, predict, sample_noise
+from dermprompt.generator.controlnet.deep_cache import DeepCache
 from dermprompt.generator.controlnet.step_cache import step_cache
 
 # Song et al. 2020; Lu et al. 2022 (DPM-Solver++, second order); Zhao et al. 2023 (UniPC).
@@ -31,7 +32,8 @@ class ControlNetGenerator(nn.Module):
             (Kynkäänniemi et al. 2024); steps without guidance take half the time.
         eta: of DDIM only; 0 is DDIM and 1 is DDPM.
         conditioning_scale: weight of the ControlNet's residuals.
-        control_every: the ControlNet runs at every n-th step only, and its residuals are reused in between.
+        cache_interval: the ControlNet and the U-Net's deep levels run at every n-th step only; their features are
+            reused in between (:class:`~dermprompt.generator.controlnet.deep_cache.DeepCache`).
         sampler: a key of ``SCHEDULERS``, used with the base's noise schedule.
 
     ``networks`` run at every step, and may have another precision or memory format, or be compiled. Latents,
@@ -49,15 +51,15 @@ class ControlNetGenerator(nn.Module):
         sampler: str = "ddim",
         guidance_start: float = 0.0,
         guidance_end: float = 1.0,
-        control_every: int = 1,
+        cache_interval: int = 1,
     ) -> None:
         super().__init__()
         self.base, self.controlnet = base, controlnet
         self.num_steps, self.guidance_scale, self.eta = num_steps, guidance_scale, eta
         self.conditioning_scale, self.sampler = conditioning_scale, sampler
         self.guidance_start, self.guidance_end = guidance_start, guidance_end
-        self.control_every = control_every
-        self.networks: tuple[nn.Module, ...] = (base.unet, controlnet)
+        self.cache_interval = cache_interval
+        self.networks: tuple[nn.Module, ...] = (DeepCache(base.unet) if cache_interval > 1 else base.unet, controlnet)
         self._states: dict[str, Tensor] = {}
 
     @torch.no_grad()
@@ -103,11 +105,17 @@ class ControlNetGenerator(nn.Module):
             states = text if guided else text[-len(latents) :]
             noisy = latents.to(text.dtype).repeat(len(states) // len(latents), 1, 1, 1)
             rows = slice(-len(noisy), None)
-            # Where guidance begins, the former residuals lack the rows of empty text.
-            if place % self.control_every == 0 or len(residuals[0]) < len(noisy):
+            # Where guidance begins, the former features lack the rows of empty text.
+            if place % self.cache_interval == 0 or len(residuals[0]) < len(noisy):
                 residuals = control(self.controlnet, noisy, on_device, states, hints[rows], self.conditioning_scale)
-            prediction = predict(self.base, noisy, on_device, states, tuple(one[rows] for one in residuals)).float()
-            latents = scheduler.step(self._guide(prediction, len(latents)), step, latents, **chance).prev_sample
+                deep = None
+            given = noisy, on_device, states, tuple(one[rows] for one in residuals)
+            if self.cache_interval == 1:
+                prediction = predict(self.base, *given)
+            else:
+                prediction, deep = self.networks[0](*given, None if deep is None else deep[rows])
+            guided_one = self._guide(prediction.float(), len(latents))
+            latents = scheduler.step(guided_one, step, latents, **chance).prev_sample
         return latents
 
     def _guide(self, prediction: Tensor, number: int) -> Tensor:

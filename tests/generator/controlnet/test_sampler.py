@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dermprompt.generator.controlnet.base import LatentDiffusion, control, load_base, predict
+from dermprompt.generator.controlnet.deep_cache import DeepCache
 from dermprompt.generator.controlnet.module import build_controlnet
 from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 
@@ -115,21 +116,44 @@ def test_guidance_in_some_steps_halves_the_others(make_scratch_base: MakeBase) -
     torch.testing.assert_close(none, build(base, guidance_scale=1.0).generate(masks, prompts, seeds))
 
 
-def test_the_controlnet_runs_at_some_steps_only(make_scratch_base: MakeBase) -> None:
+def test_deep_features_are_reused_in_between(make_scratch_base: MakeBase) -> None:
     base = make_scratch_base()
     masks, prompts, seeds = squares(2), PROMPTS[:2], SEEDS[:2]
-    ways: dict[str, dict[str, float]] = {"every": {}, "second": {"control_every": 2}, "no": {"conditioning_scale": 0.0}}
+    ways: dict[str, dict[str, float]] = {
+        "every": {},
+        "second": {"cache_interval": 2},
+        "no": {"conditioning_scale": 0.0},
+    }
     built = {name: build(base, guidance_scale=1.0, **settings) for name, settings in ways.items()}
-    sizes = passes(built["second"].controlnet)
+    copied, whole = passes(built["second"].controlnet), passes(built["second"].networks[0])
     images = {name: one.generate(masks, prompts, seeds) for name, one in built.items()}
-    assert sizes == [2, 2]
+    assert (copied, whole) == ([2, 2], [2, 2, 2, 2])
     apart = {name: float((images[name] - images["every"]).abs().mean()) for name in ("second", "no")}
     assert 0 < apart["second"] < apart["no"]
     middle = {"guidance_scale": 9.0, "guidance_start": 0.25, "guidance_end": 0.75}
-    mixed = build(base, **middle, control_every=4)
-    sizes = passes(mixed.controlnet)
+    mixed = build(base, **middle, cache_interval=4)
+    copied, middles = passes(mixed.controlnet), passes(base.unet.mid_block)
     mixed.generate(masks, prompts, seeds)
-    assert sizes == [2, 4]  # guidance needs residuals for both passes
+    assert copied == middles == [2, 4]  # guidance needs features for both passes
+
+
+@torch.no_grad()
+def test_a_step_on_its_own_deep_features_is_the_whole_step(make_scratch_base: MakeBase) -> None:
+    """As diffusers computes it; also at a side that the levels do not divide."""
+    for base, side in ((make_scratch_base(), 4), (load_base("box"), 16), (load_base("box"), 9)):
+        generator = torch.Generator().manual_seed(0)
+        noisy = torch.randn(2, base.unet.config.in_channels, side, side, generator=generator)
+        step, text = torch.tensor(500), base.text_encoder.encode(PROMPTS[:2])
+        masks = torch.zeros(2, 1, side * base.codec.downscale, side * base.codec.downscale)
+        residuals = control(build(base).controlnet, noisy, step, text, masks)
+        cached, expected = DeepCache(base.unet), predict(base, noisy, step, text, residuals)
+        whole, deep = cached(noisy, step, text, residuals)
+        middles = passes(base.unet.mid_block)
+        again, kept = cached(noisy, step, text, residuals, deep)
+        assert torch.equal(whole, expected)
+        assert torch.equal(again, expected)
+        assert kept is deep
+        assert middles == []
 
 
 @torch.no_grad()
