@@ -114,8 +114,8 @@ class ControlNetGenerator(nn.Module):
                 prediction = predict(self.base, *given)
             else:
                 prediction, deep = self.networks[0](*given, None if deep is None else deep[rows])
-            guided_one = self._guide(prediction.float(), len(latents))
-            latents = scheduler.step(guided_one, step, latents, **chance).prev_sample
+            prediction = self._guide(prediction.float(), len(latents))
+            latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents
 
     def _guide(self, prediction: Tensor, number: int) -> Tensor:
