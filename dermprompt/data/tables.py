@@ -204,3 +204,11 @@ def flags(row: Mapping[str, str], columns: tuple[str, ...]) -> list[str]:
         if value not in (0, 1):
             raise ValueError(f"column {column} is {value:g}; allowed are 0 and 1")
     return [column for column, value in values.items() if value]
+
+
+def only_flag(row: Mapping[str, str], columns: tuple[str, ...]) -> str:
+    """The one of ``columns`` whose cell is 1. Raises ValueError unless it is exactly one."""
+    present = flags(row, columns)
+    if len(present) != 1:
+        raise ValueError(f"{len(present)} of the columns {', '.join(columns)} are 1; exactly one must be")
+    return present[0]

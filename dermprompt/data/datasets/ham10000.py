@@ -11,7 +11,7 @@ from pathlib import Path
 from dermprompt.data.folders import descend, named, pictures
 from dermprompt.data.labels import Source, Tables, read_sources
 from dermprompt.data.pairs import Files
-from dermprompt.data.tables import Fields, Table, flags, number, read_table
+from dermprompt.data.tables import Fields, Table, number, only_flag, read_table
 
 IMAGES = (
     "HAM10000_images_part_1",
@@ -76,13 +76,7 @@ def _read_task3(path: Path) -> Table:
     """Read a table with one column per diagnosis, of which exactly one is 1."""
     columns = tuple(code.upper() for code in DIAGNOSES)
 
-    def parse(row: Mapping[str, str]) -> Fields:
-        (*present,) = flags(row, columns)
-        if len(present) != 1:
-            raise ValueError(f"{len(present)} of the columns {', '.join(columns)} are 1; exactly one must be")
-        return {"diagnosis": DIAGNOSES[present[0].lower()]}
-
-    return read_table(path, "image", columns, parse)
+    return read_table(path, "image", columns, lambda row: {"diagnosis": DIAGNOSES[only_flag(row, columns).lower()]})
 
 
 def _read_groups(path: Path) -> Table:

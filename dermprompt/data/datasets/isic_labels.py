@@ -12,7 +12,7 @@ from dermprompt.data.datasets.archive_labels import ARCHIVE
 from dermprompt.data.findings import Finding
 from dermprompt.data.folders import unnest
 from dermprompt.data.labels import Source, Tables, read_sources
-from dermprompt.data.tables import Fields, Table, flags, number, read_table
+from dermprompt.data.tables import Fields, Table, flags, number, only_flag, read_table
 
 DIAGNOSES = ("MEL", "NV", "BKL", "BCC", "AK", "DF", "VASC", "SCC")
 ATTRIBUTES = ("globules", "milia_like_cyst", "negative_network", "pigment_network", "streaks")
@@ -68,10 +68,8 @@ def _read_2019(path: Path) -> Table:
     columns = (*DIAGNOSES, "UNK")
 
     def parse(row: Mapping[str, str]) -> Fields | None:
-        present = flags(row, columns)
-        if len(present) != 1:
-            raise ValueError(f"{len(present)} of the columns {', '.join(columns)} are 1; exactly one must be")
-        return None if present == ["UNK"] else {"diagnosis": present[0]}
+        present = only_flag(row, columns)
+        return None if present == "UNK" else {"diagnosis": present}
 
     return _read_challenge_table(path, "image", columns, parse)
 
