@@ -116,7 +116,7 @@ def ours(folder: Path, options: argparse.Namespace, precision: str, batch: int) 
         batches = range(-(-number // batch))
         draw_batches(generator, condition, batches, batch, 0, target, lambda k: target / f"{k}.json", "ours", number)
 
-    counted = {"U-Net": base.unet, "ControlNet": generator.controlnet, "text": base.text_encoder}
+    counted = {"U-Net": base.unet.mid_block, "ControlNet": generator.controlnet, "text": base.text_encoder}
     return draw, {**counted, "decoder": base.codec.vae.decoder}
 
 
@@ -155,7 +155,7 @@ def peer(
             for i, image in zip(rows, images, strict=True):
                 image.save(image_path(target, f"SYN_{i:07d}"), quality=JPEG_QUALITY, subsampling=0)
 
-    counted = {"U-Net": pipeline.unet, "ControlNet": controlnet, "text": pipeline.text_encoder}
+    counted = {"U-Net": pipeline.unet.mid_block, "ControlNet": controlnet, "text": pipeline.text_encoder}
     return draw, {**counted, "decoder": pipeline.vae.decoder}
 
 
@@ -168,7 +168,7 @@ def seconds(draw: Draw, number: int, prompts: tuple[str, ...]) -> float:
 
 
 def count(draw: Draw, networks: dict[str, nn.Module], number: int, prompts: tuple[str, ...]) -> tuple[str, float]:
-    """Images that pass through each network, for one image drawn; and GFLOP for one."""
+    """Images that pass through each network (the U-Net's middle), for one image drawn; and GFLOP for one."""
     rows = dict.fromkeys(networks, 0)
 
     def add(name: str) -> Callable[..., None]:

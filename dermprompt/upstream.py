@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # The beginnings of Lightning's warnings about hardware, its other products and its own code.
 LIGHTNINGS_WARNINGS = (
     "Checkpoint directory",
-    "Experiment logs directory",  # from before an interruption; the whole curve is in curves.csv
     r".*LeafSpec",
     "Found .* in eval mode",
     "Using ModelCheckpoint with manual",

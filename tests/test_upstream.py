@@ -13,7 +13,6 @@ from typing import Any
 import lightning
 import pytest
 import torch
-from lightning.fabric.loggers import csv_logs
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, slurm
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, model_checkpoint
 from lightning.pytorch.loops import fit_loop
@@ -34,7 +33,7 @@ from dermprompt.upstream import (
 )
 
 # Where the silenced warnings stand.
-WARNERS = (csv_logs, model_checkpoint, _pytree, fit_loop, functional, configuration_validator, slurm)
+WARNERS = (model_checkpoint, _pytree, fit_loop, functional, configuration_validator, slurm)
 
 
 class Two(lightning.LightningModule):

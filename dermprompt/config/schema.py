@@ -365,7 +365,7 @@ def count_devices(devices: Any) -> int | None:
 
 @dataclass
 class FileLogger:
-    """Curves as csv files in each training's folder."""
+    """No W&B; the curves are in each training's folder, with any logger."""
 
     name: str = MISSING
 

@@ -172,8 +172,9 @@ class Events(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the last event, or until the client disconnects."""
+        # For later versions Starlette would notice only at the next event, which a waiting client may not get for long.
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__({**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}, receive, send)
         finally:
             self.leave()
 

@@ -28,7 +28,7 @@ COLUMNS = {
     "conditioning_scale": "weight of the control copy's residuals",
     "guidance_start": "the share of the steps after which guidance begins",
     "guidance_end": "the share of the steps after which it ends",
-    "cache_interval": "the control copy and the deep levels ran at every n-th step, n being this number",
+    "cache_interval": "the control copy and the U-Net's deep levels ran at every n-th step, n being this number",
     "eta": "share of fresh noise at every step; 0 is none",
     "image_sha256": "of the image's file",
     "mask_sha256": "of the mask's file",

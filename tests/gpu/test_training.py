@@ -27,7 +27,8 @@ def train(make_trainer: Callable[..., Any], make_scratch_base: MakeBase, device:
     def start(name: str, folder: Path, epochs: int, on: str = device.type, **settings: Any) -> Training:
         training = build(name, make_scratch_base)
         place = {"accelerator": "gpu" if on == "cuda" else on, **settings}
-        fit(training.module, training.loader, partial(make_trainer, **place), folder, 0, max_epochs=epochs)
+        steps = epochs * len(training.loader)
+        fit(training.module, training.loader, partial(make_trainer, **place), folder, 0, max_steps=steps)
         return training
 
     return start

@@ -152,7 +152,7 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted((folder / "store").rglob("*")):
         place = path.relative_to(folder / "store")
-        volatile = path.name in VOLATILE or place.parts[0].startswith(".") or {"log", "wandb"} & {*place.parts}
+        volatile = path.name in VOLATILE or place.parts[0].startswith(".") or "wandb" in place.parts
         if path.is_file() and not volatile and not place.parts[1:2][0].startswith(("index-", "coverage-")):
             found[str(place)] = hashlib.sha256(content(path, folder)).hexdigest()
     return found

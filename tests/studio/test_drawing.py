@@ -200,6 +200,19 @@ def test_steps_are_told_and_giving_up_ends_at_the_next(studio: Studio) -> None:
     assert steps == [{"step": 1, "of": 9}, {"step": 2, "of": 9}]
 
 
+def test_an_opened_generator_reuses_features_when_asked(studio: Studio) -> None:
+    offer, drawn = stored(studio.config, "controlnet"), []
+    mask = studio.desk.save_mask(DISC.astype(np.uint8))
+    for interval in (1, 2, 1):
+        events: list[dict[str, Any]] = []
+        asked = {"generator": offer.id, "mask": mask, "num_steps": 4, "cache_interval": interval}
+        studio.draw(events.append, asdict(offer), asked)
+        assert [one["step"] for one in events if "step" in one] == [1, 2, 3, 4]
+        picture = next(one["picture"]["id"] for one in events if "picture" in one)
+        drawn.append(Image.open(studio.desk.picture_file(picture, ".png")).tobytes())
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
 def test_masks_are_rolled_in_all_ways(studio: Studio) -> None:
     for masks in ("realistic", "transform", "paper_code", "paper_text"):
         told: dict[str, Any] = {}

@@ -36,7 +36,7 @@ class ControlNetGenerator(nn.Module):
             reused in between (:class:`~dermprompt.generator.controlnet.deep_cache.DeepCache`).
         sampler: a key of ``SCHEDULERS``, used with the base's noise schedule.
 
-    ``networks`` run at every step, and may have another precision or memory format, or be compiled. Latents,
+    ``networks``, which the steps run, may have another precision or memory format, or be compiled. Latents,
     scheduler and text encoder stay in float32.
     """
 
@@ -59,8 +59,14 @@ class ControlNetGenerator(nn.Module):
         self.conditioning_scale, self.sampler = conditioning_scale, sampler
         self.guidance_start, self.guidance_end = guidance_start, guidance_end
         self.cache_interval = cache_interval
-        self.networks: tuple[nn.Module, ...] = (DeepCache(base.unet) if cache_interval > 1 else base.unet, controlnet)
+        # A tuple, because as a module the second would give the weights further keys.
+        self._unets = (base.unet, DeepCache(base.unet))
         self._states: dict[str, Tensor] = {}
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The U-Net, which every step runs, at least in part, and the ControlNet."""
+        return self._unets[self.cache_interval > 1], self.controlnet
 
     @torch.no_grad()
     def generate(self, masks: Tensor, prompts: list[str], seeds: list[int]) -> Tensor:
@@ -105,7 +111,7 @@ class ControlNetGenerator(nn.Module):
             states = text if guided else text[-len(latents) :]
             noisy = latents.to(text.dtype).repeat(len(states) // len(latents), 1, 1, 1)
             rows = slice(-len(noisy), None)
-            # Where guidance begins, the former features lack the rows of empty text.
+            # Where guidance begins, the cached features lack the rows of empty text.
             if place % self.cache_interval == 0 or len(residuals[0]) < len(noisy):
                 residuals = control(self.controlnet, noisy, on_device, states, hints[rows], self.conditioning_scale)
                 deep = None
@@ -113,7 +119,7 @@ class ControlNetGenerator(nn.Module):
             if self.cache_interval == 1:
                 prediction = predict(self.base, *given)
             else:
-                prediction, deep = self.networks[0](*given, None if deep is None else deep[rows])
+                prediction, deep = self._unets[1](*given, None if deep is None else deep[rows])
             prediction = self._guide(prediction.float(), len(latents))
             latents = scheduler.step(prediction, step, latents, **chance).prev_sample
         return latents

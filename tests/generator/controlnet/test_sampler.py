@@ -17,6 +17,7 @@ from dermprompt.generator.controlnet.sampler import ControlNetGenerator
 
 MakeBase = Callable[..., LatentDiffusion]
 PROMPTS, SEEDS = ["melanoma", "", "naevus with globules"], [11, 12, 2**62]
+CACHED = pytest.mark.parametrize("settings", [{}, {"cache_interval": 2, "guidance_end": 0.75}], ids=["whole", "cached"])
 
 
 def build(base: LatentDiffusion, drawn: bool = True, **settings: Any) -> ControlNetGenerator:
@@ -119,15 +120,14 @@ def test_guidance_in_some_steps_halves_the_others(make_scratch_base: MakeBase) -
 def test_deep_features_are_reused_in_between(make_scratch_base: MakeBase) -> None:
     base = make_scratch_base()
     masks, prompts, seeds = squares(2), PROMPTS[:2], SEEDS[:2]
-    ways: dict[str, dict[str, float]] = {
-        "every": {},
-        "second": {"cache_interval": 2},
-        "no": {"conditioning_scale": 0.0},
-    }
+    ways: dict[str, dict[str, Any]] = {"every": {}, "no": {"conditioning_scale": 0.0}, "second": {"cache_interval": 2}}
     built = {name: build(base, guidance_scale=1.0, **settings) for name, settings in ways.items()}
-    copied, whole = passes(built["second"].controlnet), passes(built["second"].networks[0])
-    images = {name: one.generate(masks, prompts, seeds) for name, one in built.items()}
-    assert (copied, whole) == ([2, 2], [2, 2, 2, 2])
+    images = {name: built[name].generate(masks, prompts, seeds) for name in ("every", "no")}
+    copied, middles, last = (
+        passes(one) for one in (built["second"].controlnet, base.unet.mid_block, base.unet.conv_out)
+    )
+    images["second"] = built["second"].generate(masks, prompts, seeds)
+    assert (copied, middles, last) == ([2, 2], [2, 2], [2, 2, 2, 2])
     apart = {name: float((images[name] - images["every"]).abs().mean()) for name in ("second", "no")}
     assert 0 < apart["second"] < apart["no"]
     middle = {"guidance_scale": 9.0, "guidance_start": 0.25, "guidance_end": 0.75}
@@ -241,8 +241,9 @@ def test_a_prompt_is_encoded_once_and_alone(make_scratch_base: MakeBase) -> None
     assert sizes == [1, 1, 1]
 
 
-def test_in_bfloat16_the_images_are_nearly_the_same(make_scratch_base: MakeBase) -> None:
-    generator = build(make_scratch_base())
+@CACHED
+def test_in_bfloat16_the_images_are_nearly_the_same(make_scratch_base: MakeBase, settings: dict[str, Any]) -> None:
+    generator = build(make_scratch_base(), **settings)
     exact = generator.generate(squares(3), PROMPTS, SEEDS)
     for network in generator.networks:
         network.to(torch.bfloat16, memory_format=torch.channels_last)
@@ -251,8 +252,11 @@ def test_in_bfloat16_the_images_are_nearly_the_same(make_scratch_base: MakeBase)
     assert 0 < (rounded - exact).abs().mean() < 0.05 * exact.std()
 
 
-def test_compiled_networks_serve_every_batch_and_keep_their_keys(make_scratch_base: MakeBase) -> None:
-    generator = build(make_scratch_base())
+@CACHED
+def test_compiled_networks_serve_every_batch_and_keep_their_keys(
+    make_scratch_base: MakeBase, settings: dict[str, Any]
+) -> None:
+    generator = build(make_scratch_base(), **settings)
     exact = generator.generate(squares(3), PROMPTS, SEEDS)
     keys = list(generator.state_dict())
     for network in generator.networks:
