@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import errno
 import json
 import os
@@ -80,7 +81,7 @@ COMMANDS = {
 @pytest.mark.parametrize("module", COMMANDS)
 def test_every_command_says_a_users_mistake_in_one_line(module: str, tmp_path: Path) -> None:
     (tmp_path / "x.shards").mkdir()
-    for name in ("results.json", "tables.json", "scores.csv", "x.shards/shards.json"):
+    for name in ("results.json", "tables.json", SCORES, "x.shards/shards.json"):
         (tmp_path / name).write_text("{")
     places = {"FOLDER": str(tmp_path), "OUT": str(tmp_path / "out"), "NOWHERE": str(tmp_path / "nowhere")}
     arguments = [places.get(one, one) for one in COMMANDS[module]]
@@ -266,8 +267,8 @@ def published(folder: Path) -> None:
 
 
 def edit_csv(path: Path, change: Callable[[list[list[str]]], list[list[str]]]) -> None:
-    rows = list(csv.reader(path.read_text().splitlines()))
-    path.write_text("\n".join(",".join(row) for row in change(rows)) + "\n")
+    rows = list(csv.reader(gzip.decompress(path.read_bytes()).decode().splitlines()))
+    path.write_bytes(gzip.compress(("\n".join(",".join(row) for row in change(rows)) + "\n").encode()))
 
 
 def edit_tables(folder: Path, change: Callable[[dict], dict]) -> None:
@@ -289,8 +290,8 @@ CONTRADICTIONS: dict[str, Callable[[Path], object]] = {
     "a number that is none": lambda folder: edit_csv(
         folder / SCORES, lambda rows: [*rows[:-1], [one.replace("0.92", "x") for one in rows[-1]]]
     ),
-    "bytes": lambda folder: (folder / SCORES).write_bytes(b"\xff\xfe\x00"),
-    "a cell without end": lambda folder: (folder / SCORES).write_text("id\n" + "x" * 200_000),
+    "bytes": lambda folder: (folder / SCORES).write_bytes(gzip.compress(b"\xff\xfe\x00")),
+    "a cell without end": lambda folder: (folder / SCORES).write_bytes(gzip.compress(b"id\n" + b"x" * 200_000)),
     "a device": lambda folder: ((folder / SCORES).unlink(), (folder / SCORES).symlink_to("/dev/null")),
     "no tables": lambda folder: edit_tables(folder, lambda found: found | {"tables": []}),
     "nothing but the primary": lambda folder: edit_tables(folder, lambda found: {"primary": found["primary"]}),
