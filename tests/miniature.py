@@ -29,6 +29,7 @@ SEGMENTER = [
     "segmenter.batch_size=4",
     "evaluation.reference.image_size=64",
     "evaluation.reference.max_epochs=1",
+    "evaluation.reference.max_steps=null",
     "evaluation.reference.batch_size=4",
     f"evaluation.reference.{UNET}",
     "evaluation.gallery=2",

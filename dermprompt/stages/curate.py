@@ -23,7 +23,7 @@ from dermprompt.stages.evaluate_distribution import choose, feature_extractor, h
 from dermprompt.stages.networks import open_segmenter
 from dermprompt.stages.prepare import load_lesions
 from dermprompt.stages.score import predict_logits
-from dermprompt.stages.settings import DecideOnSamples, DropCopies, FindNearest, ScoreAgreement
+from dermprompt.stages.settings import DecideOnSamples, DropCopies, FindNearest, KeepAgreeing, ScoreAgreement
 from dermprompt.stages.train_segmenter import kept
 from dermprompt.store.artifacts import makes
 from dermprompt.synthesis.samples import read_records
@@ -139,14 +139,25 @@ def decide_on_samples(settings: DecideOnSamples, runtime: Runtime, scored: Path,
         strata = [(size_of(area), row.diagnosis) for area, row in zip(_areas(samples, settings), rows, strict=True)]
         decisions = _as_labelled(keep_by_quotas(np.array(values), strata, number), decisions)
     if all(decision == "drop" for decision in decisions):
-        key = "curation.quantile" if isinstance(rule, DropCopies) else "curation.relabel"
-        raise ValueError(f"curation={rule.name} drops all {len(rows)} samples; lower {key}")
+        raise ValueError(f"curation={rule.name} drops all {len(rows)} samples; {_remedy(rule, scored)}")
     decided = [
         {"id": row.id, "decision": decision, "score": score}
         for row, decision, score in zip(rows, decisions, values, strict=True)
     ]
     place = os.path.relpath(scored / PREDICTIONS, folder.parent)
     write_json(folder / "decisions.json", {"rows": decided, "predictions": place})
+
+
+def _remedy(rule: DropCopies | KeepAgreeing, scored: Path) -> str:
+    """What to do if no sample is left: reference segmenters that fail on real images too need longer training."""
+    if isinstance(rule, DropCopies):
+        return "lower curation.quantile"
+    scores = read_json(scored / "scores.json")
+    best, real = max(scores["samples"]), np.mean(scores["real"])
+    return (
+        f"their Dice with the reference segmenters is at most {best:.2f}, that of real images {real:.2f} on average: "
+        "train these longer (evaluation.reference.max_epochs or max_steps), or lower curation.relabel"
+    )
 
 
 def _as_labelled(chosen: list[Decision], decisions: list[Decision]) -> list[Decision]:
