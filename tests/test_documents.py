@@ -48,7 +48,7 @@ def test_command_composes(line: str) -> None:
 
 
 def what_to_type() -> list[str]:
-    """The settings in the last column of the table of data sets; those of a folder of one's own stand alone."""
+    """The settings in the last column of docs/data.md's table of data sets, each by itself."""
     table = re.search(r"\| you have \| type \|\n.*?\n\n", (REPOSITORY / "docs/data.md").read_text(), re.S)
     assert table is not None
     return [

@@ -125,7 +125,7 @@ class CountedEpochs(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Print the step from which a training resumes."""
         if trainer.global_step and trainer.is_global_zero:
-            print(f"   goes on from step {trainer.global_step}", flush=True)
+            print(f"   resumes from step {trainer.global_step}", flush=True)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]

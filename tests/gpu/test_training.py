@@ -1,4 +1,4 @@
-"""Every trainer on the device: it steps, in both precisions, as a CPU does, and goes on where it stopped."""
+"""Training on the device: steps in both precisions, agreement with a CPU, and resuming."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Kills:
         said = self.log.read_text() if self.log.exists() else ""
         begun = set(re.findall(r"^── .*→  (.*)$", said, re.MULTILINE))
         self.redone += [str(path) for path in self.finished if str(path.parent) in begun]
-        self.continued += said.count("goes on from step")
+        self.continued += said.count("resumes from step")
         for pattern in ("store/*/*/artifact.json", "store/*/*/batches/*.json"):
             for path in self.folder.glob(pattern):
                 if path.parent.suffix != ".partial":

@@ -117,7 +117,7 @@ def made(folder: Path) -> dict[str, str]:
 
 def continued(output: str) -> list[int]:
     """Steps at which trainings went on."""
-    return [int(step) for step in re.findall(r"goes on from step (\d+)", output)]
+    return [int(step) for step in re.findall(r"resumes from step (\d+)", output)]
 
 
 def test_a_sweep_is_one_array(cluster, tmp_path):

@@ -43,7 +43,7 @@ def waiting(port: int) -> int:
 
 
 def wait_for(port: int, number: int) -> None:
-    """Until so many jobs are in the queue."""
+    """Wait until the queue has this many jobs."""
     for _ in range(200):
         if waiting(port) == number:
             return

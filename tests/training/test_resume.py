@@ -76,5 +76,5 @@ def test_pieces_with_workers_make_one_whole(
         except Unfinished:
             stops += 1
     assert stops >= (2 if name == "segmenter" else 1)
-    assert "goes on from step" in capfd.readouterr().out
+    assert "resumes from step" in capfd.readouterr().out
     assert weights(tmp_path / "whole") == weights(tmp_path / "pieces") != {}
