@@ -321,6 +321,7 @@ class External:
     dice: Interval
     measures: dict[str, float]
     groups: tuple[Subgroup, ...] = ()
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -349,7 +350,8 @@ class Results:
     """All results of a job; its settings come first.
 
     ``seed``: of the segmenter; ``generator_seed``: of all else. ``precision``: of the trainings, None in older files.
-    ``scope``: what a generator has seen, if that is not G. ``primary``: the primary comparison (the keys of
+    ``scope``: what a generator has seen, if that is not G. ``drawn``: the masks and prompts of the samples, if not the
+    usual ones. ``primary``: the primary comparison (the keys of
     ``evaluation.primary``, ``hash``, and ``declared``: whether it was declared before S.test was first scored).
     ``test_reads``: how often predictions for a test set were scored in this store. ``validation_pictures``: of the
     generator's training, ``training/<step>.png``.
@@ -379,6 +381,7 @@ class Results:
     memorisation: Memorisation | None = None
     external: tuple[External, ...] = ()
     scope: str = ""
+    drawn: str = ""
     generator_seed: int = 0
     precision: str | None = None
     curves: tuple[Curve, ...] = ()

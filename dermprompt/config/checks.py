@@ -131,6 +131,11 @@ def _check_arm(config: Config) -> None:
     for what, asked in needs.items():
         if asked and not count:
             raise ValueError(f"{what} with synthesis.count=0: it needs samples")
+    if arm.finetune and (arm.steps_of or config.segmenter.max_steps):
+        given = f"arm.steps_of={arm.steps_of}" if arm.steps_of else f"segmenter.max_steps={config.segmenter.max_steps}"
+        raise ValueError(
+            f"arm.finetune=true with {given}: each of its two trainings would take all; segmenter.max_epochs"
+        )
     if arm.real == "s_and_g" and arm.world == "closed":
         raise ValueError("arm.real=s_and_g with arm.world=closed: a closed world excludes G")
     if arm.real == "s_decoded" and not config.generator.has_base:

@@ -121,11 +121,11 @@ def share_interval(gain: Values, gap: Values, level: float = 0.95) -> Interval |
 def compare(ours: Values, theirs: Values, level: float = 0.95) -> Comparison:
     """Compare two arms' scores KN for the same seeds and images.
 
-    The verdict follows from the interval of the mean difference: ``better`` or ``worse`` if it excludes 0,
-    ``equivalent`` if it lies within one point of Dice, otherwise ``unresolved``. ``effect`` is the difference in
-    standard deviations over images; ``smallest`` is the smallest difference that these seeds and images would have
-    shown with 80 % power; ``wilcoxon`` is the p-value of Wilcoxon's signed-rank test, which asks a different question:
-    whether more images gain than lose.
+    The verdict follows from the interval of the mean difference over at least five seeds: ``better`` or ``worse`` if it
+    excludes 0, ``equivalent`` if it lies within one point of Dice, otherwise ``unresolved``. ``effect`` is the
+    difference in standard deviations over images; ``smallest`` is the smallest difference that these seeds and images
+    would have shown with 80 % power; ``wilcoxon`` is the p-value of Wilcoxon's signed-rank test, which asks a different
+    question: whether more images gain than lose.
     """
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
     difference = ours - theirs
@@ -150,7 +150,10 @@ def verdict(interval: Interval, margin: float = MARGIN) -> str:
     """``better``, ``worse``, ``equivalent`` or ``unresolved``, from the interval of a mean difference.
 
     A significant difference within the margin is called ``better`` or ``worse``; the interval shows that it is small.
+    An interval over images alone resolves nothing, because two trainings of one arm differ as much as two arms do.
     """
+    if interval.over == "images":
+        return "unresolved"
     if interval.low > 0:
         return "better"
     if interval.high < 0:

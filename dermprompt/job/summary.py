@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dermprompt.config.generators import ScratchBase
-from dermprompt.config.schema import Data
+from dermprompt.config.schema import Config, Data
 from dermprompt.data.cache import load_cache
 from dermprompt.data.coverage import digest_for_page
 from dermprompt.data.reading import PLAIN, Reading
@@ -39,6 +39,9 @@ from dermprompt.stages.evaluate import save_pictures
 from dermprompt.store.artifacts import RECORD
 from dermprompt.training.callbacks import read_curves
 
+# As in conf/config.yaml.
+USUAL = {"masks": "realistic", "prompts": "empirical"}
+
 
 def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
     """Gather the results of a finished job, and write its images to the run folder."""
@@ -55,6 +58,7 @@ def summarize(pipeline: Pipeline, folder: Path, command: str) -> Results:
         dataset=config.data.name,
         caution=_caution(pipeline),
         scope=_scope(pipeline),
+        drawn=_drawn(pipeline.config),
         generator_seed=config.seed,
         precision=str(config.trainer["precision"]),
         primary=_primary(pipeline),
@@ -110,11 +114,16 @@ def _text(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _primary(pipeline: Pipeline) -> dict[str, Any]:
-    """The primary comparison, a hash of it and its rule, and whether it was declared before S.test was scored."""
+    """The primary comparison, a hash of it and its rule, and whether it was declared before S.test was scored.
+
+    Its numbers of real images are those of the trainings, where all of S.train is None.
+    """
     rule = pipeline.primary_rule
     declared = read_json(pipeline.declared.path / "primary.json") == rule
     digest = sha256(json.dumps(rule, sort_keys=True))[:16]
-    return {**asdict(pipeline.config.evaluation.primary), "hash": digest, "declared": declared}
+    named, (_, every, *_) = asdict(pipeline.config.evaluation.primary), pipeline.config.data.split.sizes
+    numbers = [None if one == every else one for one in named["num_real"] or [None]]
+    return {**named, "num_real": numbers, "hash": digest, "declared": declared}
 
 
 def _name(pipeline: Pipeline) -> str | None:
@@ -161,6 +170,7 @@ def _arm_name(pipeline: Pipeline, arm: Arm) -> str:
     parts += [rules.real] if rules.real != "s" else []
     parts += [rules.batches] if rules.batches != "concatenated" else []
     parts += ["finetuned"] if rules.finetune else []
+    parts += [rules.augmentation] if rules.augmentation else []
     parts += [f"steps_{rules.steps_of}"] if rules.steps_of else []
     parts += ["closed"] if rules.world == "closed" and arm.count else []
     named = f"{_name(pipeline)}_{arm.count}" if arm.count else "s"
@@ -181,6 +191,12 @@ def _scope(pipeline: Pipeline) -> str:
     if rules.world == "closed":
         return f"closed world, {seen}"
     return seen if pipeline.config.generator.world == "closed" else ""
+
+
+def _drawn(config: Config) -> str:
+    """The masks and prompts that samples were drawn from, if not the usual ones."""
+    kinds = {"masks": config.masks.name, "prompts": config.prompts.sampler}
+    return ", ".join(f"{name} {kind}" for kind, name in kinds.items() if name != USUAL[kind])
 
 
 def _curation(pipeline: Pipeline) -> Curation | None:
@@ -235,6 +251,7 @@ def _external(pipeline: Pipeline) -> tuple[External, ...]:
             "count": arm.count,
             "num_real": arm.rules.num_real,
             "seed": arm.settings.seed,
+            "fold": config.data.split.fold,
         }
         rows.append(record(External, {**named, **{key: found[key] for key in ("dice", "measures", "groups")}}))
     return tuple(rows)

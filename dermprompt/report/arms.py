@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from markupsafe import Markup
 
@@ -19,7 +18,12 @@ def arm_chart(table: ArmTable) -> str:
         for row in table.rows
         if row.against
     ]
-    return Markup(gains_svg(gains, "the control")) if gains else ""
+    over = " and ".join(dict.fromkeys(gain.over for _, gain in gains))
+    return (
+        Markup(gains_svg(gains, f"gain in DSC over the control, simultaneous 95 % interval over {over}"))
+        if gains
+        else ""
+    )
 
 
 def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
@@ -32,18 +36,21 @@ def purpose_charts(arms: Sequence[ArmTable]) -> list[tuple[str, str]]:
     return [(caption, Markup(purposes_svg(tables))) for caption, tables in found.items()]
 
 
-def primary_rule(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The hash of the primary comparison, and whether all jobs declared it before S.test was scored."""
+def primary_sentence(jobs: Sequence[Job], arms: Sequence[ArmTable]) -> str:
+    """Whether a primary comparison was declared before S.test was scored, and whether it was made."""
     hashes = {results.primary.get("hash", "") for _, results in jobs}
-    declared = len(hashes) == 1 and all(results.primary.get("declared") for _, results in jobs)
-    return {"declared": declared, "hash": ", ".join(sorted(hashes))}
+    if len(hashes) != 1 or not all(results.primary.get("declared") for _, results in jobs):
+        return "Nothing is primary: no primary comparison was declared before S.test was first scored."
+    if not any(row.primary for table in arms for row in table.rows):
+        return f"The declared primary comparison (rule {hashes.pop()}) is not among these."
+    return f"The comparison marked “primary” was declared before S.test was first scored (rule {hashes.pop()})."
 
 
 def primary_sentences(arms: Sequence[ArmTable]) -> tuple[str, ...]:
     """The result of each primary comparison, as a sentence."""
     return tuple(
         f"{row.against.verdict.capitalize()}: {row.arm} against {row.control}, "
-        f"{interval_text(row.against.gain, '+')} Dice ({arm_setting(table)}){_over(row.against.gain)}"
+        f"{interval_text(row.against.gain, '+')} Dice ({arm_setting(table)}; {_measured(row.against.gain)})"
         for table in arms
         for row in table.rows
         if row.primary and row.against
@@ -56,5 +63,7 @@ def arm_setting(table: ArmTable) -> str:
     return f"{table.world} world, {trained}, {table.dataset}, {table.image_size} px"
 
 
-def _over(interval: Interval) -> str:
-    return "" if interval.over != "images" else "; the interval covers test images only, another training may differ"
+def _measured(gain: Interval) -> str:
+    """How many seeds and images a comparison has, and what its interval leaves out."""
+    seeds = f"{gain.seeds} seed{'s' if gain.seeds > 1 else ''}, {gain.n:,} test images"
+    return seeds if gain.over != "images" else f"{seeds}; the interval covers images only, another training may differ"

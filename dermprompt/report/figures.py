@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dermprompt.report.tables import PURPOSES, Source, paper_order, source_of
+from dermprompt.report.tables import PURPOSES, Source, paper_order, sampler_of, source_of
 from dermprompt.results import ArmTable, Curve, Interval, Job, Picture
 
 # A placeholder for the page's text colour, so that charts are legible in light and dark mode.
@@ -69,7 +69,7 @@ def samples(jobs: Sequence[Job]) -> list[tuple[Source | None, Path, Picture]]:
     first: dict[Source | None, Job] = {}
     for path, results in jobs:
         if results.samples:
-            first.setdefault(source_of(results, results.generator), (path, results))
+            first.setdefault(sampler_of(results), (path, results))
     return [(source, path, one) for source, (path, results) in first.items() for one in results.samples]
 
 
@@ -119,8 +119,8 @@ def curves_svg(curves: Sequence[Curve]) -> str:
         return _svg(figure)
 
 
-def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> str:
-    """Draw paired gains with their 95 % intervals, one per row, and a line at 0."""
+def gains_svg(gains: Sequence[tuple[str, Interval]], label: str) -> str:
+    """Draw paired gains with their intervals, one per row, and a line at 0; ``label``: of the axis."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.7 + 0.3 * len(gains)), layout="constrained")
         axes = figure.subplots()
@@ -130,7 +130,7 @@ def gains_svg(gains: Sequence[tuple[str, Interval]], over: str = "S only") -> st
             axes.plot(gain.mean, row, "o", color=ACCENT, markersize=6)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.set_yticks(range(len(gains)), [name for name, _ in gains], parse_math=False)
-        axes.set_xlabel(f"gain in DSC over {over}, 95 % interval")
+        axes.set_xlabel(label)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         return _svg(figure)

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from dermprompt.files import write_bytes
 from dermprompt.report import figures, tables
-from dermprompt.report.arms import arm_chart, arm_setting, primary_rule, primary_sentences, purpose_charts
+from dermprompt.report.arms import arm_chart, arm_setting, primary_sentence, primary_sentences, purpose_charts
 from dermprompt.report.detail import MEASURES, details
 from dermprompt.report.samples import (
     FOLLOWED,
@@ -46,9 +46,10 @@ PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16, mixed", "16-mixed":
 # Number of validation images shown of a training.
 NUM_STEPS = 5
 
+GAINS = "gain in DSC over S only, 95 % interval over images"
 VERDICTS = {
-    "up": "the interval lies above 0, a gain is shown",
-    "down": "the interval lies below 0, a loss is shown",
+    "up": "above 0 for this training; another may differ",
+    "down": "below 0 for this training; another may differ",
     "open": "the interval contains 0, no gain is shown",
 }
 
@@ -70,15 +71,23 @@ def write_page(
     title: str,
     failed: Sequence[tuple[str, str]] = (),
     arms: Sequence[ArmTable] = (),
+    unfinished: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html`` (self-contained) and ``report.md`` with its charts into ``folder``.
 
     Each job is its run folder, to which the paths of its images are relative, and its results.
-    ``failed``: names and errors of jobs without results; ``arms``: the comparisons between jobs. Returns the
+    ``failed``: names and errors of jobs that failed; ``arms``: the comparisons between jobs; ``unfinished``: names of
+    jobs that have not ended, or were killed. Returns the
     path of ``index.html``. Raises FileNotFoundError if an image named in the results is not in the run folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    context = {"title": title, "failed": failed, "folder": folder, **build_context(jobs, arms)}
+    context = {
+        "title": title,
+        "failed": failed,
+        "unfinished": unfinished,
+        "folder": folder,
+        **build_context(jobs, arms),
+    }
     save_charts({name: context[name] for name in ("gains", "curves")} | comparison_charts(arms), folder)
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = templates().get_template(template).render(context)
@@ -111,14 +120,14 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "arm_charts": [arm_chart(table) for table in arms],
         "purpose_charts": purpose_charts(arms),
         "purposes": tables.PURPOSES,
-        "primary": primary_rule(jobs),
+        "primary": primary_sentence(jobs, arms),
         "test_reads": max((results.test_reads for _, results in jobs), default=0),
         "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
         "asked": asked(jobs),
         "commands": tables.distinct(results.command for _, results in jobs),
         "dice": tables.dice_tables(jobs),
         "runs": runs,
-        "gains": Markup(figures.gains_svg(gains)) if gains else "",
+        "gains": Markup(figures.gains_svg(gains, GAINS)) if gains else "",
         "details": details(jobs),
         "quality": [(table, trivial_sentence(table)) for table in quality],
         "distribution": distribution_tables(jobs),
@@ -195,7 +204,7 @@ def _entry_sentence(entry: tables.Entry, cell: tables.Cell) -> str:
     if len(cell.groups) > 1 or len(cell.groups[0]) == 1:
         return f"DSC {entry.dice}{note}; gain over S only {entry.gain}: {VERDICTS[entry.sign]}"
     shown = sum(tables.gain_sign(run.value.gain) == "up" for run in cell.groups[0])
-    verdict = f"a gain is shown for {shown} of {len(cell.groups[0])} seeds"
+    verdict = f"above 0 for {shown} of {len(cell.groups[0])} seeds"
     return f"DSC {entry.dice}{note}; gain over S only {entry.gain}: {verdict}"
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Setting, Source, distinct, setting_of, source_of
+from dermprompt.report.tables import Setting, Source, as_shown, distinct, sampler_of, setting_of, source_of
 from dermprompt.results import (
     ColourRow,
     Curation,
@@ -25,6 +27,7 @@ from dermprompt.results import (
     TextFidelity,
 )
 
+Measured = TypeVar("Measured", DistributionRow, ColourRow)
 # A generator, a setting and a seed.
 Key = tuple[Source, Setting, int]
 # Whether the samples follow a label, as text.
@@ -79,10 +82,10 @@ def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
 
 
 def label_tables(jobs: Sequence[Job]) -> tuple[tuple[Source, Setting, int, tuple[LabelFidelity, ...]], ...]:
-    """For each generator, setting and seed, the rows at its largest number of samples."""
+    """For each generator with its masks and prompts, setting and seed, the rows at its largest number of samples."""
     found: dict[Key, list[Results]] = {}
     for _, results in jobs:
-        source = source_of(results, results.generator)
+        source = sampler_of(results)
         if source and results.label_fidelity:
             found.setdefault((source, setting_of(results), results.generator_seed), []).append(results)
     ordered = sorted(found.items(), key=lambda item: tables.paper_order(item[0][0]))
@@ -101,24 +104,51 @@ def images_text(score: LabelScore) -> str:
 
 def distribution_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[DistributionRow, ...]], ...]:
     """The rows for each setting, features and number of images: the floor, then the generators."""
-    found: dict[tuple[Setting, str, int], list[DistributionRow]] = {}
+    found: dict[tuple[Setting, str, int], list[tuple[Results, DistributionRow]]] = {}
     for _, results in jobs:
         for row in results.distribution:
-            found.setdefault((setting_of(results), row.features, row.values.n), []).append(row)
-    ordered = {key: sorted(distinct(rows), key=lambda row: row.kind != "floor") for key, rows in found.items()}
+            found.setdefault((setting_of(results), row.features, row.values.n), []).append((results, row))
+    ordered = {key: sorted(_named(rows), key=lambda row: row.kind != "floor") for key, rows in found.items()}
     return tuple((setting, tuple(rows)) for (setting, _, _), rows in ordered.items())
 
 
 def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, ...]], ...]:
     """The rows for each setting, by region, with real images first."""
-    found: dict[Setting, list[ColourRow]] = {}
+    found: dict[Setting, list[tuple[Results, ColourRow]]] = {}
     for _, results in jobs:
-        found.setdefault(setting_of(results), []).extend(results.colours)
+        found.setdefault(setting_of(results), []).extend((results, row) for row in results.colours)
     return tuple(
-        (setting, tuple(sorted(distinct(rows), key=lambda row: (row.region, row.kind != "real"))))
+        (setting, tuple(sorted(_named(rows), key=lambda row: (row.region, row.kind != "real"))))
         for setting, rows in found.items()
         if rows
     )
+
+
+def _named(found: Sequence[tuple[Results, Measured]]) -> list[Measured]:
+    """Each row once; a generator's is named by its samples, and where these were measured several times, by the job."""
+    rows: dict[str, tuple[Measured, str]] = {}
+    for results, row in found:
+        source = sampler_of(results) if row.kind == "generator" else None
+        named = replace(row, name=source.label) if source else row
+        rows.setdefault(as_shown(named), (named, _where(results)))
+    times = Counter(_what(row) for row, _ in rows.values())
+    return [replace(row, name=f"{row.name}, {where}") if times[_what(row)] > 1 else row for row, where in rows.values()]
+
+
+def _what(row: Measured) -> tuple[str, str]:
+    return row.name, getattr(row, "region", "")
+
+
+def _where(results: Results) -> str:
+    """What tells measurements of the same samples apart."""
+    parts = [results.base, fold_label(results), f"seed {results.generator_seed}"]
+    return ", ".join(filter(None, parts))
+
+
+def fold_label(results: Results) -> str:
+    """The fold of S that a job tests; empty if S is not rotated."""
+    folds = [cell.fold for cell in results.segmentation if cell.fold is not None]
+    return f"fold {folds[0]}" if folds else ""
 
 
 def colour_note(row: ColourRow) -> str:
@@ -129,13 +159,14 @@ def colour_note(row: ColourRow) -> str:
 
 
 def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
-    """What curation did with the samples, by generator and count."""
-    return distinct((source_label(r), r.count, r.curation) for _, r in jobs if r.curation)
+    """What curation did with the samples, by generator, fold and count."""
+    named = [(", ".join(filter(None, (source_label(one), fold_label(one)))), one) for _, one in jobs if one.curation]
+    return distinct((name, one.count, one.curation) for name, one in named if one.curation)
 
 
 def source_label(results: Results) -> str:
-    """The generator of a job, for captions."""
-    source = source_of(results, results.generator)
+    """The source of a job's samples, for captions."""
+    source = sampler_of(results)
     return source.label if source else "no generator"
 
 

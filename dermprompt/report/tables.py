@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +12,8 @@ from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
+
+_FLOAT = re.compile(r"\d+\.\d+(e[+-]\d+)?")
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -183,8 +187,16 @@ def gain_sign(gain: Interval | None) -> str:
 
 
 def distinct(values: Iterable[T]) -> tuple[T, ...]:
-    """Drop repetitions and keep the order; values are compared by repr, which also works for NaN and dictionaries."""
-    return tuple({repr(value): value for value in values}.values())
+    """Drop repetitions, and keep the order and the first of each; ``as_shown`` decides what is equal."""
+    first: dict[str, T] = {}
+    for value in values:
+        first.setdefault(as_shown(value), value)
+    return tuple(first.values())
+
+
+def as_shown(value: Any) -> str:
+    """The value's repr with numbers of six digits: what no table tells apart is equal, also NaN and dictionaries."""
+    return _FLOAT.sub(lambda found: f"{float(found[0]):.6g}", repr(value))
 
 
 def without_jobs(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> tuple[Row, ...]:
@@ -220,6 +232,12 @@ def source_of(results: Results, generator: str | None) -> Source | None:
     if generator is None:
         return None
     return Source(generator, results.base, results.scope) if generator == results.generator else Source(generator)
+
+
+def sampler_of(results: Results) -> Source | None:
+    """The source of a job's samples: its generator, with the masks and prompts that it was given."""
+    source = source_of(results, results.generator)
+    return source and replace(source, scope=", ".join(filter(None, (source.scope, results.drawn))))
 
 
 def dice_tables(jobs: Sequence[Job]) -> tuple[DiceTable, ...]:
@@ -345,20 +363,39 @@ def _better(metric: str, ours: float, theirs: float) -> bool:
 
 
 def tell_apart(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, where an arm that was trained in several ways is named with the hash of its first job."""
-    found: dict[tuple[Any, ...], dict[str, str]] = {}
-    for path, results in jobs:
-        for cell in results.segmentation:
-            found.setdefault(_trained_as(results, cell), {}).setdefault(_scored(cell), path.name.rpartition("-")[2])
+    """The jobs, where an arm that was trained in several ways is named with the overrides that tell these apart.
+
+    Two ways with the same overrides have the hash of their first job in their names as well.
+    """
+    # By arm, then by seed and fold: the first job of each way, which is known by its scores.
+    found: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[str, Job]]] = {}
+    for job in jobs:
+        for cell in job[1].segmentation:
+            ways = found.setdefault(_trained_as(job[1], cell), {}).setdefault((cell.seed, cell.fold), {})
+            ways.setdefault(_scored(cell), job)
 
     def named(results: Results, cell: Segmentation) -> Segmentation:
-        ways = found[_trained_as(results, cell)]
-        return cell if len(ways) == 1 else replace(cell, arm=f"{cell.label} {ways[_scored(cell)]}")
+        trainings = found[_trained_as(results, cell)]
+        if all(len(ways) == 1 for ways in trainings.values()):
+            return cell
+        shared = set.intersection(*(set(_overrides(job)) for ways in trainings.values() for job in ways.values()))
+        ways = trainings[cell.seed, cell.fold]
+        first = ways[_scored(cell)]
+        telling = [one for one in _overrides(first) if one not in shared]
+        if [_overrides(job) for job in ways.values()].count(_overrides(first)) > 1:
+            telling.append(first[0].name.rpartition("-")[2])
+        return replace(cell, arm=" ".join([cell.label, *telling]))
 
     return [
         (path, replace(results, segmentation=tuple(named(results, cell) for cell in results.segmentation)))
         for path, results in jobs
     ]
+
+
+def _overrides(job: Job) -> tuple[str, ...]:
+    """A job's overrides but those of the segmenter's seed and the fold, over which an arm is averaged."""
+    words = shlex.split(job[1].command)[3:]
+    return tuple(one for one in words if not one.startswith(("segmenter.seed=", "data.split.fold=")))
 
 
 def _scored(cell: Segmentation) -> str:
@@ -367,4 +404,4 @@ def _scored(cell: Segmentation) -> str:
 
 def _trained_as(results: Results, cell: Segmentation) -> tuple[Any, ...]:
     setting = (results.dataset, results.image_size, cell.segmenter, cell.num_real, cell.world)
-    return (*setting, cell.label, cell.count, cell.seed, cell.fold)
+    return (*setting, cell.label, cell.count)

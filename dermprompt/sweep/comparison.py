@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, product
+from itertools import accumulate, combinations, product
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,7 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
         # An arm with G's real pairs can only be compared with a control that has them too.
         ours = [arm for arm in arms if arm.count and (name == "instead" or not arm.name.startswith(REAL_PAIRS))]
         for arm, control in product(ours, arms):
-            if _is_control(control, purpose.control, arm.count) and shared(arms[arm], arms[control]):
+            if _is_control(control, purpose.control, arm.steps_of or arm.count) and shared(arms[arm], arms[control]):
                 found.append((name, arm, control))
     level = 1 - ALPHA / max(1, len(found))
     return tuple(_purpose_row(*one, arms, level) for one in found)
@@ -154,7 +154,7 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
 def _purpose_row(purpose: str, arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float) -> PurposeRow:
     against, share = _against(arms[arm], arms[control], level), None
     assert against is not None
-    alone = [one for one in arms if _is_control(one, PURPOSES["sharing"].control, arm.count)]
+    alone = [one for one in arms if _is_control(one, PURPOSES["sharing"].control, arm.steps_of or arm.count)]
     if purpose == "instead" and alone and (tables := shared(*(arms[one] for one in (arm, control, alone[0])))):
         ours, real, base = tables
         share = share_interval(ours - base, real - base, level)
@@ -170,7 +170,7 @@ def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main:
 
     ``main``: arms without samples are compared with the control for this number of samples.
     """
-    steps = arm.count or arm.steps_of or main
+    steps = arm.steps_of or arm.count or main
     if arm.count and arm.name.startswith(REAL_PAIRS):
         prefix = PURPOSES["instead"].control  # measures what samples add to all real pairs
     strong = [one for one in arms if _is_control(one, prefix, steps)]
@@ -219,9 +219,15 @@ def _pairs(rows: Sequence[ArmRow], arms: Mapping[ArmId, Scored]) -> tuple[ArmPai
 
 
 def shared(*arms: Scored) -> list[np.ndarray]:
-    """Each arm's Dice, seeds × images, on the seeds and images that all arms share; empty for fewer than two images."""
-    seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
-    images = sorted(set.intersection(*(set(arm[seed]) for arm in arms for seed in seeds)), key=str) if seeds else []
-    if len(images) < 2:
+    """Each arm's Dice, seeds × images, on the seeds and images that all arms share; empty for fewer than two images.
+
+    If not all seeds were tested on the same images, as in an unfinished sweep, those are used that leave most scores.
+    """
+    tested = {seed: set.intersection(*(set(arm[seed]) for arm in arms)) for seed in set.intersection(*map(set, arms))}
+    seeds = sorted(tested, key=lambda seed: (-len(tested[seed]), seed))
+    common = list(accumulate((tested[seed] for seed in seeds), lambda some, more: some & more))
+    number = max(range(len(seeds)), key=lambda k: ((k + 1) * len(common[k]), k), default=None)
+    if number is None or len(common[number]) < 2:
         return []
-    return [np.array([[arm[seed][image] for image in images] for seed in seeds]) for arm in arms]
+    images = sorted(common[number], key=str)
+    return [np.array([[arm[seed][image] for image in images] for seed in sorted(seeds[: number + 1])]) for arm in arms]

@@ -96,7 +96,9 @@ def write_sweep_page(sweep: Path) -> Path | None:
     arms = publish(records_of(jobs), primary_of(jobs), sweep)
     for split in {(path / "split.json").read_bytes() for path, _ in jobs if (path / "split.json").exists()}:
         write_bytes(sweep / f"split-{sha256(split)[:8]}.json", split)
-    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms)
+    begun = {path.parent.name for path in sweep.glob("*/config.yaml")}
+    unfinished = begun - {path.name for path, _ in jobs} - {name for name, _ in failed}
+    return write_page(jobs, sweep, f"dermprompt · {jobs[0][1].experiment}", failed, arms, sorted(unfinished))
 
 
 def _load_job(path: Path) -> Results:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_the_smallest_effect_is_shown_four_times_in_five() -> None:
 
 
 def test_equal_arms_are_equivalent() -> None:
-    scores = np.random.default_rng(0).random((3, 20))
+    scores = np.random.default_rng(0).random((5, 20))
     found = compare(scores, scores)
     assert (found.verdict, found.effect, found.smallest, found.p, found.wilcoxon) == ("equivalent", 0, 0, 1, 1)
 
@@ -188,7 +189,9 @@ def test_equal_arms_are_equivalent() -> None:
     ],
 )
 def test_verdicts(low: float, high: float, said: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high, 10)) == said
+    interval = Interval((low + high) / 2, low, high, 10, "seeds and images", 5)
+    assert verdict(interval) == said
+    assert verdict(replace(interval, over="images", seeds=4)) == "unresolved"
 
 
 def test_holm_on_the_worked_case() -> None:

@@ -64,7 +64,7 @@ def test_curves_of_one_training_and_metric_share_a_panel():
 @pytest.mark.parametrize("name", ["a $b$ c", "<script>x</script>", "x & y -- z", "$\\frac{"])
 def test_a_users_name_is_text_in_a_chart(name):
     svg = figures.curves_svg([Curve(name, "m", (0, 1), (1.0, float("nan")))])
-    svg += figures.gains_svg([(name, Interval(0.1, 0.0, 0.2, 9))])
+    svg += figures.gains_svg([(name, Interval(0.1, 0.0, 0.2, 9))], "gain")
     texts = [node.text or "" for node in ElementTree.fromstring(f"<page>{svg}</page>").iter()]
     assert sum(name in text for text in texts) == 2
     assert "<script" not in svg
@@ -73,6 +73,6 @@ def test_a_users_name_is_text_in_a_chart(name):
 def test_charts_are_the_same_every_time_and_hold_no_date():
     curve, gain = Curve("unet", "m", (0, 1, 2), (1.0, 2.0, 3.0)), ("S + 64", Interval(0.1, 0.0, 0.2, 9))
     assert figures.curves_svg([curve]) == figures.curves_svg([curve])
-    assert figures.gains_svg([gain]) == figures.gains_svg([gain])
-    assert "dc:date" not in figures.gains_svg([gain])
-    assert figures.INK not in figures.gains_svg([gain])
+    assert figures.gains_svg([gain], "gain") == figures.gains_svg([gain], "gain")
+    assert "dc:date" not in figures.gains_svg([gain], "gain")
+    assert figures.INK not in figures.gains_svg([gain], "gain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dermprompt.results import Interval, Results, Segmentation, load_results
 from dermprompt.segmenter.batches import MixedOrder
 from dermprompt.stages.train_segmenter import num_steps
 from dermprompt.store.artifacts import PlanningStore
-from dermprompt.sweep.comparison import ArmId, arm_tables, control_of, primary_of, records_of, shared
+from dermprompt.sweep.comparison import ArmId, Scored, arm_tables, control_of, primary_of, records_of, shared
 from dermprompt.sweep.page import write_sweep_page
 from dermprompt.sweep.published import publish, rewrite, verify
 
@@ -137,6 +138,11 @@ def test_the_share_of_samples_falls_to_zero() -> None:
         ("arm.real=none", "arm.real=none with synthesis.count=0"),
         ("arm.batches=half_real", "arm.batches=half_real with synthesis.count=0"),
         ("arm.finetune=true", "arm.finetune=true with synthesis.count=0"),
+        ("arm=finetuned arm.steps_of=1000", "arm.finetune=true with arm.steps_of=1000"),
+        (
+            "arm=finetuned segmenter.max_epochs=null segmenter.max_steps=9",
+            "arm.finetune=true with segmenter.max_steps=9",
+        ),
         ("arm.num_real=701", "at most the 700 of S.train"),
         ("arm.num_real=0", "arm.num_real=0"),
         ("arm.real=s_and_g arm.world=closed", "a closed world excludes G"),
@@ -147,7 +153,7 @@ def test_the_share_of_samples_falls_to_zero() -> None:
 )
 def test_what_cannot_be_is_said(override: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        compose("data.root=/x", "synthesis.count=0", *override.split())
+        compose("data.root=/x", *([] if "arm=" in override else ["synthesis.count=0"]), *override.split())
 
 
 @pytest.mark.usefixtures("_with_samples")
@@ -233,6 +239,7 @@ def test_the_control_takes_as_many_steps() -> None:
     arms += [ArmId("open", "b", 3000, None), ArmId("", "s_steps_5k", 0, 5000), ArmId("open", "s_plus_g", 0, None)]
     controls = [control_of(arm, arms, "s_strong", "open", main=1000).name for arm in arms]
     assert controls == ["s_strong_1k", "s_strong_3k", "s_strong_5k", "s_strong_3k", "s_strong_5k", "s_strong_1k"]
+    assert control_of(ArmId("open", "d", 1000, 5000), arms, "s_strong", "open", 1000).name == "s_strong_5k"
     assert control_of(ArmId("open", "c", 7, None), arms, "s_strong", "open", 7).name == "s_plus_g"
 
 
@@ -265,6 +272,39 @@ def test_jobs_of_one_arm_that_differ_are_told_apart(tmp_path: Path) -> None:
     ]
     (table,) = arm_tables(records_of(jobs), {})
     assert {row.arm for row in table.rows} == {"b aa", "b bb", "s_strong_5"}
+
+
+def test_a_swept_setting_names_arms_over_all_seeds(tmp_path: Path) -> None:
+    jobs = []
+    for seed, scale in product((0, 1), (1, 2)):
+        words = f"python -m dermprompt x=1 generator.guidance_scale={scale} segmenter.seed={seed} data.split.fold=0"
+        path, results = _job(tmp_path / f"{seed}-{scale}", "b", seed, [0.5, 0.1 * scale + 0.01 * seed], **OURS)
+        jobs.append((path, replace(results, command=words)))
+    (table,) = arm_tables(records_of(jobs), {})
+    assert {row.arm for row in table.rows} == {"b generator.guidance_scale=1", "b generator.guidance_scale=2"}
+    assert {row.dice.seeds for row in table.rows if row.dice} == {2}
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ((10, 10, 10, 10, 2), (4, 10)),  # a fifth seed has begun
+        ((0, 8, 8, 0, 0), (2, 8)),
+        ((4, 2, 2, 2, 2), (5, 2)),  # more scores than four of one seed
+        ((1, 1, 1, 1, 1), None),
+        ((0, 0, 0, 0, 0), None),
+    ],
+)
+def test_an_unfinished_seed_discards_no_finished_one(images: tuple[int, ...], expected: tuple[int, int] | None) -> None:
+    arm: Scored = {seed: {(None, str(k)): 0.5 for k in range(number)} for seed, number in enumerate(images)}
+    tables = shared(arm, arm)
+    assert (tables[0].shape if tables else None) == expected
+
+
+def test_a_primary_comparison_with_all_of_s_train_is_made(tmp_path: Path) -> None:
+    every = {"data.split.sizes": "[40,16,4,4]", "evaluation.primary.num_real": "[8,16]"}
+    small = [*miniature("none"), "synthesis.count=0", *(f"{key}={value}" for key, value in every.items())]
+    assert run(tmp_path, *small, job="first")["primary"]["num_real"] == [8, None]
 
 
 def test_a_gap_is_marked_and_stops_nothing(tmp_path: Path) -> None:
