@@ -25,11 +25,17 @@ with interruptible():
 def run(composed: DictConfig) -> None:
     """Run one job."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from dermprompt.job.run import run_job
 
     settings = HydraConfig.get()
-    run_job(compose.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
+    try:
+        run_job(compose.freeze(composed), settings.runtime.output_dir, list(settings.overrides.task))
+    except (ValueError, OSError) as error:
+        if settings.mode == RunMode.MULTIRUN:  # the other jobs go on, and the page names this one
+            raise
+        sys.exit(f"error: {error}")  # else Hydra would print all overrides first
 
 
 @in_words
@@ -48,6 +54,8 @@ def main() -> None:
             # Hydra's own help takes seconds, because it searches all groups again for each group.
             print(compose.help_page())
         else:
+            # argparse finds no option, such as -m, between overrides, so these go last.
+            sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
             run()
     except OmegaConfBaseException as error:  # some are also ValueErrors
         sys.exit(f"error: {_explain(error)}")
@@ -64,20 +72,27 @@ def _explain(error: BaseException) -> str:
         return ours[1]  # OmegaConf keeps only the message of a resolver's error
     # The cause may also be the stack of another process.
     cause = error.__cause__ if isinstance(error.__cause__, ERRORS) else error
-    text = "\n".join(dict.fromkeys(map(str, (error, cause))))
+    text = "\n".join(dict.fromkeys(map(str, (error, cause)))).partition("\nConfig search path")[0]
     unknown = re.search(r"Key '([^']+)' (?:is )?not in|Could not override '([^']+)'", text)
     if unknown is None:
         return text
     key = next(group for group in unknown.groups() if group).rpartition(".")[2]
-    kinds = [schema.Config, *(kind for group in schema.KINDS.values() for kind in group.values())]
-    near = difflib.get_close_matches(key, sorted(set().union(*map(_keys, kinds))), 3)
+    section = re.search(r"object_type=(\w+)", text)
+    if section and section[1] != "dict":  # no key can be appended
+        text = re.sub(r"\nTo append to your config use .*", "", text)
+    near = difflib.get_close_matches(key, sorted(_keys(section[1] if section else "Config")), 3)
     return f"{text}\ndid you mean {' or '.join(near)}?" if near else text
 
 
-def _keys(kind: Any) -> set[str]:
-    """The names of the keys of a section and of the sections in it."""
-    sections = [one.default_factory for one in fields(kind) if is_dataclass(one.default_factory)]
-    return {one.name for one in fields(kind)}.union(*map(_keys, sections))
+def _keys(section: str) -> set[str]:
+    """The names of the keys of the section of that class; of an open section such as trainer none."""
+    kinds: list[Any] = [schema.Config, *(kind for group in schema.KINDS.values() for kind in group.values())]
+    while kinds:
+        kind = kinds.pop()
+        if kind.__name__ == section:
+            return {one.name for one in fields(kind)}
+        kinds += [one.default_factory for one in fields(kind) if is_dataclass(one.default_factory)]
+    return set()
 
 
 if __name__ == "__main__":

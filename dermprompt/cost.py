@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from dermprompt.config.generators import Pix2PixHD, ScratchBase, VAECodec
-from dermprompt.config.schema import Arm, Config, Segmenter
+from dermprompt.config.schema import Arm, Config, Segmenter, count_devices
 from dermprompt.files import read_json
 
 CPU_TFLOPS = 0.05
@@ -29,10 +29,26 @@ _DENOISE_SD = (1.087, 512)
 _DENOISE_SCRATCH = (0.0004, 64)
 
 
-def _seconds(tflop: float, config: Config) -> float:
+def device(config: Config) -> str:
+    """What the durations are for: ``a CPU``, ``a GPU``, ``4 GPUs``."""
+    number = _num_devices(config)
+    if not _on_gpu(config):
+        return "a CPU"
+    return "a GPU" if number == 1 else f"{number} GPUs"
+
+
+def _on_gpu(config: Config) -> bool:
     accelerator = config.trainer["accelerator"]
-    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and shutil.which("nvidia-smi") is not None)
-    return tflop / (GPU_TFLOPS if on_gpu else CPU_TFLOPS)
+    return accelerator in ("gpu", "cuda") or (accelerator == "auto" and shutil.which("nvidia-smi") is not None)
+
+
+def _num_devices(config: Config) -> int:
+    """The trainer's devices on all its machines; all those of a machine, whose number is not known here, count as 1."""
+    return (count_devices(config.trainer.get("devices", 1)) or 1) * int(config.trainer.get("num_nodes", 1))
+
+
+def _seconds(tflop: float, config: Config) -> float:
+    return tflop / (GPU_TFLOPS if _on_gpu(config) else CPU_TFLOPS) / _num_devices(config)
 
 
 def _at(flops: tuple[float, int], size: int) -> float:

@@ -57,6 +57,8 @@ class DataPipeline(Maker):
         """The fingerprint of a data set's files on disk, and how many of them are images."""
         data = self.config.data
         root, labels = (Path(str(one)).expanduser().resolve() for one in (data.root, data.labels))
+        if "." not in self.key and root.is_dir() and not labels.is_dir():
+            raise ValueError(f"{self.key}.labels={labels}: no such folder")
         try:
             files = find_files(data.name, root, labels)
             return fingerprint(files, root, labels), len(files.images)

@@ -30,6 +30,11 @@ IMAGES, MASKS = "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_Grou
         (["+experiment=s_only", "synthesis.count=5"], ["synthesis.count=5", "generator=none"]),
         (["generator=pix2pixhd", "stage=train_base"], ["train_base", "pix2pixhd"]),
         (["image_size=70"], ["image_size=70", "multiple of 16"]),
+        (["scale=box", "generator/base=scratch"], ["generator.init=box", "generator/base=box"]),
+        (["data.root=/nowhere", "data=folder"], ["error: data.root=/nowhere: no such folder"]),
+        (["stage=plan", "segmenter.predictions=/nowhere"], ["segmenter.predictions=/nowhere: no such folder"]),
+        (["synthesis.count=8,-5", "-m"], ["synthesis.count=-5", "at least 0"]),
+        (["trainer.devicse=3"], ["trainer.devicse"]),
         ([], ["data.root"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -39,6 +44,7 @@ def test_mistakes_on_the_command_line(overrides, words, tmp_path):
     ended = command(*data, *overrides, f"paths.store={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
+    assert "Error executing job" not in ended.stderr, "Hydra prints all overrides there"
     for word in words:
         assert word in ended.stderr, ended.stderr
     assert not (tmp_path / "store").exists()

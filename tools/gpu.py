@@ -109,7 +109,7 @@ class Call:
         print(f"{self.now():6.1f} s  {name}: {outcome} after {seconds:.1f} s", flush=True)
 
     def gather(self) -> None:
-        """Write OUT anew: each file is complete or as it was."""
+        """Rewrite OUT: each file is complete or as it was."""
         with self.lock:
             summary = {"minutes": self.minutes, "small": self.small, "device": device(), "commands": self.outcomes}
             _put(self.out / "summary.json", json.dumps(summary, indent=1).encode())
@@ -317,7 +317,7 @@ def pack_weights(call: Call) -> None:
 
 
 def unpack_weights(call: Call) -> None:
-    """Lay the weights of an earlier call where this one starts from them."""
+    """Unpack the weights of an earlier call where this one starts from them."""
     shutil.rmtree(call.work / "carried", ignore_errors=True)
     parts = sorted(call.carried.glob("weights.tar.*")) if call.carried else []
     if call.carried and not parts:

@@ -192,6 +192,8 @@ def _check_init(generator: Any) -> None:
         raise ValueError("generator.max_steps=0 with generator.init=null: there is nothing to draw from")
     if generator.init is not None and not in_box(generator.init, generator.name).is_dir():
         raise ValueError(f"generator.init={generator.init}: box, or the folder of a trained {generator.name}")
+    if generator.init == "box" and generator.has_base and generator.base.name != "box":
+        raise ValueError(f"generator.init=box with generator/base={generator.base.name}: it needs generator/base=box")
 
 
 def _check_pix2pixhd(generator: schema.Pix2PixHD, trainer: dict[str, Any]) -> None:

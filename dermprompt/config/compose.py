@@ -52,7 +52,7 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 def register() -> None:
     """Register the schema in Hydra's ConfigStore, and guard what Hydra composes (:func:`guard_hydra`)."""
-    guard_hydra(CONF)
+    guard_hydra(CONF, freeze)
     _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from dermprompt.files import check_name
 
@@ -141,11 +142,12 @@ def _check_job(hydras: dict[str, Any]) -> None:
         check_name("hydra.output_subdir", hydras["output_subdir"])
 
 
-def guard_hydra(conf: Path) -> None:
+def guard_hydra(conf: Path, check_job: Callable[[DictConfig], Any]) -> None:
     """Check every configuration that Hydra composes, for a job and for each job of a sweep, before it builds from it.
 
     Hydra has no hook that early: it builds its callbacks from the configuration, and its logging even before them.
     The resolvers that turn a text into a dict are removed, because such dicts would escape the check.
+    ``check_job``: raises for a job's mistakes; Hydra composes all jobs of a sweep before it starts the first.
     """
     for resolver in ("oc.create", "oc.decode"):
         OmegaConf.clear_resolver(resolver)
@@ -161,3 +163,15 @@ def guard_hydra(conf: Path) -> None:
         return composed
 
     ConfigLoaderImpl.load_configuration = load_configuration  # type: ignore[method-assign]
+    load_job = getattr(ConfigLoaderImpl.load_sweep_config, "__wrapped__", ConfigLoaderImpl.load_sweep_config)
+
+    @wraps(load_job)
+    def load_sweep_config(*args: Any, **kwargs: Any) -> DictConfig:
+        composed = load_job(*args, **kwargs)
+        job = deepcopy(composed)
+        with flag_override(job, ["readonly", "struct"], False):
+            del job["hydra"]
+        check_job(job)
+        return composed
+
+    ConfigLoaderImpl.load_sweep_config = load_sweep_config  # type: ignore[method-assign]

@@ -77,6 +77,8 @@ def choose_device(trainer: dict[str, Any]) -> torch.device:
     """This process's device according to the trainer's settings, for work without a Trainer."""
     import torch
 
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator={trainer['accelerator']}: no GPU here that torch can use; cpu or auto")
     if trainer["accelerator"] == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     rank, devices = int(os.environ.get("LOCAL_RANK", "0")), trainer.get("devices", 1)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dermprompt import cost
 from dermprompt.config import compose
 from dermprompt.config.compose import is_dumped
 from dermprompt.config.generators import FolderSamples, Pix2PixHD, PretrainedBase, ScratchBase, TinyCodec
@@ -42,13 +43,14 @@ def run_job(config: Config, output: str, overrides: list[str]) -> None:
     root = Path(config.paths.store).expanduser().resolve()
     store = PlanningStore(root)
     planned = Pipeline(config, store)
+    _ask(planned)
+    to_do = {one.stage for one in store.plan if not one.exists}
+    _check_given(planned, to_do)
     if config.stage == "plan":
-        planned.evaluate()
-        print(format_plan(store.plan))
+        print(f"{format_plan(store.plan)} on {cost.device(config)}")
         return
     check_nodes(config.trainer)
-    _ask(planned)
-    _check(planned, {one.stage for one in store.plan if not one.exists})
+    _check(planned, to_do)
     folder = Path(output).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     _check_run_folder(folder)
@@ -80,6 +82,7 @@ def _ask(pipeline: Pipeline) -> None:
         "synthesize": lambda: pipeline.samples,
         "train_segmenter": lambda: [pipeline.segmenter(arm) for arm in pipeline.arms],
         "evaluate": pipeline.evaluate,
+        "plan": pipeline.evaluate,
         "export": pipeline.export,
         "report": pipeline.evaluate,
     }
@@ -117,8 +120,8 @@ def _needs(planned: Pipeline, name: str) -> bool:
     return name in vars(planned)
 
 
-def _check(planned: Pipeline, to_do: set[str]) -> None:
-    """Check early what would otherwise fail after hours of work, as far as the stages ``to_do`` need it.
+def _check_given(planned: Pipeline, to_do: set[str]) -> None:
+    """Check what a job is given, as far as the stages ``to_do`` need it, in an instant.
 
     ``planned``: the pipeline on a planning store, after all that the job's stage needs was requested.
     """
@@ -128,6 +131,11 @@ def _check(planned: Pipeline, to_do: set[str]) -> None:
         _check_folder("segmenter.predictions", config.segmenter.predictions)
     if isinstance(generator, FolderSamples) and _needs(planned, "samples"):
         _check_folder("generator.path", generator.path)
+
+
+def _check(planned: Pipeline, to_do: set[str]) -> None:
+    """Check early what would otherwise fail after hours of work, as :func:`_check_given` does."""
+    config, generator = planned.config, planned.config.generator
     if _needs(planned, "base") and to_do and generator.has_base:
         _check_base(generator.base)
     if getattr(generator, "init", None) and to_do:
@@ -248,15 +256,16 @@ def format_plan(plan: list[Planned]) -> str:
     """The plan as a table: what exists, what would run, and for how long."""
     lines = {one.folder: one for one in plan}.values()
     total = sum(one.seconds for one in lines if not one.exists)
-    return "\n".join([*map(_line, lines), f"about {_minutes(total)} to do"])
+    return "\n".join([*map(_line, lines), f"about {_duration(total)} to do"])
 
 
 def _line(one: Planned) -> str:
-    state, duration = ("there", "") if one.exists else ("to do", f"~{_minutes(one.seconds)}")
+    state, duration = ("there", "") if one.exists else ("to do", f"~{_duration(one.seconds)}")
     return f"{state:6} {duration:>10}  {one.stage}: {one.name}"
 
 
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _duration(seconds: float) -> str:
+    for limit, unit, digits, name in ((90, 1, 0, "s"), (5400, 60, 0, "min"), (172800, 3600, 1, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds / 86400:.0f} days"

@@ -99,5 +99,5 @@ def _labels(lesions: Sequence[Lesion], diagnosis: str | None) -> list[Label]:
 def _unlabelled(num_lesions: int, what: str) -> str:
     return (
         f"none of the {num_lesions} training lesions has {what} to draw prompts from; "
-        f"set data.labels to the folder of the label files, or take empty or fixed prompts"
+        f"set data.labels to the folder of the label files, or prompts=empty or prompts=fixed"
     )

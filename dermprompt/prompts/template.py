@@ -43,7 +43,8 @@ class Template:
 
 def _name(kind: str, code: str, names: Mapping[str, str]) -> str:
     if names and code not in names:
-        raise ValueError(f"{kind} {code!r} is not known; known are {', '.join(names)}")
+        known = ", ".join(names)
+        raise ValueError(f"{kind} {code!r} is not known; known are {known}; prompts.template=plain takes codes")
     return names.get(code, code.replace("_", " "))
 
 

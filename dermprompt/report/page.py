@@ -88,7 +88,8 @@ def write_page(
         "folder": folder,
         **build_context(jobs, arms),
     }
-    save_charts({name: context[name] for name in ("gains", "curves")} | comparison_charts(arms), folder)
+    charts = _numbered(context["arm_charts"], context["purpose_charts"])
+    save_charts({name: context[name] for name in ("gains", "curves")} | charts, folder)
     for template, target in (("page.html", "index.html"), ("page.md", "report.md")):
         text = templates().get_template(template).render(context)
         write_bytes(folder / target, text.encode())
@@ -97,8 +98,12 @@ def write_page(
 
 def comparison_charts(arms: Sequence[ArmTable]) -> dict[str, str]:
     """The charts of a comparison by name: ``arms-NUMBER`` for each table, and ``purposes-NUMBER``."""
-    charts = {f"arms-{number}": arm_chart(table) for number, table in enumerate(arms)}
-    return charts | {f"purposes-{number}": chart for number, (_, chart) in enumerate(purpose_charts(arms))}
+    return _numbered([arm_chart(table) for table in arms], purpose_charts(arms))
+
+
+def _numbered(arm_charts: Sequence[str], purposes: Sequence[tuple[str, str]]) -> dict[str, str]:
+    charts = {f"arms-{number}": chart for number, chart in enumerate(arm_charts)}
+    return charts | {f"purposes-{number}": chart for number, (_, chart) in enumerate(purposes)}
 
 
 def save_charts(charts: Mapping[str, str], folder: Path) -> None:

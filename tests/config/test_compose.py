@@ -122,7 +122,7 @@ def compose_whole(experiment: str, job: list[str]) -> Config:
 def test_a_configuration_in_two_steps_is_that_of_one(experiment):
     """Tests set single keys in a configuration that is composed once: miniature.composed."""
     overrides = [f"+experiment={experiment}", *miniature("controlnet", "seed=3", "+data@external=folder")]
-    overrides += ["external.root=/x", "trainer=ddp", "++trainer.strategy=ddp", "segmenter.learning_rate=1e-3"]
+    overrides += ["external.root=/x", "trainer=ddp", "++trainer.strategy=ddp", "generator.init=null"]
     overrides = [one for one in overrides if one != "trainer=cpu"]
     assert compose(*overrides) == configuration.freeze(_chosen(tuple(overrides)))
 
