@@ -66,4 +66,4 @@ def arm_setting(table: ArmTable) -> str:
 def _measured(gain: Interval) -> str:
     """How many seeds and images a comparison has, and what its interval leaves out."""
     seeds = f"{gain.seeds} seed{'s' if gain.seeds > 1 else ''}, {gain.n:,} test images"
-    return seeds if gain.over != "images" else f"{seeds}; the interval covers images only, another training may differ"
+    return seeds if gain.over != "images" else f"{seeds}: a verdict takes five seeds"

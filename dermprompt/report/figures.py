@@ -147,6 +147,7 @@ def purposes_svg(tables: Sequence[ArmTable]) -> str:
             axes.set_title(PURPOSES[name], loc="left", fontsize=8)
             axes.set_xticks(range(len(numbers)), ["all" if one is None else str(one) for one in numbers])
             axes.set_xlabel("real images")
+            axes.set_xlim(-0.5, len(numbers) - 0.5)
             lines: dict[str, list[tuple[int, Interval]]] = {}
             for table in tables:
                 for row in table.purposes:

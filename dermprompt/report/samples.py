@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from dermprompt.report import tables
-from dermprompt.report.tables import Setting, Source, as_shown, distinct, sampler_of, setting_of, source_of
+from dermprompt.report.tables import (
+    Setting,
+    Source,
+    as_shown,
+    distinct,
+    distinct_by,
+    fold_of,
+    over_folds,
+    sampler_of,
+    setting_of,
+    source_of,
+)
 from dermprompt.results import (
     ColourRow,
     Curation,
@@ -52,18 +63,25 @@ class FidelityRow:
 
 
 def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
-    """What each generator's jobs measured; equal measurements are listed once."""
-    rows: dict[str, FidelityRow] = {}
+    """What each generator's jobs measured; equal measurements are listed once, and folds together."""
+    measured: dict[Key, list[tuple[int | None, FidelityRow]]] = {}
     for path, results in jobs:
-        source = source_of(results, results.generator)
-        if source is None:
-            continue
-        measured = results.mask_fidelity, results.text_fidelity, bool(results.label_fidelity)
-        row = FidelityRow(source, path.name, results.generator_seed, *measured)
-        key = repr((source, setting_of(results), row.seed, row.mask, row.text))
-        rows.setdefault(key, row)
-    found = sorted(rows.values(), key=lambda row: tables.paper_order(row.source))
-    return tables.without_jobs(found, lambda row: (row.source, row.seed))
+        source, seed = source_of(results, results.generator), results.generator_seed
+        if source is not None:
+            found = results.mask_fidelity, results.text_fidelity, bool(results.label_fidelity)
+            row = FidelityRow(source, path.name, seed, *found)
+            measured.setdefault((source, setting_of(results), seed), []).append((fold_of(results), row))
+    rows = [one for rows in measured.values() for one in _over_folds(rows)]
+    return tables.without_jobs(
+        sorted(rows, key=lambda row: tables.paper_order(row.source)), lambda row: (row.source, row.seed)
+    )
+
+
+def _over_folds(rows: Sequence[tuple[int | None, FidelityRow]]) -> list[FidelityRow]:
+    by_label = any(row.by_label for _, row in rows)
+    if all(row.mask for _, row in rows):
+        return over_folds(rows, lambda row: row.mask, lambda row, mask: replace(row, mask=mask, by_label=by_label))
+    return distinct_by((row for _, row in rows), lambda row: repr((row.mask, row.text)))
 
 
 def fidelity_notes(row: FidelityRow) -> tuple[str, ...]:
@@ -141,14 +159,13 @@ def _what(row: Measured) -> tuple[str, str]:
 
 def _where(results: Results) -> str:
     """What tells measurements of the same samples apart."""
-    parts = [results.base, fold_label(results), f"seed {results.generator_seed}"]
+    parts = [results.base, _fold_label(results), f"seed {results.generator_seed}"]
     return ", ".join(filter(None, parts))
 
 
-def fold_label(results: Results) -> str:
-    """The fold of S that a job tests; empty if S is not rotated."""
-    folds = [cell.fold for cell in results.segmentation if cell.fold is not None]
-    return f"fold {folds[0]}" if folds else ""
+def _fold_label(results: Results) -> str:
+    fold = fold_of(results)
+    return "" if fold is None else f"fold {fold}"
 
 
 def colour_note(row: ColourRow) -> str:
@@ -160,7 +177,7 @@ def colour_note(row: ColourRow) -> str:
 
 def curated(jobs: Sequence[Job]) -> tuple[tuple[str, int, Curation], ...]:
     """What curation did with the samples, by generator, fold and count."""
-    named = [(", ".join(filter(None, (source_label(one), fold_label(one)))), one) for _, one in jobs if one.curation]
+    named = [(", ".join(filter(None, (source_label(one), _fold_label(one)))), one) for _, one in jobs if one.curation]
     return distinct((name, one.count, one.curation) for name, one in named if one.curation)
 
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import compress
 from typing import Any, Generic, TypeVar
 
@@ -188,10 +188,15 @@ def gain_sign(gain: Interval | None) -> str:
 
 def distinct(values: Iterable[T]) -> tuple[T, ...]:
     """Drop repetitions, and keep the order and the first of each; ``as_shown`` decides what is equal."""
-    first: dict[str, T] = {}
+    return tuple(distinct_by(values, as_shown))
+
+
+def distinct_by(values: Iterable[T], key: Callable[[T], Hashable]) -> list[T]:
+    """The first value of each key, in order."""
+    first: dict[Hashable, T] = {}
     for value in values:
-        first.setdefault(as_shown(value), value)
-    return tuple(first.values())
+        first.setdefault(key(value), value)
+    return [*first.values()]
 
 
 def as_shown(value: Any) -> str:
@@ -259,13 +264,51 @@ def is_plain(cell: Segmentation) -> bool:
 
 def quality_tables(jobs: Sequence[Job]) -> tuple[QualityTable, ...]:
     """Build Table 1, one table per setting: generators first, then the rows that need none."""
-    found: dict[Setting, dict[tuple[str, Source], list[Run[ImageQuality]]]] = {}
+    measured: dict[tuple[Setting, str, Source, int], list[tuple[int | None, Run[ImageQuality]]]] = {}
     for path, results in jobs:
         for row in results.image_quality:
-            source = source_of(results, row.name) or Source(row.name)
-            runs = found.setdefault(setting_of(results), {}).setdefault((row.kind, source), [])
-            runs.append(Run(path.name, results.generator_seed, row))
+            source, seed = source_of(results, row.name) or Source(row.name), results.generator_seed
+            runs = measured.setdefault((setting_of(results), row.kind, source, seed), [])
+            runs.append((fold_of(results), Run(path.name, seed, row)))
+    found: dict[Setting, dict[tuple[str, Source], list[Run[ImageQuality]]]] = {}
+    for (setting, kind, source, _), runs in measured.items():
+        rows = over_folds(runs, lambda run: run.value, lambda run, row: replace(run, value=row))
+        found.setdefault(setting, {}).setdefault((kind, source), []).extend(rows)
     return tuple(QualityTable(setting, _quality_rows(rows)) for setting, rows in found.items())
+
+
+def fold_of(results: Results) -> int | None:
+    """The fold of S that a job tests; None if S is not rotated."""
+    return next((cell.fold for cell in results.segmentation), None)
+
+
+def over_folds(
+    rows: Sequence[tuple[int | None, Row]], get: Callable[[Row], T], put: Callable[[Row, T], Row]
+) -> list[Row]:
+    """Rows with their folds, each once; if each fold has one, a single row with the mean over all folds' images.
+
+    ``get`` and ``put``: a row's measurement, a dataclass with ``n``.
+    """
+    once = distinct_by(rows, lambda row: as_shown(get(row[1])))
+    folds = [fold for fold, _ in once]
+    if None in folds or len(folds) == 1 or len({*folds}) < len(folds):
+        return [row for _, row in once]
+    return [put(once[0][1], _pooled([get(row) for _, row in once]))]
+
+
+def _pooled(rows: Sequence[Any]) -> Any:
+    """One measurement of the images of all rows: numbers are means weighted by ``n``."""
+    numbers = [row.n for row in rows]
+
+    def mean(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {key: mean([one[key] for one in values]) for key in values[0]}
+        if not all(isinstance(one, float) for one in values):
+            return values[0]
+        return math.fsum(n * one for n, one in zip(numbers, values, strict=True)) / sum(numbers)
+
+    named = {one.name: mean([getattr(row, one.name) for row in rows]) for one in fields(rows[0])}
+    return replace(rows[0], **{**named, "n": sum(numbers)})
 
 
 def spread(values: Sequence[float]) -> Spread:

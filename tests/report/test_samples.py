@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from dermprompt.report.page import write_page
-from dermprompt.report.samples import label_tables
-from dermprompt.results import Interval, Job, LabelFidelity, LabelScore, Results, load_results, save_results
+from dermprompt.report.samples import distribution_tables, label_tables
+from dermprompt.results import (
+    Distribution,
+    DistributionRow,
+    Interval,
+    Job,
+    LabelFidelity,
+    LabelScore,
+    Results,
+    Segmentation,
+    load_results,
+    save_results,
+)
 
 
 def interval(mean: float) -> Interval:
@@ -45,6 +57,23 @@ def test_of_each_generator_and_seed_the_largest_number_of_samples_is_shown() -> 
         ("controlnet", 0, ROWS),
         ("controlnet", 1, fewer),
     ]
+
+
+def test_samples_of_other_prompts_are_told_apart_and_equal_ones_are_listed_once() -> None:
+    values = Distribution(20, 55.5, 0.03, 0.9, 0.2, 1.0, 0.7)
+    floor = DistributionRow("real images seen", "floor", "net", replace(values, frechet=19.5))
+    jobs = []
+    for fold, drawn in product((0, 1), ("", "balanced prompts")):
+        # Folds have the same images in another order, so their sums are rounded otherwise.
+        own = replace(values, frechet=55.5 + len(drawn) + 1e-12 * fold)
+        _, results = job("a", 20)
+        row = DistributionRow("controlnet", "generator", "net", own)
+        cell = Segmentation("unet", "controlnet", 20, interval(0.8), None, 0.8, 0.0, fold=fold)
+        jobs.append((Path("a"), replace(results, distribution=(floor, row), drawn=drawn, segmentation=(cell,))))
+    ((_, rows),) = distribution_tables(jobs)
+    names = ["real images seen", "ours (ControlNet)", "ours (ControlNet), balanced prompts"]
+    assert [row.name for row in rows] == names
+    assert [source.label for source, *_ in label_tables(jobs)] == names[1:]
 
 
 def test_results_come_back_from_their_file(tmp_path: Path) -> None:

@@ -153,6 +153,19 @@ def test_table_1_averages_the_generators_seeds():
     assert [row.values["standard", "mse"].text(4) for row in table.rows] == ["0.0300 (0.0200 to 0.0400)"]
 
 
+def test_table_1_is_the_mean_over_the_images_of_all_folds():
+    jobs = []
+    for fold, (mse, n) in enumerate([(0.02, 30), (0.05, 10)]):
+        row = replace(quality("controlnet", "generator", mse, 9, 0), n=n)
+        path, results = job(str(fold), "controlnet", 64, 0.8, 0, image_quality=(row,))
+        cells = tuple(replace(cell, fold=fold) for cell in results.segmentation)
+        jobs.append((path, replace(results, segmentation=cells)))
+    (table,) = tables.quality_tables([*jobs, *jobs])
+    (row,) = table.rows
+    assert row.n == 40
+    assert row.values["standard", "mse"].mean == pytest.approx((0.02 * 30 + 0.05 * 10) / 40)
+
+
 def test_the_papers_numbers_are_those_of_the_paper():
     assert tables.PAPER_DICE["pix2pixhd"] == (0.871, 0.903, 0.912)
     assert tables.PAPER_DICE["controlnet"] == (0.912, 0.913, 0.914)
