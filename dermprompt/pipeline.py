@@ -141,10 +141,16 @@ class Pipeline(GeneratorPipeline):
     @property
     def _sampling(self) -> stage.DrawSamples:
         own, how = self.config.generator, self.config.synthesis
-        # These change samples only up to rounding, but a set must be reproducible byte for byte.
-        run = (how.precision, how.compile) if own.is_trained else (None, None)
-        on_base = (self._reading, take(Sampler, own)) if own.has_base else (None, None)
-        return stage.DrawSamples(own.name, how.batch_size, self.config.seed, *run, *on_base)
+        return stage.DrawSamples(
+            generator=own.name,
+            batch_size=how.batch_size,
+            seed=self.config.seed,
+            # These change samples only up to rounding, but a set must be reproducible byte for byte.
+            precision=how.precision if own.is_trained else None,
+            compile=how.compile if own.is_trained else None,
+            base=self._reading if own.has_base else None,
+            sampler=take(Sampler, own) if own.has_base else None,
+        )
 
     @property
     def _drawn_by(self) -> Inputs:
@@ -183,8 +189,14 @@ class Pipeline(GeneratorPipeline):
         if arm.rules.real == "s_decoded":
             inputs["base"] = self.base
         own = take(SegmenterTraining, arm.settings)
-        data = (take(TrainingSet, arm.rules), arm.count)  # without the world, which affects only the samples
-        settings = stage.TrainSegmenter(own, *data, self._trainer, left_out, stamps_of(own.network.get("weights")))
+        settings = stage.TrainSegmenter(
+            segmenter=own,
+            arm=take(TrainingSet, arm.rules),  # without the world, which affects only the samples
+            count=arm.count,
+            trainer=self._trainer,
+            left_out=left_out,
+            stamps=stamps_of(own.network.get("weights")),
+        )
         name = own.name + (f"-{self.config.generator.name}-{arm.count}" if arm.count else "-S")
         seconds = cost.segmenter(self.config, arm.settings, cost.images_an_epoch(self.config, arm.rules, arm.count))
         return self.train("dermprompt.stages.train_segmenter.train_segmenter", name, 2, settings, inputs, seconds)
@@ -381,7 +393,7 @@ class Pipeline(GeneratorPipeline):
         if not count:
             return None
         settings = stage.EvaluateDistribution(**self._features, name=name, count=count)
-        inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
+        inputs = {"samples": self.samples, "prepared": self.unrotated, **self._seen}
         work = "dermprompt.stages.evaluate_distribution.evaluate_distribution"
         return self.make(work, f"distribution-{name}", 2, settings, inputs, "evaluate", 60.0)
 
@@ -391,7 +403,7 @@ class Pipeline(GeneratorPipeline):
         name, count = self.config.generator.name, self.config.synthesis.count
         if not count:
             return None
-        inputs = {"samples": self.samples, "prepared": self.prepared, **self._seen}
+        inputs = {"samples": self.samples, "prepared": self.unrotated, **self._seen}
         work = "dermprompt.stages.evaluate_distribution.evaluate_colours"
         return self.make(work, f"colours-{name}", 1, stage.EvaluateColours(name, count), inputs, "evaluate", 5.0)
 

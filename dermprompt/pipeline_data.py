@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dermprompt import cost
 from dermprompt.config import schema
-from dermprompt.config.schema import Config, Data, take
+from dermprompt.config.schema import Config, Data, Split, take
 from dermprompt.data.clusters import clusters_path
 from dermprompt.data.findings import DECODER
 from dermprompt.data.index import find_files, fingerprint
@@ -92,12 +92,20 @@ class DataPipeline(Maker):
     @cached_property
     def prepared(self) -> Artifact:
         """The lesions in use and their split."""
+        return self._split(self.config.data.split)
+
+    @cached_property
+    def unrotated(self) -> Artifact:
+        """The split before S was rotated: whatever needs all of S, in any parts, is made once for all folds."""
+        return self._split(replace(self.config.data.split, fold=None))
+
+    def _split(self, split: Split) -> Artifact:
         data = self.config.data
-        file = file_artifact("data.split.file", data.split.file) if data.split.file else None
-        settings = stage.SplitData(data.on_bad, data.max_bad_fraction, replace(data.split, file=None))
+        file = file_artifact("data.split.file", split.file) if split.file else None
+        settings = stage.SplitData(data.on_bad, data.max_bad_fraction, replace(split, file=None))
         inputs = {"indexed": self.indexed, "cache": self.images, "file": file, "clusters": self._clusters}
         work = "dermprompt.stages.prepare.split_data"
-        return self.make(work, f"split-{data.split.protocol}", 2, settings, inputs, cost=1.0)
+        return self.make(work, f"split-{split.protocol}", 2, settings, inputs, cost=1.0)
 
     @property
     def _clusters(self) -> Artifact | None:

@@ -85,6 +85,11 @@ def test_in_every_fold_the_generator_is_the_same(tmp_path: Path) -> None:
     splits = [json.loads(p.read_text())["parts"] for p in (tmp_path / "store").glob("prepare/split-*/split.json")]
     assert len({json.dumps(one["generator"]) for one in splits}) == 1
     assert len({json.dumps(one["test"]) for one in splits}) == 3
+    store = PlanningStore(tmp_path / "store")
+    folds = [Pipeline(compose(*overrides, f"data.split.fold={fold}"), store) for fold in (0, 4)]
+    # All of S is compared with the samples once, while a curation must not know S.test.
+    for name, shared_by_folds in (("distribution", True), ("colours", True), ("memorised", False)):
+        assert (getattr(folds[0], name).path == getattr(folds[1], name).path) == shared_by_folds
 
 
 def test_steps() -> None:
