@@ -116,27 +116,20 @@ class Pipeline(GeneratorPipeline):
         usable = (config.data.on_bad, config.data.max_bad_fraction)
         settings = stage.ImportSamples(*usable, path.name, config.synthesis.batch_size)
         inputs = {"indexed": foreign.indexed, "cache": foreign.images}
-        return self.grow(
-            self.declare("dermprompt.stages.synthesize.import_samples", "folder", 2, settings, inputs, "collect"),
-            self.num_batches,
-            1.0,
-        )
+        work = "dermprompt.stages.synthesize.import_samples"
+        return self.grow(self.declare(work, "folder", 2, settings, inputs, "collect"), self.num_batches, 1.0)
 
     @cached_property
     def reproduced(self) -> Artifact:
         """Samples from S.test's masks with empty prompts (paper, section 3.3)."""
         num_test = cost.split_sizes(self.config, self.prepared.path)["test"]
         batches = -(-num_test // self.config.synthesis.batch_size)
-        return self.draw(
-            self._drawing("reproduce", self._sampling, {**self._images, **self._drawn_by}),
-            batches,
-            cost.batch(self.config),
-        )
+        declared = self._drawing("reproduce", self._sampling, {**self._images, **self._drawn_by})
+        return self.draw(declared, batches, cost.batch(self.config))
 
     def _drawing(self, work: str, settings: stage.DrawSamples, inputs: Inputs) -> Declaration:
-        return self.declare(
-            f"dermprompt.stages.synthesize.{work}", self.config.generator.name, 3, settings, inputs, work
-        )
+        name = self.config.generator.name
+        return self.declare(f"dermprompt.stages.synthesize.{work}", name, 3, settings, inputs, work)
 
     @property
     def _sampling(self) -> stage.DrawSamples:

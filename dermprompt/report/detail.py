@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dermprompt.report.tables import real_label, segmenter_label, setting_of, tell_apart
+from dermprompt.report.rows import tell_apart
+from dermprompt.report.tables import real_label, segmenter_label, setting_of
 from dermprompt.results import Job, Segmentation
 
 # Measure, heading.

@@ -21,6 +21,7 @@ from dermprompt.files import write_bytes
 from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_sentence, primary_sentences, purpose_charts
 from dermprompt.report.detail import MEASURES, details
+from dermprompt.report.rows import distinct, names_that_tell, without_jobs
 from dermprompt.report.samples import (
     FOLLOWED,
     colour_note,
@@ -127,9 +128,9 @@ def build_context(jobs: Sequence[Job], arms: Sequence[ArmTable] = ()) -> dict[st
         "purposes": tables.PURPOSES,
         "primary": primary_sentence(jobs, arms),
         "test_reads": max((results.test_reads for _, results in jobs), default=0),
-        "cautions": tables.distinct(results.caution for _, results in jobs if results.caution),
+        "cautions": distinct(results.caution for _, results in jobs if results.caution),
         "asked": asked(jobs),
-        "commands": tables.distinct(results.command for _, results in jobs),
+        "commands": distinct(results.command for _, results in jobs),
         "dice": tables.dice_tables(jobs),
         "runs": runs,
         "gains": Markup(figures.gains_svg(gains, GAINS)) if gains else "",
@@ -239,7 +240,7 @@ def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
             row = RunRow(path.name, tables.setting_of(results), results.seed, source, cell)
             rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
     of_cell = attrgetter("segmenter", "label", "count", "num_real", "fold")
-    return tables.without_jobs([*rows.values()], lambda row: (row.setting, row.seed, row.source, of_cell(row.cell)))
+    return without_jobs([*rows.values()], lambda row: (row.setting, row.seed, row.source, of_cell(row.cell)))
 
 
 def job_names(jobs: Sequence[Job]) -> list[str]:
@@ -248,11 +249,11 @@ def job_names(jobs: Sequence[Job]) -> list[str]:
         _parts(f"{tables.count_label(one.count)}, {source_label(one)}", tables.setting_of(one), one.segmenter, one.seed)
         for _, one in jobs
     ]
-    return tables.names_that_tell(parts, [path.name for path, _ in jobs])
+    return names_that_tell(parts, [path.name for path, _ in jobs])
 
 
 def _parts(name: str, setting: tables.Setting, segmenter: str, seed: int) -> tuple[str, ...]:
-    """The parts of a name, as :func:`~dermprompt.report.tables.names_that_tell` takes them."""
+    """The parts of a name, as :func:`~dermprompt.report.rows.names_that_tell` takes them."""
     return name, setting.label, tables.segmenter_label(segmenter), f"seed {seed}"
 
 
@@ -264,7 +265,7 @@ def _gains(runs: Sequence[RunRow]) -> list[tuple[str, Interval]]:
         _parts(f"{tables.count_label(run.cell.count)} {source.label}", run.setting, run.cell.segmenter, run.seed)
         for run, source, _ in shown
     ]
-    names = tables.names_that_tell(parts, [run.job for run, _, _ in shown])
+    names = names_that_tell(parts, [run.job for run, _, _ in shown])
     return [(name, gain) for name, (_, _, gain) in zip(names, shown, strict=True)]
 
 
@@ -317,7 +318,7 @@ def flatten(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _data(jobs: Sequence[Job]) -> list[tuple[str, list[tuple[str, str]]]]:
-    seen = tables.distinct((results.dataset, results.data) for _, results in jobs if results.data)
+    seen = distinct((results.dataset, results.data) for _, results in jobs if results.data)
     return [(dataset, flatten(data)) for dataset, data in seen]
 
 

@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from dermprompt.report import tables
-from dermprompt.report.tables import (
-    Setting,
-    Source,
-    as_shown,
-    distinct,
-    distinct_by,
-    fold_of,
-    over_folds,
-    sampler_of,
-    setting_of,
-    source_of,
-)
+from dermprompt.report.rows import as_shown, distinct, distinct_by, fold_of, over_folds, without_jobs
+from dermprompt.report.tables import Setting, Source, sampler_of, setting_of, source_of
 from dermprompt.results import (
     ColourRow,
     Curation,
@@ -72,7 +62,7 @@ def fidelity_rows(jobs: Sequence[Job]) -> tuple[FidelityRow, ...]:
             row = FidelityRow(source, path.name, seed, *found)
             measured.setdefault((source, setting_of(results), seed), []).append((fold_of(results), row))
     rows = [one for rows in measured.values() for one in _over_folds(rows)]
-    return tables.without_jobs(
+    return without_jobs(
         sorted(rows, key=lambda row: tables.paper_order(row.source)), lambda row: (row.source, row.seed)
     )
 

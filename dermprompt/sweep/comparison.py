@@ -12,7 +12,7 @@ import numpy as np
 from dermprompt.config.schema import CONTROLS, PURPOSES
 from dermprompt.evaluation.scores import Scores, load_scores
 from dermprompt.evaluation.statistics import DICE, compare, holm, mean_interval, share_interval
-from dermprompt.report.tables import tell_apart
+from dermprompt.report.rows import tell_apart
 from dermprompt.results import ArmPair, ArmRow, ArmTable, Comparison, Job, PurposeRow
 
 ALPHA = 0.05

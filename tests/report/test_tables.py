@@ -177,10 +177,3 @@ def test_the_papers_numbers_are_those_of_the_paper():
 @pytest.mark.parametrize(("count", "label"), [(0, "S only"), (64, "S + 64"), (3000, "S + 3K"), (1500, "S + 1500")])
 def test_counts_read_like_the_papers_columns(count, label):
     assert tables.count_label(count) == label
-
-
-def test_names_say_what_differs_and_the_job_only_where_nothing_does():
-    parts = [("S + 64", "U-Net", "seed 0"), ("S + 64", "U-Net", "seed 1"), ("S + 1K", "U-Net", "seed 1")]
-    assert tables.names_that_tell(parts, ["a", "b", "c"]) == ["S + 64 · seed 0", "S + 64 · seed 1", "S + 1K · seed 1"]
-    assert tables.names_that_tell(parts[:1] * 2, ["a", "b"]) == ["S + 64 · a", "S + 64 · b"]
-    assert tables.names_that_tell([], []) == []
