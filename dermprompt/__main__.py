@@ -55,7 +55,7 @@ def main() -> None:
             print(compose.help_page())
         else:
             # argparse finds no option, such as -m, between overrides, so these go last.
-            sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
+            sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[:1] != "-"))
             run()
     except OmegaConfBaseException as error:  # some are also ValueErrors
         sys.exit(f"error: {_explain(error)}")
