@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from dermprompt.config import help as help_text
 from dermprompt.config import schema, secrets
@@ -52,11 +53,17 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 def register() -> None:
     """Register the schema in Hydra's ConfigStore, and guard what Hydra composes (:func:`guard_hydra`)."""
-    guard_hydra(CONF, freeze)
+    guard_hydra(CONF, _check_job)
     _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
             _keep(name, kind, f"schema/{group}")
+
+
+def _check_job(composed: DictConfig) -> None:
+    """Check one of a sweep's jobs where the sweep starts, except for what only the job's machine knows (``oc.env``)."""
+    with suppress(InterpolationResolutionError):
+        freeze(composed)
 
 
 @functools.cache
