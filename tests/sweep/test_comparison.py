@@ -312,6 +312,18 @@ def test_a_primary_comparison_with_all_of_s_train_is_made(tmp_path: Path) -> Non
     assert run(tmp_path, *small, job="first")["primary"]["num_real"] == [8, None]
 
 
+def test_augmentation_names_an_arm_and_a_killed_job_is_listed(tmp_path: Path) -> None:
+    results = run(tmp_path, *miniature("none"), "synthesis.count=0", "arm.augmentation=strong", job="strong")
+    assert [cell["arm"] for cell in results["segmentation"]] == ["s strong"]
+    killed = tmp_path / "runs" / "killed"
+    killed.mkdir()
+    (killed / "config.yaml").write_bytes((tmp_path / "runs" / "strong" / "config.yaml").read_bytes())
+    page = write_sweep_page(tmp_path / "runs")
+    assert page is not None
+    for text in (page.read_text(), page.with_name("report.md").read_text()):
+        assert "Not finished, and not on this page: killed" in text
+
+
 def test_a_gap_is_marked_and_stops_nothing(tmp_path: Path) -> None:
     jobs = [
         _job(tmp_path / "1", "s_strong_5", 0, [0.5, 0.7], **CONTROL),
