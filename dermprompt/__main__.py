@@ -35,7 +35,7 @@ def run(composed: DictConfig) -> None:
     except (ValueError, OSError) as error:
         if settings.mode == RunMode.MULTIRUN:  # the other jobs go on, and the page names this one
             raise
-        sys.exit(f"error: {error}")  # else Hydra would print all overrides first
+        raise SystemExit(error) from error  # which Hydra lets pass; of another exception it prints all overrides first
 
 
 @in_words
@@ -56,13 +56,23 @@ def main() -> None:
         else:
             # argparse finds no option, such as -m, between overrides, so these go last.
             sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[:1] != "-"))
-            run()
+            _run()
     except OmegaConfBaseException as error:  # some are also ValueErrors
         sys.exit(f"error: {_explain(error)}")
     except Exception as error:
         if not isinstance(error.__cause__ or error, ERRORS):
             raise
         sys.exit(f"error: {_explain(error)}")
+
+
+def _run() -> None:
+    """Run Hydra, and raise the exception that :func:`run` sent past it."""
+    try:
+        run()
+    except SystemExit as ended:
+        if isinstance(ended.code, Exception):
+            raise ended.code from None
+        raise
 
 
 def _explain(error: BaseException) -> str:

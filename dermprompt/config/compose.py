@@ -53,14 +53,14 @@ _PLACE_TRAINER_KEYS = ("_target_", "accelerator", "devices", "num_nodes", "strat
 
 def register() -> None:
     """Register the schema in Hydra's ConfigStore, and guard what Hydra composes (:func:`guard_hydra`)."""
-    guard_hydra(CONF, _check_job)
+    guard_hydra(CONF, _check_swept)
     _keep("schema", Config)
     for group, kinds in schema.KINDS.items():
         for name, kind in kinds.items():
             _keep(name, kind, f"schema/{group}")
 
 
-def _check_job(composed: DictConfig) -> None:
+def _check_swept(composed: DictConfig) -> None:
     """Check one of a sweep's jobs where the sweep starts, except for what only the job's machine knows (``oc.env``)."""
     with suppress(InterpolationResolutionError):
         freeze(composed)

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -21,7 +21,7 @@ from dermprompt.files import write_bytes
 from dermprompt.report import figures, tables
 from dermprompt.report.arms import arm_chart, arm_setting, primary_sentence, primary_sentences, purpose_charts
 from dermprompt.report.detail import MEASURES, details
-from dermprompt.report.rows import distinct, names_that_tell, without_jobs
+from dermprompt.report.rows import distinct, distinct_by, names_that_tell, without_jobs
 from dermprompt.report.samples import (
     FOLLOWED,
     colour_note,
@@ -233,14 +233,14 @@ def asked(jobs: Sequence[Job]) -> list[tuple[str, str]]:
 
 def run_rows(jobs: Sequence[Job]) -> tuple[RunRow, ...]:
     """Every measured Dice; one that several jobs share is listed once."""
-    rows: dict[str, RunRow] = {}
-    for path, results in jobs:
-        for cell in results.segmentation:
-            source = tables.source_of(results, cell.generator)
-            row = RunRow(path.name, tables.setting_of(results), results.seed, source, cell)
-            rows.setdefault(repr((row.setting, row.seed, source, cell)), row)
+    measured = (
+        RunRow(path.name, tables.setting_of(results), results.seed, tables.source_of(results, cell.generator), cell)
+        for path, results in jobs
+        for cell in results.segmentation
+    )
+    rows = distinct_by(measured, lambda row: repr(replace(row, job="")))
     of_cell = attrgetter("segmenter", "label", "count", "num_real", "fold")
-    return without_jobs([*rows.values()], lambda row: (row.setting, row.seed, row.source, of_cell(row.cell)))
+    return without_jobs(rows, lambda row: (row.setting, row.seed, row.source, of_cell(row.cell)))
 
 
 def job_names(jobs: Sequence[Job]) -> list[str]:

@@ -96,14 +96,20 @@ def tell_apart(jobs: Sequence[Job]) -> list[Job]:
             ways = found.setdefault(_trained_as(job[1], cell), {}).setdefault((cell.seed, cell.fold), {})
             ways.setdefault(_scored(cell), job)
 
+    # The overrides that all ways of an arm share, if it has several.
+    shared = {
+        arm: set.intersection(*(set(_overrides(job)) for ways in trainings.values() for job in ways.values()))
+        for arm, trainings in found.items()
+        if any(len(ways) > 1 for ways in trainings.values())
+    }
+
     def named(results: Results, cell: Segmentation) -> Segmentation:
-        trainings = found[_trained_as(results, cell)]
-        if all(len(ways) == 1 for ways in trainings.values()):
+        arm = _trained_as(results, cell)
+        if arm not in shared:
             return cell
-        shared = set.intersection(*(set(_overrides(job)) for ways in trainings.values() for job in ways.values()))
-        ways = trainings[cell.seed, cell.fold]
+        ways = found[arm][cell.seed, cell.fold]
         first = ways[_scored(cell)]
-        telling = [one for one in _overrides(first) if one not in shared]
+        telling = [one for one in _overrides(first) if one not in shared[arm]]
         if [_overrides(job) for job in ways.values()].count(_overrides(first)) > 1:
             telling.append(first[0].name.rpartition("-")[2])
         return replace(cell, arm=" ".join([cell.label, *telling]))

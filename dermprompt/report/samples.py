@@ -134,13 +134,15 @@ def colour_tables(jobs: Sequence[Job]) -> tuple[tuple[Setting, tuple[ColourRow, 
 
 def _named(found: Sequence[tuple[Results, Measured]]) -> list[Measured]:
     """Each row once; a generator's is named by its samples, and where these were measured several times, by the job."""
-    rows: dict[str, tuple[Measured, str]] = {}
-    for results, row in found:
-        source = sampler_of(results) if row.kind == "generator" else None
-        named = replace(row, name=source.label) if source else row
-        rows.setdefault(as_shown(named), (named, _where(results)))
-    times = Counter(_what(row) for row, _ in rows.values())
-    return [replace(row, name=f"{row.name}, {where}") if times[_what(row)] > 1 else row for row, where in rows.values()]
+    named = ((_by_source(row, results), _where(results)) for results, row in found)
+    rows = distinct_by(named, lambda pair: as_shown(pair[0]))
+    times = Counter(_what(row) for row, _ in rows)
+    return [replace(row, name=f"{row.name}, {where}") if times[_what(row)] > 1 else row for row, where in rows]
+
+
+def _by_source(row: Measured, results: Results) -> Measured:
+    source = sampler_of(results) if row.kind == "generator" else None
+    return replace(row, name=source.label) if source else row
 
 
 def _what(row: Measured) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from dermprompt.report.rows import fold_of, over_folds
+from dermprompt.report.rows import distinct_by, fold_of, over_folds
 from dermprompt.results import ImageQuality, Interval, Job, Results, Segmentation
 
 T = TypeVar("T")
@@ -247,10 +247,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 def _fold(runs: Iterable[Run[T]]) -> tuple[tuple[Run[T], ...], ...]:
     """Group the runs of several seeds; if one seed has two results, settings differ, and all runs stay separate."""
-    once: dict[str, Run[T]] = {}
-    for run in runs:
-        once.setdefault(repr((run.seed, run.value)), run)
-    group = tuple(once.values())
+    group = tuple(distinct_by(runs, lambda run: repr((run.seed, run.value))))
     return (group,) if len({run.seed for run in group}) == len(group) else tuple((run,) for run in group)
 
 

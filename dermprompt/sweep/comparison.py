@@ -45,6 +45,11 @@ class ArmId:
     count: int
     steps_of: int | None
 
+    @property
+    def steps(self) -> int:
+        """The number of samples for whose steps it trains; 0 for those of its real images alone."""
+        return self.steps_of or self.count
+
 
 @dataclass(frozen=True)
 class Record:
@@ -145,7 +150,7 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
         # An arm with G's real pairs can only be compared with a control that has them too.
         ours = [arm for arm in arms if arm.count and (name == "instead" or not arm.name.startswith(REAL_PAIRS))]
         for arm, control in product(ours, arms):
-            if _is_control(control, purpose.control, arm.steps_of or arm.count) and shared(arms[arm], arms[control]):
+            if _is_control(control, purpose.control, arm.steps) and shared(arms[arm], arms[control]):
                 found.append((name, arm, control))
     level = 1 - ALPHA / max(1, len(found))
     return tuple(_purpose_row(*one, arms, level) for one in found)
@@ -154,7 +159,7 @@ def _purposes(world: str, arms: Mapping[ArmId, Scored]) -> tuple[PurposeRow, ...
 def _purpose_row(purpose: str, arm: ArmId, control: ArmId, arms: Mapping[ArmId, Scored], level: float) -> PurposeRow:
     against, share = _against(arms[arm], arms[control], level), None
     assert against is not None
-    alone = [one for one in arms if _is_control(one, PURPOSES["sharing"].control, arm.steps_of or arm.count)]
+    alone = [one for one in arms if _is_control(one, PURPOSES["sharing"].control, arm.steps)]
     if purpose == "instead" and alone and (tables := shared(*(arms[one] for one in (arm, control, alone[0])))):
         ours, real, base = tables
         share = share_interval(ours - base, real - base, level)
@@ -170,7 +175,7 @@ def control_of(arm: ArmId, arms: Sequence[ArmId], prefix: str, world: str, main:
 
     ``main``: arms without samples are compared with the control for this number of samples.
     """
-    steps = arm.steps_of or arm.count or main
+    steps = arm.steps or main
     if arm.count and arm.name.startswith(REAL_PAIRS):
         prefix = PURPOSES["instead"].control  # measures what samples add to all real pairs
     strong = [one for one in arms if _is_control(one, prefix, steps)]

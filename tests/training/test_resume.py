@@ -62,7 +62,7 @@ def test_pieces_with_workers_make_one_whole(
 ) -> None:
     fork_ranks(monkeypatch)
     run(tmp_path, *job(name, ranks), store="whole")
-    assert "goes on" not in capfd.readouterr().out
+    assert "resumes" not in capfd.readouterr().out
     monkeypatch.setattr(DataLoader, "__init__", partialmethod(DataLoader.__init__, num_workers=2))
     fork_ranks(monkeypatch, give_workers)
     stops = 0
